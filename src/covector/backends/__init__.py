@@ -1,0 +1,1 @@
+"""Backends: the reference interpreter and the native compiler."""

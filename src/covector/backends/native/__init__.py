@@ -1,0 +1,132 @@
+"""The native backend: whole programs as machine code, through loop IR and LLVM."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NoReturn
+
+import numpy as np
+
+from covector import _native
+from covector.backends.native import engine
+from covector.compiler.pipeline import Scheduled, schedule
+from covector.core import dtypes
+from covector.core.array import Array, KeyArray
+from covector.core.avals import Aval
+from covector.core.backend import Options
+from covector.core.program import Program, count_equations
+from covector.loopir.printer import print_function
+
+
+class NativeBackend:
+    """Compiles programs with LLVM (implements `covector.core.backend.Backend`)."""
+
+    name = "native"
+
+    def compile(self, program: Program, options: Options) -> NativeExecutable:
+        """Compiles a program.
+
+        Args:
+            program: any valid program without symbolic sizes.
+            options: what to trade.
+
+        Returns:
+            What runs it.
+
+        Raises:
+            CompilationError: for a primitive that cannot be lowered.
+        """
+        scheduled = schedule(program)
+        start = time.perf_counter()
+        code = engine.compile_function(scheduled.function, effort=options.effort)
+        scheduled.profile["llvm"] = time.perf_counter() - start
+        return NativeExecutable(program, scheduled, code, options)
+
+
+class NativeExecutable:
+    """A compiled program.
+
+    Attributes:
+        profile: seconds spent in each stage of compilation.
+    """
+
+    def __init__(self, program: Program, scheduled: Scheduled, code: Any, options: Options) -> None:
+        self._program = program
+        self._scheduled = scheduled
+        self._code = code
+        self.profile = scheduled.profile
+        self.native = _native.Executable(
+            code.address,
+            code,
+            [_input_spec(a) for a in program.input_avals],
+            [_output_spec(a) for a in program.output_avals],
+            workspace_bytes=scheduled.function.workspace_bytes,
+            constants=scheduled.constants,
+            callbacks=scheduled.callbacks,
+            error_handler=self._fail,
+            name=options.name or program.name or "program",
+        )
+
+    def __call__(self, *args: Any) -> list[Array]:
+        return self.native(*args)
+
+    def _fail(self, code: int, site: int) -> NoReturn:
+        message, equation = self._scheduled.sites[site]
+        location = None if equation is None else equation.location
+        raise RuntimeError(f"{message}\n  at: {location}" if location else message)
+
+    def as_text(self, stage: str = "") -> str:
+        """The code at one stage.
+
+        Args:
+            stage: "program", "optimized" (after the passes), "loopir", "llvm" or "assembly".
+
+        Returns:
+            The text; that of the loop IR by default.
+
+        Raises:
+            ValueError: for another stage.
+        """
+        if stage == "program":
+            return self._program.as_text()
+        if stage == "optimized":
+            return self._scheduled.program.as_text()
+        if stage in ("", "loopir"):
+            return print_function(self._scheduled.function)
+        if stage == "llvm":
+            return self._code.llvm_text
+        if stage == "assembly":
+            return self._code.assembly()
+        raise ValueError(
+            f"no stage {stage!r}: choose program, optimized, loopir, llvm or assembly"
+        )
+
+    def cost(self) -> dict[str, Any]:
+        """Figures of the program and what it compiled to."""
+        function = self._scheduled.function
+        return {
+            "equations": count_equations(self._scheduled.program),
+            "bytes_in": sum(_nbytes(a) for a in self._program.input_avals),
+            "bytes_out": sum(_nbytes(a) for a in self._program.output_avals),
+            "workspace_bytes": function.workspace_bytes,
+            "buffers": len(function.buffers),
+            "seconds": dict(self.profile),
+        }
+
+
+def _input_spec(aval: Aval) -> tuple[Any, ...]:
+    if type(aval.dtype) is dtypes.KeyDType:
+        return ((*aval.shape, aval.dtype.words), np.dtype(np.uint32))
+    return (aval.shape, aval.dtype)
+
+
+def _output_spec(aval: Aval) -> tuple[Any, ...]:
+    if type(aval.dtype) is dtypes.KeyDType:
+        wrap = lambda data: KeyArray.of(data, aval)  # noqa: E731
+        return ((*aval.shape, aval.dtype.words), np.dtype(np.uint32), False, wrap)
+    return (aval.shape, aval.dtype, aval.weak_type)
+
+
+def _nbytes(aval: Aval) -> int:
+    shape, dtype = _input_spec(aval)[:2]
+    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

@@ -1,0 +1,88 @@
+"""Inlining of nested calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from covector.compiler.passes.base import Substitution, substitute
+from covector.core.program import (
+    Equation,
+    Literal,
+    Program,
+    Variable,
+    map_subprograms,
+    subprograms,
+)
+
+
+@dataclass(frozen=True)
+class Inline:
+    """Replaces each call of a program by its equations, in nested programs too.
+
+    ```
+    b = jit[program={ x -> y: y = sin x }] a    =>    b = sin a
+    ```
+
+    A primitive is inlined if it has the tag "call" and one parameter `program`.
+    """
+
+    name: str = "inline"
+
+    def run(self, program: Program) -> Program:
+        """The program without calls."""
+        if not any(_has_programs(e) for e in program.equations):
+            return program
+        names: Substitution = {}
+        equations: list[Equation] = []
+        for equation in program.equations:
+            self._emit(equation, names, equations)
+        outputs = [substitute(a, names) for a in program.outputs]
+        return program.replace(equations=equations, outputs=outputs)
+
+    def _emit(self, equation: Equation, names: Substitution, out: list[Equation]) -> None:
+        inputs = [substitute(a, names) for a in equation.inputs]
+        if "call" in equation.primitive.tags:
+            nested: Program = equation.params["program"]
+            # A program may be called more than once: each call gets variables of its own.
+            local: Substitution = dict(zip(nested.inputs, inputs, strict=True))
+            for inner in nested.equations:
+                self._emit(_renamed(inner, local), local, out)
+            for variable, atom in zip(equation.outputs, nested.outputs, strict=True):
+                names[variable] = substitute(atom, local)
+            return
+        params = equation.params
+        if _has_programs(equation):
+            params = map_subprograms(params, self.run)
+        out.append(
+            Equation(
+                equation.primitive,
+                inputs,
+                equation.outputs,
+                params,
+                equation.effects,
+                equation.frame,
+                equation.scope,
+            )
+        )
+
+
+def _has_programs(equation: Equation) -> bool:
+    return next(subprograms(equation.params), None) is not None
+
+
+def _renamed(equation: Equation, local: Substitution) -> Equation:
+    outputs: list[Variable] = []
+    for variable in equation.outputs:
+        fresh = Variable(variable.aval)
+        local[variable] = fresh
+        outputs.append(fresh)
+    inputs = [a if isinstance(a, Literal) else local.get(a, a) for a in equation.inputs]
+    return Equation(
+        equation.primitive,
+        inputs,
+        outputs,
+        equation.params,
+        equation.effects,
+        equation.frame,
+        equation.scope,
+    )

@@ -1,0 +1,1 @@
+"""Avals, programs, primitives and tracing: what everything else stands on."""

@@ -1,0 +1,120 @@
+"""The backend protocol and registry: how a program becomes something that runs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from covector.core.array import Array
+from covector.core.config import config
+from covector.core.program import Program
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compile.
+
+    Attributes:
+        donated: positions of inputs whose memory the outputs may take.
+        effort: 0 compiles fastest, 3 runs fastest.
+        name: for profiles and error messages.
+    """
+
+    donated: tuple[int, ...] = ()
+    effort: int = 2
+    name: str = ""
+
+
+class Executable(Protocol):
+    """A compiled program: called with flat arrays, returns flat arrays."""
+
+    def __call__(self, *args: Any) -> Sequence[Array]: ...
+
+    def as_text(self, stage: str = "") -> str:
+        """The code at one stage of compilation, for people."""
+        ...
+
+    def cost(self) -> dict[str, Any]:
+        """Estimated flops and bytes, and the buffers."""
+        ...
+
+
+class Backend(Protocol):
+    """Compiles programs."""
+
+    name: str
+
+    def compile(self, program: Program, options: Options) -> Executable:
+        """Makes a program executable."""
+        ...
+
+
+_factories: dict[str, Callable[[], Backend]] = {}
+_backends: dict[str, Backend] = {}
+
+
+def register_backend(name: str, factory: Callable[[], Backend] | str) -> None:
+    """Makes a backend available as `jit(f, backend=name)`.
+
+    Args:
+        name: how users choose it.
+        factory: called at first use, or "module:function" to import it from.
+    """
+    if isinstance(factory, str):
+        module, _, attribute = factory.partition(":")
+        factory = lambda: getattr(importlib.import_module(module), attribute)()  # noqa: E731
+    _factories[name] = factory
+    _backends.pop(name, None)
+
+
+def get_backend(name: str | None = None) -> Backend:
+    """The backend called `name`, by default the one of `COVECTOR_BACKEND`.
+
+    Raises:
+        ValueError: if there is none of that name; the message lists those there are.
+    """
+    name = name or config.backend
+    if name not in _backends:
+        if name not in _factories:
+            raise ValueError(f"no backend named {name!r}; there are {sorted(_factories)}")
+        _backends[name] = _factories[name]()
+    return _backends[name]
+
+
+@dataclass
+class _Cache:
+    """Compiled programs by structure, the oldest dropped first."""
+
+    limit: int = 4096
+    entries: dict[Any, Executable] = field(default_factory=dict[Any, Any])
+
+    def get(self, program: Program, options: Options, backend: str | None) -> Executable:
+        key = (program.key(), options, backend or config.backend)
+        found = self.entries.get(key)
+        if found is None:
+            found = get_backend(backend).compile(program, options)
+            while len(self.entries) >= self.limit:
+                self.entries.pop(next(iter(self.entries)))
+            self.entries[key] = found
+        return found
+
+
+_cache = _Cache()
+
+
+def executable(
+    program: Program, options: Options | None = None, backend: str | None = None
+) -> Executable:
+    """The compiled form of a program, from memory where an equal one was compiled before."""
+    return _cache.get(program, options or Options(), backend)
+
+
+def clear_cache() -> None:
+    """Forgets every compiled program."""
+    _cache.entries.clear()
+
+
+register_backend("reference", "covector.backends.reference:ReferenceBackend")
+register_backend("native", "covector.backends.native:NativeBackend")

@@ -1,0 +1,89 @@
+"""Exception classes, and one way to word what they say.
+
+The bases are those of JAX's exceptions of the same name, so that `except TypeError` in code written
+for JAX keeps working.
+"""
+
+from __future__ import annotations
+
+
+class CovectorTypeError(TypeError):
+    """Base of the errors that tracing raises in place of a `TypeError`."""
+
+
+class ConcretizationTypeError(CovectorTypeError):
+    """A traced value was used where its concrete value is needed."""
+
+
+class TracerArrayConversionError(CovectorTypeError):
+    """A traced value was passed to NumPy, or to other code that wants its numbers."""
+
+
+class TracerBoolConversionError(ConcretizationTypeError):
+    """A traced value decides a Python branch: `if x > 0`, `while`, `and`, `assert`."""
+
+
+class TracerIntegerConversionError(CovectorTypeError):
+    """A traced value was used as a Python integer: in `range`, or as the index of a list."""
+
+
+class UnexpectedTracerError(CovectorTypeError):
+    """A traced value outlived the transformation that made it: it leaked."""
+
+
+class NonConcreteBooleanIndexError(IndexError):
+    """A traced boolean mask was used as an index, so the size of the result is not known."""
+
+
+class TypePromotionError(ValueError):
+    """Dtypes have no common dtype that all of them promote to."""
+
+
+class UnsupportedRuleError(NotImplementedError):
+    """A primitive declares that it cannot do what a transformation or backend asks of it."""
+
+
+class VerificationError(Exception):
+    """A program breaks the rules of the IR: a fault of the pass or rule that built it."""
+
+
+class CompilationError(RuntimeError):
+    """A backend could not compile a program."""
+
+
+class InconclusiveDimension(Exception):
+    """A question about symbolic dimensions whose answer depends on their values."""
+
+
+def compose(asked: str, *, found: str = "", fix: str = "", line: object = None) -> str:
+    """Word an error message: what was asked, what was found, where, and the likely fix.
+
+    Args:
+        asked: what could not be done; a clause without a full stop.
+        found: the shapes, dtypes or names that stand against it.
+        fix: what the user can do; an imperative clause.
+        line: the user's source line, anything that prints as one.
+
+    Returns:
+        The message, one part a line, empty parts left out.
+
+    Example:
+        >>> print(
+        ...     compose(
+        ...         "dot needs equal contracted dimensions",
+        ...         found="f32[3,4] and f32[3,5]",
+        ...         fix="transpose one operand",
+        ...     )
+        ... )
+        dot needs equal contracted dimensions
+          found: f32[3,4] and f32[3,5]
+          fix: transpose one operand
+    """
+    parts = [asked]
+    if found:
+        parts.append(f"  found: {found}")
+    if line is not None:
+        parts.append(f"  at: {line}")
+    if fix:
+        parts.append(f"  fix: {fix}")
+    return "\n".join(parts)

@@ -1,0 +1,227 @@
+"""Primitives: the operations programs are made of, each one block of rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from covector import _native
+from covector.core import effects as fx
+from covector.core.errors import UnsupportedRuleError
+
+if TYPE_CHECKING:
+    from covector.core.program import Program
+
+Rule = Callable[..., Any]
+
+_get_trace = _native.get_trace
+
+REGISTRY: dict[str, Primitive] = {}
+"""Every primitive by name, users' own included."""
+
+RULES = ("shape", "evaluate", "jvp", "transpose", "batch", "lanes", "lower")
+"""The rules each primitive must have, or declare `unsupported`."""
+
+
+class Unsupported:
+    """A rule that a primitive cannot have; calling it raises with the reason."""
+
+    __slots__ = ("name", "reason", "rule")
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        self.name = self.rule = "?"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise UnsupportedRuleError(
+            f"{_RULE_TITLES.get(self.rule, self.rule)} of `{self.name}` is not supported: "
+            f"{self.reason}"
+        )
+
+
+_RULE_TITLES = {
+    "jvp": "differentiation",
+    "transpose": "transposition (reverse-mode differentiation)",
+    "batch": "batching (vmap)",
+    "lanes": "separation into lanes",
+    "lower": "compilation",
+    "evaluate": "evaluation",
+}
+
+
+def unsupported(reason: str) -> Rule:
+    """Declares that a rule does not exist, and why.
+
+    Args:
+        reason: one clause that reaches the user as the error's text.
+
+    Returns:
+        A rule that raises `UnsupportedRuleError`, naming the primitive.
+    """
+    return Unsupported(reason)
+
+
+class Primitive:
+    """An operation with all its rules.
+
+    Calling a primitive applies it under the current transformation.
+
+    Args:
+        name: unique name, printed in programs.
+        shape: `(*avals, **params) -> Aval`, or a list of them with `multiple_results`.
+        evaluate: `(*ndarrays, **params) -> ndarray`: the meaning, in NumPy.
+        jvp: `(ctx, primals, tangents, **params) -> (outputs, output_tangents)`; tangents may be
+            symbolic `Zero`s, one at least is not.
+        transpose: `(ctx, cotangents, *operands, **params) -> cotangents of the operands`; linear
+            operands are `Linear` markers, the others get `None`.
+        batch: `(ctx, operands, dims, **params) -> (outputs, output_dims)`; a dim is an `int` or
+            `None` for an operand without the batch axis; `ctx.axis_size` is its size.
+        lanes: which result dimension is the lane dimension, given that of each operand.
+        lower: `(b, *tensors, **params) -> Tensor`: native code, through the loop IR builder.
+        linearize: optional; replaces jvp in reverse mode, for primitives that hold programs.
+        effects: optional, `(**params) -> frozenset[Effect]`.
+        multiple_results: whether the rules return lists.
+        compiled: eager calls compile a one-equation program instead of using `evaluate`.
+    """
+
+    __slots__ = (
+        "batch",
+        "compiled",
+        "effects",
+        "evaluate",
+        "jvp",
+        "lanes",
+        "linearize",
+        "lower",
+        "multiple_results",
+        "name",
+        "shape",
+        "tags",
+        "transpose",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        shape: Rule,
+        evaluate: Rule,
+        jvp: Rule,
+        transpose: Rule,
+        batch: Rule,
+        lower: Rule,
+        lanes: Rule,
+        linearize: Rule | None = None,
+        effects: Callable[..., fx.Effects] | None = None,
+        multiple_results: bool = False,
+        compiled: bool = False,
+        tags: frozenset[str] = frozenset(),
+    ) -> None:
+        if name in REGISTRY:
+            raise ValueError(f"there is already a primitive named {name!r}")
+        self.name = name
+        self.shape = shape
+        self.evaluate = evaluate
+        self.jvp = jvp
+        self.transpose = transpose
+        self.batch = batch
+        self.lower = lower
+        self.lanes = lanes
+        self.linearize = linearize
+        self.effects = effects
+        self.multiple_results = multiple_results
+        self.compiled = compiled
+        self.tags = tags
+        for rule in RULES:
+            value = getattr(self, rule)
+            if isinstance(value, Unsupported):
+                value.name, value.rule = name, rule
+        REGISTRY[name] = self
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        trace = _get_trace()
+        if trace is None:
+            return _evaluate_eagerly(self, args, params)
+        return trace.process(self, args, params)
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_by_name, (self.name,))
+
+
+def _by_name(name: str) -> Primitive:
+    return REGISTRY[name]
+
+
+def _evaluate_eagerly(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+    # Replaced by covector.core.eager when it is imported: evaluation needs arrays, arrays need
+    # primitives for their operators.
+    raise RuntimeError("covector.core.eager has not been imported")
+
+
+def set_eager_evaluation(fn: Callable[[Primitive, Sequence[Any], dict[str, Any]], Any]) -> None:
+    """Installs how primitives run outside of any transformation."""
+    global _evaluate_eagerly
+    _evaluate_eagerly = fn
+
+
+class Linearized:
+    """A program split for reverse mode.
+
+    Attributes:
+        known: `inputs -> outputs + residuals`.
+        linear: `residuals + tangents -> output tangents`, only where they do not vanish.
+        num_residuals: how many residuals there are.
+        nonzero_out: for each output whether it has a tangent.
+    """
+
+    __slots__ = ("known", "linear", "nonzero_out", "num_residuals")
+
+    def __init__(
+        self, known: Program, linear: Program, num_residuals: int, nonzero_out: list[bool]
+    ) -> None:
+        self.known = known
+        self.linear = linear
+        self.num_residuals = num_residuals
+        self.nonzero_out = nonzero_out
+
+
+class Context(Protocol):
+    """What rules of primitives that hold programs may ask of the transformations."""
+
+    def jvp(
+        self, program: Program, nonzero: Sequence[bool], instantiate: bool | Sequence[bool] = False
+    ) -> tuple[Program, list[bool]]:
+        """`primals + nonzero tangents -> outputs + nonzero output tangents`."""
+        ...
+
+    def linearize(
+        self, program: Program, nonzero: Sequence[bool], instantiate: bool | Sequence[bool] = False
+    ) -> Linearized:
+        """The program's outputs and its linear part as two programs."""
+        ...
+
+    def transpose(self, program: Program, linear: Sequence[bool]) -> Program:
+        """`other inputs + cotangents of outputs -> cotangents of the linear inputs`."""
+        ...
+
+
+class BatchContext(Context, Protocol):
+    """What batching rules may ask."""
+
+    axis_size: Any
+    axis_name: Any
+
+    def batch(
+        self,
+        program: Program,
+        batched: Sequence[bool],
+        out_batched: bool | Sequence[bool] = False,
+    ) -> tuple[Program, list[bool]]:
+        """The program with a leading batch axis on the batched inputs; which outputs have it.
+
+        `out_batched` forces outputs to have the axis.
+        """
+        ...

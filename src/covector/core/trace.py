@@ -1,0 +1,318 @@
+"""Tracing: the current trace, tracers, and the trace that records programs.
+
+There is one current trace, a thread-local; `None` means that primitives are evaluated at once. A
+trace handles the operations on its own tracers and hands the rest to its parent.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from covector import _native
+from covector.core import dtypes, source
+from covector.core.array import Array, as_array
+from covector.core.avals import Aval
+from covector.core.effects import NONE
+from covector.core.errors import UnexpectedTracerError
+from covector.core.operand import Operand
+from covector.core.primitive import Primitive
+from covector.core.program import Atom, Equation, Literal, Program, Variable
+
+get_trace = _native.get_trace
+set_trace = _native.set_trace
+
+
+@contextmanager
+def current_trace(trace: Trace | None) -> Iterator[None]:
+    """Makes `trace` the current one inside the block."""
+    previous = set_trace(trace)
+    try:
+        yield
+    finally:
+        set_trace(previous)
+
+
+class _Scopes(threading.local):
+    name = ""
+
+
+_scopes = _Scopes()
+
+
+@contextmanager
+def name_scope(name: str) -> Iterator[None]:
+    """Prefixes the scope of the equations traced inside the block with `name`."""
+    outer = _scopes.name
+    _scopes.name = f"{outer}/{name}" if outer else name
+    try:
+        yield
+    finally:
+        _scopes.name = outer
+
+
+class _NamedAxes(threading.local):
+    sizes: tuple[tuple[Any, Any], ...] = ()
+
+
+_axes = _NamedAxes()
+
+
+@contextmanager
+def named_axis(name: Any, size: Any) -> Iterator[None]:
+    """Makes a batch axis known by name to collective operations inside the block."""
+    outer = _axes.sizes
+    if name is not None:
+        _axes.sizes = (*outer, (name, size))
+    try:
+        yield
+    finally:
+        _axes.sizes = outer
+
+
+def named_axis_size(name: Any) -> Any:
+    """The size of the innermost batch axis with this name.
+
+    Raises:
+        NameError: if there is none; the message lists those there are.
+    """
+    for known, size in reversed(_axes.sizes):
+        if known == name:
+            return size
+    names = [known for known, _ in _axes.sizes]
+    raise NameError(
+        f"unbound axis name {name!r}: the names in scope are {names}; "
+        f"call the function under vmap(..., axis_name={name!r})"
+    )
+
+
+class Trace:
+    """One transformation in progress.
+
+    Attributes:
+        parent: the trace that was current when this one began.
+        finished: set when the traced function has returned; using a tracer after that is a leak.
+        name: what is being traced, for error messages.
+    """
+
+    __slots__ = ("finished", "name", "parent")
+
+    def __init__(self, parent: Trace | None, name: str) -> None:
+        self.parent = parent
+        self.finished = False
+        self.name = name
+
+    def process(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Applies a primitive to operands, some of which may be this trace's tracers."""
+        raise NotImplementedError
+
+    def process_custom_jvp(self, call: Any, args: Sequence[Any]) -> list[Any]:
+        """Applies a function with a custom jvp rule to flat operands."""
+        raise NotImplementedError
+
+    def process_custom_vjp(self, call: Any, args: Sequence[Any]) -> list[Any]:
+        """Applies a function with a custom vjp rule to flat operands."""
+        raise NotImplementedError
+
+
+class Tracer(Operand):
+    """Stands for an array while a function is traced."""
+
+    __slots__ = ("__weakref__", "_trace", "aval")
+
+    _trace: Trace
+    aval: Aval
+
+    @property
+    def shape(self) -> Any:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.aval.shape)
+
+    @property
+    def size(self) -> Any:
+        return self.aval.size
+
+    @property
+    def weak_type(self) -> bool:
+        return self.aval.weak_type
+
+    def concrete(self) -> Any:
+        """The array whose value this is, where tracing knows it; else `None`."""
+        return None
+
+    def __repr__(self) -> str:
+        return f"Traced<{self.aval}> by {self._trace.name}"
+
+
+def aval_of(value: Any) -> Aval:
+    """The aval of an operand: tracer, array, NumPy array or scalar, Python scalar."""
+    if isinstance(value, (Tracer, Array)):
+        return value.aval
+    if isinstance(value, np.ndarray):
+        return Aval(value.shape, dtypes.canonicalize(value.dtype))
+    return as_array(value).aval
+
+
+def check_live(tracer: Tracer) -> None:
+    """Raises if a tracer is used after its transformation ended."""
+    trace = tracer._trace
+    if trace.finished:
+        raise UnexpectedTracerError(
+            f"a traced value {tracer.aval} of {trace.name} is used after {trace.name} returned. "
+            "It was stored by a side effect (a global, an attribute, a list of the enclosing "
+            "function); return it from the function instead."
+            f"\n  used at: {source.here()}"
+        )
+
+
+class ProgramTracer(Tracer):
+    """A variable of the program being recorded."""
+
+    __slots__ = ("variable",)
+
+    def __init__(self, trace: ProgramTrace, variable: Variable) -> None:
+        self._trace = trace
+        self.variable = variable
+        self.aval = variable.aval
+
+
+class ProgramTrace(Trace):
+    """Records operations as equations.
+
+    Args:
+        parent: the trace that is current outside.
+        name: the traced function, for messages.
+        capture_arrays: concrete arrays become inputs, like captured tracers, instead of literals.
+
+    Attributes:
+        captured: values from outside that became inputs, with their variables.
+    """
+
+    __slots__ = ("_atoms", "capture_arrays", "captured", "equations", "inputs")
+
+    def __init__(self, parent: Trace | None, name: str, capture_arrays: bool = False) -> None:
+        super().__init__(parent, name)
+        self.equations: list[Equation] = []
+        self.inputs: list[Variable] = []
+        self.captured: list[tuple[Any, Variable]] = []
+        self.capture_arrays = capture_arrays
+        # By identity; the value keeps the object alive so that its id stays its own.
+        self._atoms: dict[int, tuple[Any, Atom]] = {}
+
+    def new_input(self, aval: Aval) -> ProgramTracer:
+        """Adds an input to the program."""
+        variable = Variable(aval)
+        self.inputs.append(variable)
+        return ProgramTracer(self, variable)
+
+    def atom(self, value: Any) -> Atom:
+        """The variable or literal that stands for an operand."""
+        if type(value) is ProgramTracer and value._trace is self:
+            if self.finished:
+                check_live(value)
+            return value.variable
+        known = self._atoms.get(id(value))
+        if known is not None:
+            return known[1]
+        atom = self._outside_atom(value)
+        self._atoms[id(value)] = (value, atom)
+        return atom
+
+    def _outside_atom(self, value: Any) -> Atom:
+        if isinstance(value, Tracer):
+            check_live(value)
+            return self._capture(value, value.aval)
+        array = value if isinstance(value, Array) else as_array(value)
+        if self.capture_arrays and array.aval.shape != ():
+            return self._capture(array, array.aval)
+        return Literal(array, array.aval)
+
+    def _capture(self, value: Any, aval: Aval) -> Variable:
+        variable = Variable(aval)
+        self.captured.append((value, variable))
+        return variable
+
+    def process(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        inputs = [
+            a.variable if type(a) is ProgramTracer and a._trace is self else self.atom(a)
+            for a in args
+        ]
+        avals = primitive.shape(*[a.aval for a in inputs], **params)
+        effects = NONE if primitive.effects is None else primitive.effects(**params)
+        if primitive.multiple_results:
+            outputs = [Variable(aval) for aval in avals]
+            result = [ProgramTracer(self, v) for v in outputs]
+        else:
+            outputs = [Variable(avals)]
+            result = ProgramTracer(self, outputs[0])
+        self.equations.append(
+            Equation(
+                primitive, inputs, outputs, params, effects, source.current_frame(), _scopes.name
+            )
+        )
+        return result
+
+    def process_custom_jvp(self, call: Any, args: Sequence[Any]) -> list[Any]:
+        return call.record(self, args)
+
+    def process_custom_vjp(self, call: Any, args: Sequence[Any]) -> list[Any]:
+        return call.record(self, args)
+
+    def finish(self, outputs: Sequence[Any], name: str = "") -> Program:
+        """Ends the recording: captured values become the leading inputs."""
+        atoms = [self.atom(o) for o in outputs]
+        self.finished = True
+        inputs = [v for _, v in self.captured] + self.inputs
+        return Program(inputs, self.equations, atoms, name)
+
+
+def trace_program(
+    fn: Callable[..., Sequence[Any]],
+    avals: Sequence[Aval],
+    name: str = "",
+    capture_arrays: bool = False,
+) -> tuple[Program, list[Any]]:
+    """Records a function of flat operands as a program.
+
+    Args:
+        fn: takes as many tracers as there are avals, returns a flat sequence of values.
+        avals: what the inputs are.
+        name: for display and messages.
+        capture_arrays: see `ProgramTrace`.
+
+    Returns:
+        The program, and the captured values that its leading inputs stand for.
+    """
+    trace = ProgramTrace(get_trace(), name or getattr(fn, "__name__", "function"), capture_arrays)
+    previous = set_trace(trace)
+    try:
+        outputs = list(fn(*[trace.new_input(aval) for aval in avals]))
+        program = trace.finish(outputs, name)
+    finally:
+        trace.finished = True
+        set_trace(previous)
+    return program, [value for value, _ in trace.captured]
+
+
+def eval_program(program: Program, *args: Any) -> list[Any]:
+    """Applies a program's equations to operands under the current trace."""
+    env: dict[Variable, Any] = dict(zip(program.inputs, args, strict=True))
+    for equation in program.equations:
+        operands = [env[a] if type(a) is Variable else a.value for a in equation.inputs]
+        results = equation.primitive(*operands, **equation.params)
+        if equation.primitive.multiple_results:
+            env.update(zip(equation.outputs, results, strict=True))
+        else:
+            env[equation.outputs[0]] = results
+    return [env[a] if type(a) is Variable else a.value for a in program.outputs]

@@ -1,0 +1,1 @@
+"""The loop IR: scalar values inside structured loops over buffers."""

@@ -1,0 +1,495 @@
+"""The loop IR: scalar SSA values inside structured loops over typed buffers.
+
+A `Function` owns buffers and one `Block`; a block is a list of values (pure operations and loads)
+and statements (stores, loops, branches, calls). Values are scalars of a NumPy dtype; complex
+numbers are pairs of values (`ComplexValue`) and exist only in the builder. An index is an `int64`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+DType = np.dtype[Any]
+
+BOOL: DType = np.dtype(np.bool_)
+INDEX: DType = np.dtype(np.int64)
+
+ARGUMENT = "argument"
+RESULT = "result"
+CONSTANT = "constant"
+WORKSPACE = "workspace"
+HEAP = "heap"
+SPACES = (ARGUMENT, RESULT, CONSTANT, WORKSPACE, HEAP)
+READ_ONLY = frozenset({ARGUMENT, CONSTANT})
+
+SERIAL = "serial"
+SIMD = "simd"
+PARALLEL = "parallel"
+LOOP_KINDS = (SERIAL, SIMD, PARALLEL)
+
+
+class LoopIRError(ValueError):
+    """A lowering built loop IR that makes no sense; the text names the operation."""
+
+
+class Value:
+    """One scalar: an operation applied to values, a load, a constant, or a parameter of a block.
+
+    Attributes:
+        op: name in the table of `scalars`, or one of "const", "load", "call", "dim", "parameter",
+            "index" (of a loop) and "result" (of a statement).
+        args: the operands.
+        attr: what the operation needs besides: the target dtype of a conversion, the buffer of a
+            load, the Python number of a constant, the (lowest, highest) of an index.
+        dtype: element type.
+        id: number within its function.
+        depth: nesting depth of the block that holds it; 0 is the function's own.
+    """
+
+    __slots__ = ("args", "attr", "depth", "dtype", "id", "op")
+
+    def __init__(
+        self, op: str, args: tuple[Value, ...], attr: Any, dtype: DType, number: int, depth: int
+    ) -> None:
+        self.op = op
+        self.args = args
+        self.attr = attr
+        self.dtype = dtype
+        self.id = number
+        self.depth = depth
+
+    def __repr__(self) -> str:
+        if self.op == "const":
+            return f"<const {self.attr!r}: {self.dtype.name}>"
+        return f"<%{self.id} = {self.op}: {self.dtype.name}>"
+
+
+class ComplexValue:
+    """A complex number as two values of the component type."""
+
+    __slots__ = ("depth", "dtype", "im", "re")
+
+    op = "complex"
+
+    def __init__(self, re: Value, im: Value, dtype: DType) -> None:
+        self.re = re
+        self.im = im
+        self.dtype = dtype
+        self.depth = max(re.depth, im.depth)
+
+    def __repr__(self) -> str:
+        return f"<complex {self.re!r} {self.im!r}>"
+
+
+Scalar = Value | ComplexValue
+Extent = int | Value
+
+_COMPONENT: dict[DType, DType] = {
+    np.dtype(np.complex64): np.dtype(np.float32),
+    np.dtype(np.complex128): np.dtype(np.float64),
+}
+
+
+def component(dtype: DType) -> DType:
+    """The dtype of a component: that of the parts of complex numbers, else the dtype itself."""
+    return _COMPONENT.get(dtype, dtype)
+
+
+class Buffer:
+    """Storage for an array, row-major and contiguous.
+
+    Offsets of loads and stores count elements of `element`: a complex buffer holds twice as many
+    real components.
+
+    Attributes:
+        name: for people; unique within a function.
+        dtype: element type as the program sees it.
+        element: the scalar dtype in memory (the component type of complex buffers).
+        shape: extents; an `int`, or an index value for a size known at run time only.
+        space: one of `SPACES`. "heap" buffers are allocated at entry through the context.
+        index: position among the arguments, results or constants.
+        offset: byte offset in the workspace, set by the memory planner.
+        alias_class: buffers of one class may overlap in memory; `None` is a class of its own.
+        strides: how many elements of `dtype` apart neighbours are along each axis.
+        version: counts stores while building, so that loads are merged only between stores.
+    """
+
+    __slots__ = (
+        "alias_class",
+        "dtype",
+        "element",
+        "index",
+        "name",
+        "offset",
+        "shape",
+        "space",
+        "strides",
+        "version",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        dtype: DType,
+        shape: Sequence[Extent],
+        space: str,
+        index: int = 0,
+        strides: Sequence[Extent] | None = None,
+    ) -> None:
+        if space not in SPACES:
+            raise LoopIRError(f"buffer {name!r}: unknown space {space!r}, not one of {SPACES}")
+        self.name = name
+        self.dtype = dtype
+        self.element = component(dtype)
+        self.shape = tuple(shape)
+        self.space = space
+        self.index = index
+        self.offset: int | None = None
+        self.alias_class: object | None = None
+        self.strides: tuple[Extent, ...] = tuple(strides) if strides is not None else ()
+        self.version = 0
+
+    @property
+    def size(self) -> int | None:
+        """How many elements of `element`; `None` if known at run time only."""
+        total = 2 if self.element is not self.dtype else 1
+        for extent in self.shape:
+            if not isinstance(extent, int):
+                return None
+            total *= extent
+        return total
+
+    @property
+    def nbytes(self) -> int | None:
+        """Size in bytes; `None` if known at run time only."""
+        size = self.size
+        return None if size is None else size * self.element.itemsize
+
+    def __repr__(self) -> str:
+        return f"<{self.space} {self.name}>"
+
+
+class Pointer:
+    """The address of an element of a buffer, as an argument of a call."""
+
+    __slots__ = ("buffer", "offset")
+
+    def __init__(self, buffer: Buffer, offset: Value) -> None:
+        self.buffer = buffer
+        self.offset = offset
+
+
+class Block:
+    """Values and statements in order."""
+
+    __slots__ = ("depth", "items")
+
+    def __init__(self, depth: int) -> None:
+        self.items: list[Any] = []
+        self.depth = depth
+
+
+class Store:
+    """Writes a value at a linear offset of a buffer."""
+
+    __slots__ = ("buffer", "offset", "value")
+
+    def __init__(self, buffer: Buffer, offset: Value, value: Value) -> None:
+        self.buffer = buffer
+        self.offset = offset
+        self.value = value
+
+
+class For:
+    """A counted loop with carried values.
+
+    Attributes:
+        lower: first index.
+        upper: bound, exclusive.
+        step: positive constant.
+        kind: "serial"; "simd" if iterations are independent apart from carries that are reductions
+            of one associative operation, in any order; "parallel" if they may also run in threads.
+        width: how many iterations one vector step of a "simd" loop takes; 0 leaves it to the target.
+        index: the value that counts.
+        inits: values of the carries on entry.
+        params: values of the carries at the start of an iteration.
+        yields: values of the carries at its end.
+        results: values of the carries after the loop.
+    """
+
+    __slots__ = (
+        "body",
+        "index",
+        "inits",
+        "kind",
+        "lower",
+        "params",
+        "results",
+        "step",
+        "upper",
+        "width",
+        "yields",
+    )
+
+    def __init__(
+        self,
+        lower: Value,
+        upper: Value,
+        step: int,
+        kind: str,
+        width: int,
+        index: Value,
+        inits: list[Value],
+        params: list[Value],
+        body: Block,
+    ) -> None:
+        self.lower = lower
+        self.upper = upper
+        self.step = step
+        self.kind = kind
+        self.width = width
+        self.index = index
+        self.inits = inits
+        self.params = params
+        self.body = body
+        self.yields: list[Value] = []
+        self.results: list[Value] = []
+
+    @property
+    def trips(self) -> int | None:
+        """How many iterations; `None` if known at run time only."""
+        if self.lower.op != "const" or self.upper.op != "const":
+            return None
+        return max(0, -(-(self.upper.attr - self.lower.attr) // self.step))
+
+
+class While:
+    """A loop that runs its body as long as a predicate over the carries holds.
+
+    The header computes the predicate; its values are visible in the body.
+    """
+
+    __slots__ = ("body", "header", "inits", "params", "predicate", "results", "yields")
+
+    def __init__(
+        self,
+        inits: list[Value],
+        params: list[Value],
+        header: Block,
+        predicate: Value,
+        body: Block,
+    ) -> None:
+        self.inits = inits
+        self.params = params
+        self.header = header
+        self.predicate = predicate
+        self.body = body
+        self.yields: list[Value] = []
+        self.results: list[Value] = []
+
+
+class If:
+    """A branch; each side gives one value for each result."""
+
+    __slots__ = ("else_values", "otherwise", "predicate", "results", "then", "then_values")
+
+    def __init__(self, predicate: Value, then: Block, otherwise: Block) -> None:
+        self.predicate = predicate
+        self.then = then
+        self.otherwise = otherwise
+        self.then_values: list[Value] = []
+        self.else_values: list[Value] = []
+        self.results: list[Value] = []
+
+
+class Call:
+    """A call of an external function with effects.
+
+    Attributes:
+        symbol: name on the backend's list of externals.
+        args: values and pointers.
+        result: what it returns, or `None`.
+        site: if not `None`, the function returns a status, and non-zero leaves with this site.
+    """
+
+    __slots__ = ("args", "result", "site", "symbol")
+
+    def __init__(
+        self, symbol: str, args: Sequence[Value | Pointer], result: Value | None, site: int | None
+    ) -> None:
+        self.symbol = symbol
+        self.args = tuple(args)
+        self.result = result
+        self.site = site
+
+
+class Check:
+    """Leaves the function with the error of `site` unless the value is true."""
+
+    __slots__ = ("ok", "site")
+
+    def __init__(self, ok: Value, site: int) -> None:
+        self.ok = ok
+        self.site = site
+
+
+class Poll:
+    """Leaves the function if the caller has asked for it."""
+
+    __slots__ = ()
+
+
+class Segment:
+    """Runs an outlined piece of this function; values pass through the frame buffers."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+
+
+class Function:
+    """A function: buffers and a body.
+
+    An entry function has no parameters and no returns; everything passes through buffers. A scalar
+    function (an elementary function's definition) has parameters and returns and no buffers.
+
+    Attributes:
+        name: symbol.
+        buffers: every buffer, in order of creation.
+        body: the statements.
+        dims: how many run-time sizes the caller passes.
+        params: parameters of a scalar function.
+        returns: results of a scalar function.
+        values: how many value numbers are taken.
+        workspace_bytes: size of the workspace, set by the memory planner.
+    """
+
+    __slots__ = (
+        "body",
+        "buffers",
+        "dims",
+        "name",
+        "params",
+        "returns",
+        "values",
+        "workspace_bytes",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.buffers: list[Buffer] = []
+        self.body = Block(0)
+        self.dims = 0
+        self.params: list[Value] = []
+        self.returns: list[Value] = []
+        self.values = 0
+        self.workspace_bytes = 0
+
+
+Statement = Store | For | While | If | Call | Check | Poll | Segment
+Item = Value | Statement
+
+
+def children(item: Item) -> tuple[Block, ...]:
+    """The blocks inside a statement.
+
+    Args:
+        item: anything that stands in a block.
+
+    Returns:
+        The nested blocks in order of execution, empty for values and simple statements.
+    """
+    if isinstance(item, For):
+        return (item.body,)
+    if isinstance(item, While):
+        return (item.header, item.body)
+    if isinstance(item, If):
+        return (item.then, item.otherwise)
+    return ()
+
+
+def walk(block: Block) -> Iterator[Item]:
+    """Every value and statement of a block and of the blocks inside it, in order.
+
+    Args:
+        block: where to start.
+
+    Yields:
+        Each item, a statement before what is inside it.
+    """
+    for item in block.items:
+        yield item
+        for child in children(item):
+            yield from walk(child)
+
+
+def operands(item: Item) -> tuple[Value, ...]:
+    """The values an item reads, apart from what the blocks inside it read and yield.
+
+    Args:
+        item: anything that stands in a block.
+
+    Returns:
+        The operands, constants included.
+    """
+    if isinstance(item, Value):
+        return item.args
+    if isinstance(item, Store):
+        return (item.offset, item.value)
+    if isinstance(item, For):
+        return (item.lower, item.upper, *item.inits)
+    if isinstance(item, While):
+        return tuple(item.inits)
+    if isinstance(item, If):
+        return (item.predicate,)
+    if isinstance(item, Call):
+        return tuple(a.offset if isinstance(a, Pointer) else a for a in item.args)
+    if isinstance(item, Check):
+        return (item.ok,)
+    return ()
+
+
+def results(item: Item) -> Sequence[Value]:
+    """The values an item defines in the block where it stands.
+
+    Args:
+        item: anything that stands in a block.
+
+    Returns:
+        A value itself, the results of a loop, branch or call, else nothing.
+    """
+    if isinstance(item, Value):
+        return (item,)
+    if isinstance(item, For | While | If):
+        return item.results
+    if isinstance(item, Call) and item.result is not None:
+        return (item.result,)
+    return ()
+
+
+def place_workspace(function: Function, alignment: int = 64) -> int:
+    """Gives each workspace buffer without an offset a place of its own.
+
+    The memory planner does better by reusing space; this serves functions that have no planner.
+
+    Args:
+        function: changed in place.
+        alignment: of each buffer in bytes.
+
+    Returns:
+        The size of the workspace in bytes.
+    """
+    end = function.workspace_bytes
+    for buffer in function.buffers:
+        if buffer.space == WORKSPACE and buffer.offset is None:
+            nbytes = buffer.nbytes
+            if nbytes is None:
+                raise LoopIRError(f"buffer {buffer.name!r}: a run-time size needs the heap")
+            buffer.offset = -(-end // alignment) * alignment
+            end = buffer.offset + nbytes
+    function.workspace_bytes = end
+    return end

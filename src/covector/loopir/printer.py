@@ -1,0 +1,217 @@
+"""The loop IR as text, for people and for golden tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from covector.loopir.ir import (
+    WORKSPACE,
+    Block,
+    Buffer,
+    Call,
+    Check,
+    For,
+    Function,
+    If,
+    Item,
+    Pointer,
+    Poll,
+    Segment,
+    Store,
+    Value,
+    While,
+)
+from covector.loopir.scalars import BF16
+
+_SHORT = {"bool": "bool", "bfloat16": "bf16", "complex64": "c64", "complex128": "c128"}
+
+
+def short_name(dtype: Any) -> str:
+    """The short name of a dtype: f32, i64, u8, bool, bf16, c64.
+
+    Args:
+        dtype: a NumPy dtype.
+
+    Returns:
+        The name.
+    """
+    if dtype is BF16:
+        return "bf16"
+    return _SHORT.get(dtype.name) or f"{dtype.kind}{8 * dtype.itemsize}"
+
+
+def print_function(function: Function) -> str:
+    """A function as text; the same for functions that differ only in value numbers.
+
+    Args:
+        function: any function.
+
+    Returns:
+        Lines, the functions it is split into after it.
+
+    Example:
+        >>> import numpy as np
+        >>> from covector.loopir.builder import Builder
+        >>> b = Builder("negate")
+        >>> x = b.argument(np.dtype("f4"), (4,), "x")
+        >>> y = b.result(np.dtype("f4"), (4,), "y")
+        >>> b.loop(0, 4, lambda i: b.store(y, (i,), b.op("neg", b.load(x, i))))
+        []
+        >>> print(print_function(b.finish()))
+        function negate
+          argument x: f32[4]
+          result y: f32[4]
+          for %0 in 0..4 {
+            %1: f32 = load x[%0]
+            %2: f32 = neg %1
+            store y[%0] = %2
+          }
+    """
+    return "\n".join(_Printer().function(function))
+
+
+class _Printer:
+    def __init__(self) -> None:
+        self.names: dict[Value, str] = {}
+        self.lines: list[str] = []
+        self.segments: list[Function] = []
+
+    def function(self, function: Function) -> list[str]:
+        params = [f"{self.define(p)}: {short_name(p.dtype)}" for p in function.params]
+        head = f"function {function.name}"
+        self.lines.append(f"{head}({', '.join(params)})" if params else head)
+        for buffer in function.buffers:
+            self.lines.append(f"  {self.buffer(buffer)}")
+        self.block(function.body, "  ")
+        if function.returns:
+            self.lines.append(f"  return {self.uses(function.returns)}")
+        lines = self.lines
+        for segment in self.segments:
+            lines += ["", *_Printer().function(segment)]
+        return lines
+
+    def buffer(self, buffer: Buffer) -> str:
+        shape = ",".join(str(e) if isinstance(e, int) else self.use(e) for e in buffer.shape)
+        text = f"{buffer.space} {buffer.name}: {short_name(buffer.dtype)}[{shape}]"
+        if buffer.space == WORKSPACE and buffer.offset is not None:
+            text += f" at {buffer.offset}"
+        return text
+
+    def block(self, block: Block, indent: str) -> None:
+        for item in block.items:
+            self.item(item, indent)
+
+    def item(self, item: Item, indent: str) -> None:
+        if isinstance(item, Value):
+            self.lines.append(f"{indent}{self.typed(item)} = {self.expression(item)}")
+        elif isinstance(item, For):
+            self.loop(item, indent)
+        elif isinstance(item, While):
+            self.while_loop(item, indent)
+        elif isinstance(item, If):
+            self.branch(item, indent)
+        else:
+            self.lines.append(indent + self.simple(item))
+
+    def expression(self, value: Value) -> str:
+        if value.op == "load":
+            return f"load {value.attr.name}[{self.use(value.args[0])}]"
+        if value.op == "dim":
+            return f"dim {value.attr}"
+        name = value.op
+        if value.op == "call":
+            name = f"call {value.attr}"
+        elif value.op not in ("convert", "bitcast") and value.attr is not None:
+            name = f"{value.op}.{value.attr}"
+        return f"{name} {self.uses(value.args)}"
+
+    def simple(self, item: Store | Call | Check | Poll | Segment) -> str:
+        if isinstance(item, Store):
+            place = f"{item.buffer.name}[{self.use(item.offset)}]"
+            return f"store {place} = {self.use(item.value)}"
+        if isinstance(item, Call):
+            args = ", ".join(self.argument(a) for a in item.args)
+            text = f"call {item.symbol}({args})"
+            if item.result is not None:
+                text = f"{self.typed(item.result)} = {text}"
+            return text if item.site is None else f"{text} else site {item.site}"
+        if isinstance(item, Check):
+            return f"check {self.use(item.ok)} else site {item.site}"
+        if isinstance(item, Segment):
+            self.segments.append(item.function)
+            return f"run {item.function.name}"
+        return "poll"
+
+    def loop(self, loop: For, indent: str) -> None:
+        head = f"for {self.define(loop.index)} in {self.use(loop.lower)}..{self.use(loop.upper)}"
+        if loop.step != 1:
+            head += f" step {loop.step}"
+        if loop.kind != "serial":
+            head += f" {loop.kind}"
+        if loop.width:
+            head += f"({loop.width})"
+        head += self.carries(loop.params, loop.inits)
+        start = len(self.lines)
+        self.lines.append("")
+        self.block(loop.body, indent + "  ")
+        self.end(loop.yields, indent)
+        self.lines[start] = indent + self.defined(loop.results) + head + " {"
+
+    def while_loop(self, loop: While, indent: str) -> None:
+        head = f"while{self.carries(loop.params, loop.inits)}"
+        start = len(self.lines)
+        self.lines.append("")
+        self.block(loop.header, indent + "  ")
+        self.lines.append(f"{indent}}} {self.use(loop.predicate)} do {{")
+        self.block(loop.body, indent + "  ")
+        self.end(loop.yields, indent)
+        self.lines[start] = indent + self.defined(loop.results) + head + " {"
+
+    def branch(self, branch: If, indent: str) -> None:
+        start = len(self.lines)
+        self.lines.append("")
+        self.block(branch.then, indent + "  ")
+        if branch.otherwise.items or branch.results:
+            self.end(branch.then_values, indent, "} else {")
+            self.block(branch.otherwise, indent + "  ")
+            self.end(branch.else_values, indent)
+        else:
+            self.end((), indent)
+        head = f"if {self.use(branch.predicate)} {{"
+        self.lines[start] = indent + self.defined(branch.results) + head
+
+    def carries(self, params: Sequence[Value], inits: Sequence[Value]) -> str:
+        if not params:
+            return ""
+        pairs = zip(params, inits, strict=True)
+        return f" carry ({', '.join(f'{self.typed(p)} = {self.use(i)}' for p, i in pairs)})"
+
+    def end(self, yields: Sequence[Value], indent: str, brace: str = "}") -> None:
+        if yields:
+            self.lines.append(f"{indent}  yield {self.uses(yields)}")
+        self.lines.append(indent + brace)
+
+    def defined(self, values: Sequence[Value]) -> str:
+        return f"{', '.join(self.typed(v) for v in values)} = " if values else ""
+
+    def typed(self, value: Value) -> str:
+        return f"{self.define(value)}: {short_name(value.dtype)}"
+
+    def define(self, value: Value) -> str:
+        return self.names.setdefault(value, f"%{len(self.names)}")
+
+    def uses(self, values: Iterable[Value]) -> str:
+        return ", ".join(self.use(v) for v in values)
+
+    def use(self, value: Value) -> str:
+        if value.op != "const":
+            return self.names.get(value) or f"%undefined.{value.id}"
+        if isinstance(value.attr, bool):
+            return "true" if value.attr else "false"
+        return repr(value.attr)
+
+    def argument(self, arg: Value | Pointer) -> str:
+        if isinstance(arg, Pointer):
+            return f"&{arg.buffer.name}[{self.use(arg.offset)}]"
+        return self.use(arg)

@@ -1,0 +1,167 @@
+"""Tensors: what the `lower` rules of primitives take and return.
+
+A tensor knows its shape and how to produce the scalar at an index. Most are `Lazy`: nothing runs
+until a consumer asks for elements, which is how producers fuse into consumers and movement
+operations turn into index arithmetic. An index is a tuple of Python ints (known at compile time)
+and loop IR values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from covector.core.avals import Aval
+from covector.core.program import Program
+from covector.loopir.builder import Builder
+from covector.loopir.ir import Buffer
+
+Extent = Any
+"""An `int`, or a loop IR value for a size known at run time only."""
+Index = tuple[Any, ...]
+Scalar = Any
+"""A loop IR value, or a pair of them for a complex number."""
+
+
+class Tensor:
+    """An array inside a lowering.
+
+    Attributes:
+        shape: an extent for each axis.
+        dtype: element type; PRNG keys appear as their words, with a trailing axis.
+        cost: estimated operations to produce one element; 0 for stored ones.
+    """
+
+    __slots__ = ("cost", "dtype", "shape")
+
+    shape: tuple[Extent, ...]
+    dtype: np.dtype[Any]
+    cost: float
+
+    def at(self, index: Index) -> Scalar:
+        """The element at `index`."""
+        raise NotImplementedError
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
+class Lazy(Tensor):
+    """Elements computed on demand, once for each index in a scope."""
+
+    __slots__ = ("_builder", "_fn", "moves")
+
+    def __init__(
+        self,
+        builder: Builder,
+        shape: Sequence[Extent],
+        dtype: np.dtype[Any],
+        fn: Callable[[Index], Scalar],
+        cost: float,
+        moves: bool = False,
+    ) -> None:
+        self._builder = builder
+        self.shape = tuple(shape)
+        self.dtype = dtype
+        self._fn = fn
+        self.cost = cost
+        self.moves = moves
+        """Whether it only re-indexes its operand, so that it is never worth storing."""
+
+    def at(self, index: Index) -> Scalar:
+        key = (self, index)
+        known = self._builder.recall(key)
+        if known is None:
+            known = self._fn(index)
+            self._builder.remember(key, known)
+        return known
+
+
+class Stored(Tensor):
+    """Elements in a buffer, row-major."""
+
+    __slots__ = ("_builder", "buffer")
+
+    def __init__(self, builder: Builder, buffer: Buffer, shape: Sequence[Extent]) -> None:
+        self._builder = builder
+        self.buffer = buffer
+        self.shape = tuple(shape)
+        self.dtype = buffer.dtype
+        self.cost = 0.0
+
+    def at(self, index: Index) -> Scalar:
+        return self._builder.load(self.buffer, *index)
+
+
+class Registers(Tensor):
+    """Elements in SSA values; an index not known at compile time goes through a spilled copy."""
+
+    __slots__ = ("_spill", "_spilled", "values")
+
+    def __init__(
+        self,
+        values: np.ndarray[Any, Any],
+        dtype: np.dtype[Any],
+        spill: Callable[[Registers], Tensor],
+    ) -> None:
+        self.values = values
+        self.shape = values.shape
+        self.dtype = dtype
+        self.cost = 0.0
+        self._spill = spill
+        self._spilled: Tensor | None = None
+
+    def at(self, index: Index) -> Scalar:
+        for i in index:
+            if type(i) is not int:
+                return self._spill(self).at(index)
+        return self.values[index]
+
+
+class Lowering(Protocol):
+    """The builder that `lower` rules receive: the loop IR's, and what the scheduler adds."""
+
+    @property
+    def builder(self) -> Builder: ...
+
+    def lazy(
+        self,
+        shape: Sequence[Extent],
+        dtype: np.dtype[Any],
+        fn: Callable[[Index], Scalar],
+        cost: float = 1.0,
+        moves: bool = False,
+    ) -> Tensor:
+        """A tensor computed on demand; `cost` includes the operands'."""
+        ...
+
+    def extents(self, aval: Aval) -> tuple[Extent, ...]:
+        """The shape of an aval as extents, symbolic sizes as run-time values."""
+        ...
+
+    def stored(self, tensor: Tensor) -> Stored:
+        """The tensor in a row-major buffer, computing it into one if need be."""
+        ...
+
+    def new(self, shape: Sequence[Extent], dtype: np.dtype[Any]) -> Stored:
+        """A new uninitialised buffer."""
+        ...
+
+    def registers(self, values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> Registers:
+        """A tensor of SSA values given as an object array."""
+        ...
+
+    def fill(self, target: Stored, source: Tensor) -> None:
+        """Stores every element of `source` in `target`, which nothing in `source` may read."""
+        ...
+
+    def for_each(self, shape: Sequence[Extent], body: Callable[[Index], None]) -> None:
+        """Runs `body` for each index of a shape, in row-major order, in loops."""
+        ...
+
+    def inline(self, program: Program, operands: Sequence[Tensor]) -> list[Tensor]:
+        """Lowers a nested program's equations in place."""
+        ...

@@ -1,0 +1,209 @@
+"""Checks that loop IR makes sense: types, scopes, carries, constant offsets, call signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from covector.loopir.ir import (
+    BOOL,
+    INDEX,
+    READ_ONLY,
+    WORKSPACE,
+    Block,
+    Buffer,
+    Call,
+    Check,
+    For,
+    Function,
+    If,
+    Item,
+    LoopIRError,
+    Pointer,
+    Segment,
+    Store,
+    Value,
+    While,
+    operands,
+    results,
+)
+from covector.loopir.printer import print_function, short_name
+from covector.loopir.scalars import EVERYTHING, check_types
+
+Signature = tuple[tuple[str, ...], str]
+"""Parameter types ("ptr" or a short dtype name) and the return type ("void" or a short name)."""
+
+
+def verify(function: Function, externals: dict[str, Signature] | None = None) -> None:
+    """Checks a function and the segments it is split into.
+
+    Args:
+        function: any function.
+        externals: signatures of the functions that may be called; `None` does not check calls.
+
+    Raises:
+        LoopIRError: at the first thing that is wrong, with the function's text.
+    """
+    try:
+        _Verifier(function, externals).run()
+    except LoopIRError as error:
+        raise LoopIRError(f"{error}\n\n{print_function(function)}") from None
+
+
+class _Verifier:
+    def __init__(self, function: Function, externals: dict[str, Signature] | None) -> None:
+        self.function = function
+        self.externals = externals
+        self.buffers = set(function.buffers)
+        self.visible: set[Value] = set(function.params)
+        self.seen: set[Value] = set(function.params)
+
+    def run(self) -> None:
+        names = [b.name for b in self.function.buffers]
+        if len(set(names)) != len(names):
+            raise LoopIRError(f"two buffers of one name: {sorted(names)}")
+        for buffer in self.function.buffers:
+            self.check_buffer(buffer)
+        added = self.block(self.function.body)
+        self.need(self.function.returns, "return")
+        for buffer in self.function.buffers:
+            self.need([e for e in buffer.shape if isinstance(e, Value)], buffer.name)
+        self.visible -= added
+
+    def check_buffer(self, buffer: Buffer) -> None:
+        if buffer.element not in EVERYTHING:
+            raise LoopIRError(f"{buffer!r}: no backend stores {buffer.dtype}")
+        for extent in buffer.shape:
+            if isinstance(extent, int) and extent < 0:
+                raise LoopIRError(f"{buffer!r}: negative extent in {buffer.shape}")
+        if buffer.space == WORKSPACE and buffer.nbytes is None:
+            raise LoopIRError(f"{buffer!r}: a run-time size needs the heap")
+
+    def block(self, block: Block) -> set[Value]:
+        added: set[Value] = set()
+        for item in block.items:
+            self.need(operands(item), type(item).__name__.lower())
+            self.item(item)
+            for value in results(item):
+                self.define(value, added)
+        return added
+
+    def define(self, value: Value, added: set[Value]) -> None:
+        if value in self.seen:
+            raise LoopIRError(f"{value!r} is defined twice")
+        if value.dtype not in EVERYTHING:
+            raise LoopIRError(f"{value!r}: not a scalar type")
+        self.seen.add(value)
+        self.visible.add(value)
+        added.add(value)
+
+    def need(self, values: Sequence[Value], where: str) -> None:
+        for value in values:
+            if value.op != "const" and value not in self.visible:
+                raise LoopIRError(f"{value!r} is used in a {where} where it is not visible")
+
+    def item(self, item: Item) -> None:
+        if isinstance(item, Value):
+            self.value(item)
+        elif isinstance(item, Store):
+            if item.value.dtype is not item.buffer.element or item.buffer.space in READ_ONLY:
+                raise LoopIRError(f"store of {item.value!r} in {item.buffer!r}")
+            self.access(item.buffer, item.offset)
+        elif isinstance(item, For):
+            self.loop(item)
+        elif isinstance(item, While):
+            self.while_loop(item)
+        elif isinstance(item, If):
+            self.branch(item)
+        elif isinstance(item, Call):
+            self.call(item)
+        elif isinstance(item, Check):
+            self.typed(item.ok, BOOL, "check")
+        elif isinstance(item, Segment):
+            verify(item.function, self.externals)
+
+    def value(self, value: Value) -> None:
+        if value.op == "load":
+            self.access(value.attr, value.args[0])
+            expected: Any = value.attr.element
+        elif value.op == "call":
+            self.signature(value.attr, value.args, value.dtype)
+            return
+        elif value.op == "dim":
+            expected = INDEX
+        else:
+            expected = check_types(value.op, value.args, value.attr)
+        self.typed(value, expected, value.op)
+
+    def typed(self, value: Value, dtype: Any, where: str) -> None:
+        if value.dtype is not dtype:
+            raise LoopIRError(f"{where}: {value!r} should be {short_name(dtype)}")
+
+    def access(self, buffer: Buffer, offset: Value) -> None:
+        if buffer not in self.buffers:
+            raise LoopIRError(f"{buffer!r} does not belong to {self.function.name}")
+        self.typed(offset, INDEX, "offset")
+        size = buffer.size
+        if offset.op == "const" and (offset.attr < 0 or (size is not None and offset.attr >= size)):
+            raise LoopIRError(f"offset {offset.attr} is outside {buffer!r} of {size} elements")
+
+    def loop(self, loop: For) -> None:
+        self.typed(loop.lower, INDEX, "lower bound")
+        self.typed(loop.upper, INDEX, "upper bound")
+        if loop.step < 1:
+            raise LoopIRError(f"loop with step {loop.step}")
+        added: set[Value] = set()
+        self.define(loop.index, added)
+        for param in loop.params:
+            self.define(param, added)
+        added |= self.block(loop.body)
+        self.need(loop.yields, "yield")
+        self.same("carries", loop.inits, loop.params, loop.yields, loop.results)
+        self.visible -= added
+
+    def while_loop(self, loop: While) -> None:
+        added: set[Value] = set()
+        for param in loop.params:
+            self.define(param, added)
+        added |= self.block(loop.header)
+        self.need((loop.predicate,), "predicate")
+        self.typed(loop.predicate, BOOL, "predicate")
+        added |= self.block(loop.body)
+        self.need(loop.yields, "yield")
+        self.same("carries", loop.inits, loop.params, loop.yields, loop.results)
+        self.visible -= added
+
+    def branch(self, branch: If) -> None:
+        self.typed(branch.predicate, BOOL, "predicate")
+        sides = ((branch.then, branch.then_values), (branch.otherwise, branch.else_values))
+        for block, values in sides:
+            added = self.block(block)
+            self.need(values, "yield")
+            self.visible -= added
+        self.same("results", branch.then_values, branch.else_values, branch.results)
+
+    def same(self, what: str, first: Sequence[Value], *others: Sequence[Value]) -> None:
+        dtypes = [v.dtype for v in first]
+        for values in others:
+            if [v.dtype for v in values] != dtypes:
+                raise LoopIRError(f"{what} of different types: {list(first)!r}, {list(values)!r}")
+
+    def call(self, call: Call) -> None:
+        for arg in call.args:
+            if isinstance(arg, Pointer):
+                self.access(arg.buffer, arg.offset)
+        result = call.result.dtype if call.result is not None else None
+        if call.site is not None and (result is None or short_name(result) != "i32"):
+            raise LoopIRError(f"{call.symbol}: a status is an int32")
+        self.signature(call.symbol, call.args, result)
+
+    def signature(self, symbol: str, args: Sequence[Value | Pointer], result: Any) -> None:
+        if self.externals is None:
+            return
+        signature = self.externals.get(symbol)
+        if signature is None:
+            raise LoopIRError(f"{symbol} is not on the list of external functions")
+        kinds = tuple("ptr" if isinstance(a, Pointer) else short_name(a.dtype) for a in args)
+        returned = "void" if result is None else short_name(result)
+        if (kinds, returned) != signature:
+            raise LoopIRError(f"{symbol} is {signature}, called as {(kinds, returned)}")

@@ -1,0 +1,1 @@
+"""Every primitive, one block each."""

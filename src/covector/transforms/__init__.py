@@ -1,0 +1,1 @@
+"""Differentiation, batching, compilation: what users apply to functions."""

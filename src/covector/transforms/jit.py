@@ -1,0 +1,467 @@
+"""`jit`: trace once for each signature, compile the whole program, call it with little overhead."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from covector import _native
+from covector.core import backend as backends
+from covector.core import pytree
+from covector.core.avals import Aval
+from covector.core.backend import Executable, Options
+from covector.core.config import config
+from covector.core.errors import compose
+from covector.core.program import Program
+from covector.core.source import here
+from covector.core.trace import Tracer, aval_of, get_trace, trace_program
+from covector.transforms.flat import FlatFunction, check_leaves, function_name
+
+
+class Statics:
+    """Which arguments of a function are compile-time constants.
+
+    Args:
+        fun: the function; its signature relates names and positions.
+        argnums: positions of static arguments.
+        argnames: names of static arguments.
+    """
+
+    def __init__(
+        self, fun: Callable[..., Any], argnums: Any, argnames: Any, what: str = "static"
+    ) -> None:
+        numbers = _as_tuple(argnums, int)
+        names = _as_tuple(argnames, str)
+        try:
+            parameters = list(inspect.signature(fun).parameters.values())
+        except (TypeError, ValueError):
+            parameters = []
+        positional = [
+            p.name
+            for p in parameters
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        variadic = any(p.kind == p.VAR_POSITIONAL for p in parameters)
+        self.count = len(positional)
+        name = function_name(fun)
+        for n in numbers:
+            if parameters and not variadic and not -self.count <= n < self.count:
+                raise ValueError(
+                    f"jit of {name}: {what}_argnums={argnums} but {name} has {self.count} "
+                    "positional parameters"
+                )
+        known = {p.name for p in parameters}
+        keywords = any(p.kind == p.VAR_KEYWORD for p in parameters)
+        for n in names:
+            if parameters and n not in known and not keywords:
+                raise ValueError(
+                    f"jit of {name}: {what}_argnames has {n!r} but {name} has the parameters "
+                    f"{sorted(known)}"
+                )
+        numbers = tuple(n % self.count if n < 0 and self.count else n for n in numbers)
+        self.numbers = frozenset(numbers) | {positional.index(n) for n in names if n in positional}
+        self.names = frozenset(names) | {positional[n] for n in numbers if n < len(positional)}
+
+    def __bool__(self) -> bool:
+        return bool(self.numbers or self.names)
+
+
+def _as_tuple(value: Any, kind: type) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, kind) else tuple(value)
+
+
+class _Static:
+    """A static argument in its place in the pytree: part of the structure, not a leaf."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and bool(self.value == other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+pytree.register_static(_Static)
+
+
+class Call:
+    """One signature of a jitted function, traced.
+
+    Attributes:
+        program: the traced program; captured values are its leading inputs.
+        captured: tracers of enclosing transformations that the function closes over.
+        out_tree: the structure of its output.
+    """
+
+    __slots__ = ("captured", "executable", "out_tree", "program")
+
+    def __init__(self, program: Program, captured: list[Any], out_tree: Any) -> None:
+        self.program = program
+        self.captured = captured
+        self.out_tree = out_tree
+        self.executable: Executable | None = None
+
+
+class JitFunction:
+    """What `jit` returns: called like the function, it runs compiled code.
+
+    Attributes:
+        __wrapped__: the original function.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        *,
+        static_argnums: Any,
+        static_argnames: Any,
+        donate_argnums: Any,
+        donate_argnames: Any,
+        keep_unused: bool,
+        backend: str | None,
+        inline: bool,
+        effort: int,
+    ) -> None:
+        functools.update_wrapper(self, fun, updated=())
+        self._fun = fun
+        self._name = function_name(fun)
+        self._statics = Statics(fun, static_argnums, static_argnames)
+        self._donated = Statics(fun, donate_argnums, donate_argnames, "donate")
+        self._keep_unused = keep_unused
+        self._backend = backend
+        self._inline = inline
+        self._effort = effort
+        self._calls: dict[Any, Call] = {}
+        self._dispatcher = _native.Dispatcher(self._call)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._dispatcher(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<jit of {self._name}>"
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Everything but the fast path: tracing, compiling, calls on tracers."""
+        if config.disable_jit:
+            return self._fun(*args, **kwargs)
+        leaves, tree = self._flatten(args, kwargs)
+        call = self._traced(leaves, tree)
+        if get_trace() is None and not any([isinstance(x, Tracer) for x in leaves]):
+            results = self._executable(call, args)(*leaves)
+            self._remember(call, args, kwargs)
+        else:
+            from covector.ops.call import call as call_primitive
+
+            results = call_primitive(
+                *call.captured,
+                *leaves,
+                program=call.program,
+                name=self._name,
+                inline=self._inline,
+            )
+        return pytree.unflatten(call.out_tree, results)
+
+    def _flatten(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], Any]:
+        if self._statics:
+            args = [
+                self._static(a, f"argument {i}") if i in self._statics.numbers else a
+                for i, a in enumerate(args)
+            ]
+            kwargs = {
+                k: self._static(v, f"argument {k!r}") if k in self._statics.names else v
+                for k, v in kwargs.items()
+            }
+        leaves, tree = pytree.flatten((tuple(args), kwargs))
+        check_leaves(f"jit of {self._name}: arguments", (tuple(args), kwargs))
+        return leaves, tree
+
+    def _static(self, value: Any, which: str) -> _Static:
+        try:
+            hash(value)
+        except TypeError:
+            raise ValueError(
+                compose(
+                    f"jit of {self._name}: static {which} must be hashable",
+                    found=f"{type(value).__name__} {value!r}"[:200],
+                    fix="pass a tuple instead of a list, or do not mark it static",
+                    line=here(),
+                )
+            ) from None
+        return _Static(value)
+
+    def _traced(self, leaves: Sequence[Any], tree: Any) -> Call:
+        avals = tuple([aval_of(x) for x in leaves])
+        key = (tree, avals, config.trace_key())
+        call = self._calls.get(key)
+        if call is None:
+            flat = FlatFunction(self._with_statics, tree)
+            program, captured = trace_program(flat, avals, self._name)
+            call = Call(program, captured, flat.out_tree)
+            if not captured:
+                self._calls[key] = call
+        return call
+
+    def _with_statics(self, *args: Any, **kwargs: Any) -> Any:
+        args = tuple([a.value if type(a) is _Static else a for a in args])
+        kwargs = {k: v.value if type(v) is _Static else v for k, v in kwargs.items()}
+        return self._fun(*args, **kwargs)
+
+    def _executable(self, call: Call, args: Sequence[Any]) -> Executable:
+        if call.executable is None:
+            options = Options(self._donated_leaves(args), self._effort, self._name)
+            call.executable = backends.executable(call.program, options, self._backend)
+        return call.executable
+
+    def _donated_leaves(self, args: Sequence[Any]) -> tuple[int, ...]:
+        donated: list[int] = []
+        position = 0
+        for i, a in enumerate(args):
+            count = 0 if i in self._statics.numbers else len(pytree.leaves(a))
+            if i in self._donated.numbers:
+                donated.extend(range(position, position + count))
+            position += count
+        return tuple(donated)
+
+    def _remember(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Lets the next call of this signature run without Python."""
+        if not self._statics and not call.captured:
+            self._dispatcher.insert(args, kwargs, call.executable, call.out_tree)
+
+    # --- staged compilation -------------------------------------------------------------------
+
+    def trace(self, *args: Any, **kwargs: Any) -> Traced:
+        """Traces for these arguments (arrays, or anything with shape and dtype)."""
+        leaves, tree = self._flatten(*_shapes(args, kwargs))
+        return Traced(self, self._traced(leaves, tree), args, leaves)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Traces and prepares compilation for these arguments."""
+        return self.trace(*args, **kwargs).lower()
+
+    def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """The output's shapes and dtypes, without running anything."""
+        return self.trace(*args, **kwargs).out_info
+
+    def clear_cache(self) -> None:
+        """Forgets everything traced and compiled."""
+        self._calls.clear()
+        self._dispatcher.clear()
+
+
+class ShapeDtypeStruct:
+    """Shape and dtype of an array that is not there.
+
+    Args:
+        shape: its extents.
+        dtype: its element type.
+        weak_type: whether the dtype gives way in promotion.
+    """
+
+    __slots__ = ("aval",)
+
+    def __init__(self, shape: Sequence[Any], dtype: Any, weak_type: bool = False) -> None:
+        from covector.core import dtypes
+
+        self.aval = Aval(tuple(shape), dtypes.requested(dtype), weak_type)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.aval.ndim
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ShapeDtypeStruct) and self.aval == other.aval
+
+    def __hash__(self) -> int:
+        return hash(self.aval)
+
+    def __repr__(self) -> str:
+        return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype})"
+
+
+class Shaped(Tracer):
+    """An argument of the staged API that is only a shape; never computed with."""
+
+    __slots__ = ()
+
+    def __init__(self, aval: Aval) -> None:
+        self.aval = aval
+
+
+def _shapes(args: Any, kwargs: Any) -> Any:
+    def shape_only(x: Any) -> Any:
+        if isinstance(x, ShapeDtypeStruct):
+            return Shaped(x.aval)
+        return x
+
+    return pytree.map(shape_only, (args, kwargs))
+
+
+class Traced:
+    """A function traced for a signature.
+
+    Attributes:
+        program: the traced program.
+        out_info: shapes and dtypes of the output.
+    """
+
+    def __init__(self, function: JitFunction, call: Call, args: Any, leaves: list[Any]) -> None:
+        self._function = function
+        self._call = call
+        self._args = args
+        self._leaves = leaves
+
+    @property
+    def program(self) -> Program:
+        return self._call.program
+
+    @property
+    def out_info(self) -> Any:
+        infos = [
+            ShapeDtypeStruct(a.shape, a.dtype, a.weak_type) for a in self.program.output_avals
+        ]
+        return pytree.unflatten(self._call.out_tree, infos)
+
+    def as_text(self) -> str:
+        """The program."""
+        return self.program.as_text()
+
+    def lower(self) -> Lowered:
+        """Prepares compilation."""
+        return Lowered(self._function, self._call, self._args)
+
+
+class Lowered:
+    """A traced function bound to a backend and options."""
+
+    def __init__(self, function: JitFunction, call: Call, args: Any) -> None:
+        self._function = function
+        self._call = call
+        self._args = args
+
+    def compile(self) -> Compiled:
+        """Compiles it."""
+        return Compiled(self._call, self._function._executable(self._call, self._args))
+
+    def as_text(self, stage: str = "program") -> str:
+        """The code at a stage: "program", or what the backend offers ("loopir", "llvm")."""
+        if stage == "program":
+            return self._call.program.as_text()
+        return self.compile().as_text(stage)
+
+
+class Compiled:
+    """A compiled function: called with arguments of the signature it was made for."""
+
+    def __init__(self, call: Call, executable: Executable) -> None:
+        self._call = call
+        self._executable = executable
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves = pytree.leaves((args, kwargs))
+        return pytree.unflatten(self._call.out_tree, self._executable(*leaves))
+
+    def as_text(self, stage: str = "") -> str:
+        """The code at one stage of compilation."""
+        return self._executable.as_text(stage)
+
+    def cost_analysis(self) -> dict[str, Any]:
+        """Estimated flops and bytes, and the buffers."""
+        return self._executable.cost()
+
+
+def jit(
+    fun: Callable[..., Any] | None = None,
+    *,
+    static_argnums: int | Sequence[int] | None = None,
+    static_argnames: str | Sequence[str] | None = None,
+    donate_argnums: int | Sequence[int] | None = None,
+    donate_argnames: str | Sequence[str] | None = None,
+    keep_unused: bool = False,
+    backend: str | None = None,
+    inline: bool = False,
+    effort: int = 2,
+) -> Any:
+    """Compiles a function to native code, once for each signature it is called with.
+
+    Args:
+        fun: a pure function of pytrees of arrays; without it, returns a decorator.
+        static_argnums: positions of arguments that are compile-time constants (hashable).
+        static_argnames: their names.
+        donate_argnums: positions of arguments whose memory the outputs may take; they must not
+            be used afterwards.
+        donate_argnames: their names.
+        keep_unused: pass arguments the function does not use to the compiled code all the same.
+        backend: which backend compiles; by default the one of `COVECTOR_BACKEND`.
+        inline: when called inside another traced function, become part of its program.
+        effort: 0 compiles fastest, 3 runs fastest.
+
+    Returns:
+        The compiled function, with `trace`, `lower`, `eval_shape` and `clear_cache`.
+
+    >>> import covector as cv
+    >>> @cv.jit
+    ... def f(x):
+    ...     return 2 * x + 1
+    >>> f(3.0)
+    Array(7., dtype=float32, weak_type=True)
+    """
+    options: dict[str, Any] = {
+        "static_argnums": static_argnums,
+        "static_argnames": static_argnames,
+        "donate_argnums": donate_argnums,
+        "donate_argnames": donate_argnames,
+        "keep_unused": keep_unused,
+        "backend": backend,
+        "inline": inline,
+        "effort": effort,
+    }
+    if fun is None:
+        return lambda f: JitFunction(f, **options)  # type: ignore[misc]
+    if not callable(fun):
+        raise TypeError(f"jit expects a function, got {type(fun).__name__}: {fun!r}")
+    return JitFunction(fun, **options)
+
+
+def make_program(fun: Callable[..., Any]) -> Callable[..., Program]:
+    """A function that returns the program of `fun` for given arguments.
+
+    >>> import covector as cv
+    >>> import covector.numpy as cnp
+    >>> program = cv.make_program(lambda x: cnp.sin(x) * 2)(1.0)
+    >>> len(program.equations)
+    2
+    """
+
+    def traced(*args: Any, **kwargs: Any) -> Program:
+        return jit(fun).trace(*args, **kwargs).program
+
+    return traced
+
+
+def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The shapes and dtypes of a function's output, without computing it.
+
+    >>> import covector as cv
+    >>> cv.eval_shape(lambda x: x[:2], cv.ShapeDtypeStruct((5,), "float32"))
+    ShapeDtypeStruct(shape=(2,), dtype=float32)
+    """
+    return jit(fun).eval_shape(*args, **kwargs)
