@@ -262,4 +262,82 @@ typedef int32_t (*cv_entry)(const int64_t *dims, void **args, void **results, cv
 void cv_context_start(cv_context *ctx, const npy_intp *sizes, const CvCallback *callbacks);
 int32_t cv_context_run(cv_context *ctx, cv_entry entry, void **args, void **results, bool release);
 void cv_context_finish(cv_context *ctx);
+/* leaf.c: a value given to a compiled function. */
+enum cv_leaf_kind {
+    CV_LEAF_ARRAY = 1,    /* an instance of the registered class (or ArrayBase itself) */
+    CV_LEAF_NDARRAY,      /* exactly numpy.ndarray */
+    CV_LEAF_NUMPY_SCALAR,
+    CV_LEAF_BOOL, CV_LEAF_INT, CV_LEAF_FLOAT, CV_LEAF_COMPLEX,
+    CV_LEAF_OTHER
+};
+
+typedef struct {
+    PyObject *object;
+    enum cv_leaf_kind kind;
+} CvLeaf;
+
+CvLeaf cv_leaf(PyObject *object);                 /* borrows */
+PyArrayObject *cv_leaf_value(const CvLeaf *leaf); /* borrowed; NULL for scalars */
+/* Where a leaf's elements are, laid out as the ABI wants. `keep` receives a new reference to what
+ * holds them, or NULL if that is `scratch` (16 bytes). `narrow` lets 64-bit types become the 32-bit
+ * ones of the spec. 0, -1 with an exception, or 1 if the leaf does not fit the spec. */
+int cv_leaf_data(const CvLeaf *leaf, const CvSpec *spec, bool narrow, void *scratch, void **data,
+                 PyArrayObject **keep);
+PyObject *cv_leaf_describe(const CvLeaf *leaf); /* "float32[3]": a new str */
+
+/* executable.c */
+typedef struct CvExecutable CvExecutable;
+extern PyTypeObject CvExecutable_Type;
+Py_ssize_t cv_executable_inputs(const CvExecutable *self);
+Py_ssize_t cv_executable_results(const CvExecutable *self);
+/* Runs on leaves[kept[i]] (leaves[i] if kept is NULL); `results` gets new references. */
+int cv_executable_run(CvExecutable *self, const CvLeaf *leaves, const Py_ssize_t *kept, bool narrow,
+                      PyObject **results);
+
+/* tree.c: how results make the value which a function returns. */
+typedef struct {
+    struct CvNode *nodes; /* in prefix order */
+    Py_ssize_t count;
+    PyObject *function;   /* instead of nodes: called with the list of results */
+} CvTree;
+
+int cv_tree_parse(CvTree *tree, PyObject *spec, Py_ssize_t results);
+PyObject *cv_tree_build(const CvTree *tree, PyObject *const *results, Py_ssize_t count);
+void cv_tree_free(CvTree *tree);
+int cv_tree_traverse(const CvTree *tree, visitproc visit, void *arg);
+
+/* signature.c: a call's leaves and the key of its structure and types. */
+enum { CV_INLINE_WORDS = 128, CV_INLINE_LEAVES = 24, CV_MAX_REFERENCES = 32 };
+
+typedef struct {
+    uint64_t *words;
+    size_t word_count, word_capacity;
+    CvLeaf *leaves; /* with references to their objects */
+    Py_ssize_t leaf_count, leaf_capacity;
+    PyObject *references[CV_MAX_REFERENCES]; /* static arguments and extended dtypes */
+    Py_ssize_t reference_count;
+    uint64_t hash;
+    uint64_t inline_words[CV_INLINE_WORDS];
+    CvLeaf inline_leaves[CV_INLINE_LEAVES];
+} CvSignature;
+
+enum cv_outcome { CV_DONE, CV_DECLINED, CV_FAILED };
+
+typedef struct {
+    uint64_t positions;  /* bit i: positional argument i is static */
+    PyObject *names;     /* frozenset of static keyword arguments, or NULL */
+    PyObject *key_fn;    /* its result is part of the key, or NULL */
+} CvStatic;
+
+void cv_signature_start(CvSignature *self);
+void cv_signature_finish(CvSignature *self);
+/* Reads a vectorcall's arguments. Declined: something in them is not for the fast path. */
+enum cv_outcome cv_signature_read(CvSignature *self, const CvStatic *statics, PyObject *const *args,
+                                  Py_ssize_t count, PyObject *names);
+
+/* dispatch.c */
+extern PyTypeObject CvDispatcher_Type;
+
+extern PyMethodDef cv_symbol_methods[], cv_blas_methods[];
+
 #endif

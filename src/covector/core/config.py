@@ -27,6 +27,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from covector import _native
+
 _TRUE = frozenset(("1", "true", "yes", "on"))
 _FALSE = frozenset(("0", "false", "no", "off", ""))
 
@@ -152,6 +154,8 @@ class Config(threading.local):
         with _lock:
             setattr(Config, name, parsed)
             Config.epoch = _epoch_of({})
+            _native.set_config_epoch(Config.epoch)
+            _native.set_x64(Config.x64)
             for overrides in _overriding.values():
                 overrides["epoch"] = _epoch_of(overrides)
 
@@ -184,6 +188,9 @@ def _epoch_of(overrides: dict[str, Any]) -> int:
 
 Config.epoch = _epoch_of({})
 config = Config()
+# Native code reads neither Python attributes nor environment variables: it is told of changes.
+_native.set_config_epoch(Config.epoch)
+_native.set_x64(Config.x64)
 
 
 def resolve_name(name: str) -> str:
@@ -234,9 +241,12 @@ def _set_override(overrides: dict[str, Any], name: str, value: Any) -> None:
         if overrides.keys() <= {"epoch"}:
             overrides.clear()
             _overriding.pop(thread, None)
+            _native.set_thread_config(0)
         else:
             overrides["epoch"] = _epoch_of(overrides)
             _overriding[thread] = overrides
+            _native.set_thread_config(overrides["epoch"] + 1)
+        _native.set_thread_x64(overrides.get("x64"))
 
 
 def enable_x64(new_val: bool = True) -> Override:

@@ -23,6 +23,8 @@ _MAX_SHAPES = 4096
 def evaluate_eagerly(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
     """Runs a primitive's `evaluate` rule on arrays."""
     arrays = [a if isinstance(a, Array) else _operand(a) for a in args]
+    if primitive.direct is not None:
+        return primitive.direct(*arrays, **params)
     avals = tuple([a.aval for a in arrays])
     if primitive.compiled and not config.disable_jit:
         return _compile_and_run(primitive, arrays, avals, params)

@@ -14,7 +14,8 @@ def install_operators(hooks: dict[str, Callable[..., Any]]) -> None:
     """Sets what the operators call: by name ("add", "getitem", ...), operands in written order."""
     _hooks.update(hooks)
     for name, hook in hooks.items():
-        _native.register_operator_hook(name, hook)
+        if name not in ("getitem", "round"):  # not slots of the C type
+            _native.register_operator_hook(name, hook)
 
 
 def install_methods(methods: dict[str, Any]) -> None:

@@ -51,8 +51,9 @@ def _field_names(cls: Any) -> tuple[str, ...]:
         return ()
     if dataclasses.is_dataclass(cls):
         return tuple(f.name for f in dataclasses.fields(cls))
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        return tuple(cls._fields)
+    fields = getattr(cls, "_fields", None)
+    if issubclass(cls, tuple) and fields is not None:
+        return tuple(fields)
     raise TypeError(
         f"a parameter type is an enumeration, a named tuple or a dataclass, found {cls!r}"
     )

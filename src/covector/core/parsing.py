@@ -19,6 +19,7 @@ from covector.core.numerals import read_number
 from covector.core.params import param_type
 from covector.core.primitive import REGISTRY, Primitive
 from covector.core.program import Atom, Equation, Literal, Program, Variable
+from covector.core.shapes import parse_dim, parse_shape
 from covector.core.source import SourceLocation
 from covector.core.tokens import ParseError, Tokens
 
@@ -395,14 +396,14 @@ class _Parser:
         tokens.at += 1
         at = tokens.at
         try:
-            return read_number(text, dtypes.from_short_name(tokens.take().text))
+            return read_number(text, dtypes.as_dtype(dtypes.from_short_name(tokens.take().text)))
         except ValueError as error:
             tokens.fail(str(error), at)
 
     def _dimension(self) -> Any:
         at = self._tokens.at
         try:
-            return dims.parse(self._tokens.expression())
+            return parse_dim(self._tokens.expression())
         except ValueError as error:
             self._tokens.fail(f"expected the value of a parameter ({error})", at)
 
@@ -479,17 +480,4 @@ def _read_aval(text: str) -> Aval:
     head, _, body = text[:-1].partition("[")
     weak = head.startswith("~")
     dtype = dtypes.from_short_name(head[1:] if weak else head)
-    shape = [dims.parse(entry) for entry in _split_shape(body)]
-    return Aval(shape, dtype, weak)
-
-
-def _split_shape(body: str) -> list[str]:
-    """The entries between commas that are not in parentheses, as those of max(m, n) are."""
-    entries: list[str] = []
-    depth = start = 0
-    for i, character in enumerate(body):
-        depth += (character == "(") - (character == ")")
-        if character == "," and depth == 0:
-            entries.append(body[start:i])
-            start = i + 1
-    return [*entries, body[start:]] if body.strip() else []
+    return Aval(parse_shape(body), dtype, weak)

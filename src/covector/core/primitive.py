@@ -81,12 +81,17 @@ class Primitive:
         linearize: optional; replaces jvp in reverse mode, for primitives that hold programs.
         effects: optional, `(**params) -> frozenset[Effect]`.
         multiple_results: whether the rules return lists.
+        prepare: optional, `(operands, params) -> (operands, params)`: before an equation is recorded;
+            a primitive that holds Python functions turns them into programs here.
+        direct: optional, `(*operands, **params) -> outputs` on arrays: replaces `evaluate` in eager
+            code, for primitives that hold Python functions.
         compiled: eager calls compile a one-equation program instead of using `evaluate`.
     """
 
     __slots__ = (
         "batch",
         "compiled",
+        "direct",
         "effects",
         "evaluate",
         "jvp",
@@ -95,6 +100,7 @@ class Primitive:
         "lower",
         "multiple_results",
         "name",
+        "prepare",
         "shape",
         "tags",
         "transpose",
@@ -113,6 +119,8 @@ class Primitive:
         lanes: Rule,
         linearize: Rule | None = None,
         effects: Callable[..., fx.Effects] | None = None,
+        prepare: Rule | None = None,
+        direct: Rule | None = None,
         multiple_results: bool = False,
         compiled: bool = False,
         tags: frozenset[str] = frozenset(),
@@ -129,6 +137,8 @@ class Primitive:
         self.lanes = lanes
         self.linearize = linearize
         self.effects = effects
+        self.prepare = prepare
+        self.direct = direct
         self.multiple_results = multiple_results
         self.compiled = compiled
         self.tags = tags

@@ -18,7 +18,7 @@ import base64
 import enum
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -110,7 +110,7 @@ class Printer:
 
     def _note_atoms(self, atoms: Sequence[Atom]) -> None:
         for atom in atoms:
-            if type(atom) is Variable:
+            if isinstance(atom, Variable):
                 self._used.add(atom)
             elif atom.aval.shape != ():
                 self._is_new(atom.value)
@@ -244,30 +244,34 @@ class Printer:
 
     def value(self, value: Any, indent: str = "") -> str:
         """The text of a parameter value."""
-        simple = _SIMPLE.get(type(value))
+        kind = cast("type[Any]", type(value))
+        simple = _SIMPLE.get(kind)
         if simple is not None:
             return simple(value)
         if isinstance(value, Program):
             return self._nested(value, indent)
-        if type(value) in (tuple, list):
+        if kind is tuple or kind is list:
             return self._sequence(value, indent)
-        if type(value) is dict:
+        if kind is dict:
             return self._mapping(value, indent)
-        if isinstance(value, (np.dtype, dtypes.KeyDType)):
+        return self._dtype_or_scalar(kind, value) or self._named(value)
+
+    def _dtype_or_scalar(self, kind: type[Any], value: Any) -> str:
+        if issubclass(kind, np.dtype) or kind is dtypes.KeyDType:
             return dtypes.short_name(value)
-        if isinstance(value, np.generic) and value.dtype in dtypes.ARRAY_DTYPES:
+        if issubclass(kind, np.generic) and value.dtype in dtypes.ARRAY_DTYPES:
             return f"{format_number(value, value.dtype)}:{dtypes.short_name(value.dtype)}"
-        return self._named(value)
+        return ""
 
     def _nested(self, program: Program, indent: str) -> str:
         if id(program) in self._repeated:
             return self._reference(program, re.sub(r"\W", "", program.name) or "program")
         return "\n".join(self.program(program, indent))
 
-    def _sequence(self, values: Any, indent: str) -> str:
-        brackets = "()" if type(values) is tuple else "[]"
+    def _sequence(self, values: Sequence[Any], indent: str) -> str:
+        brackets = "()" if isinstance(values, tuple) else "[]"
         inner = indent + "  "
-        items = [self.value(v, inner) for v in values]
+        items = [self.value(item, inner) for item in values]
         if len(items) == 1 and brackets == "()":
             items[0] += ","
         return self._bracketed(brackets, values, items, indent)
@@ -284,7 +288,7 @@ class Printer:
         return f"{brackets[0]}{', '.join(items)}{brackets[1]}"
 
     def _named(self, value: Any) -> str:
-        cls = type(value)
+        cls = cast("type[Any]", type(value))
         fields = param_fields(cls)
         if fields is not None:
             if isinstance(value, enum.Enum):
@@ -318,7 +322,7 @@ def variable_names() -> Iterator[str]:
 
 def programs_within(value: Any) -> Iterator[Program]:
     """The programs a parameter value holds, at any depth of containers."""
-    kind = type(value)
+    kind = cast("type[Any]", type(value))
     if kind is Program:
         yield value
     elif kind is tuple or kind is list:

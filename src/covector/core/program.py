@@ -161,14 +161,20 @@ class Program:
             self._key = _structural_key(self)
         return self._key
 
-    def as_text(self) -> str:
-        """The textual form, which `covector.core.parsing.parse` reads back."""
+    def as_text(self, source: bool = False) -> str:
+        """The textual form, which `covector.core.parsing.parse` reads back.
+
+        Args:
+            source: end each equation with a comment that says where it was traced.
+        """
         from covector.core.printing import print_program
 
-        return print_program(self)
+        return print_program(self, source=source)
 
     def __str__(self) -> str:
-        return self.as_text()
+        from covector.core.printing import print_program
+
+        return print_program(self, arrays=False)
 
 
 def subprograms(params: dict[str, Any]) -> Iterator[Program]:

@@ -110,14 +110,6 @@ class Trace:
         """Applies a primitive to operands, some of which may be this trace's tracers."""
         raise NotImplementedError
 
-    def process_custom_jvp(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        """Applies a function with a custom jvp rule to flat operands."""
-        raise NotImplementedError
-
-    def process_custom_vjp(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        """Applies a function with a custom vjp rule to flat operands."""
-        raise NotImplementedError
-
 
 class Tracer(Operand):
     """Stands for an array while a function is traced."""
@@ -244,6 +236,8 @@ class ProgramTrace(Trace):
         return variable
 
     def process(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        if primitive.prepare is not None:
+            args, params = primitive.prepare(args, params)
         inputs = [
             a.variable if type(a) is ProgramTracer and a._trace is self else self.atom(a)
             for a in args
@@ -262,12 +256,6 @@ class ProgramTrace(Trace):
             )
         )
         return result
-
-    def process_custom_jvp(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        return call.record(self, args)
-
-    def process_custom_vjp(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        return call.record(self, args)
 
     def finish(self, outputs: Sequence[Any], name: str = "") -> Program:
         """Ends the recording: captured values become the leading inputs."""

@@ -23,9 +23,12 @@ from covector.loopir.ir import (
     RESULT,
     SERIAL,
     WORKSPACE,
+    Allocate,
     Block,
     Buffer,
     Call,
+    CallArgument,
+    Callback,
     Check,
     ComplexValue,
     DType,
@@ -364,19 +367,30 @@ class Builder:
         """
         return self._buffer(dtype, shape, CONSTANT, name)
 
-    def buffer(self, dtype: DType, shape: Sequence[Extent], name: str | None = None) -> Buffer:
+    def buffer(
+        self, dtype: DType, shape: Sequence[Extent], name: str | None = None, site: int = 0
+    ) -> Buffer:
         """A temporary array.
 
         Args:
             dtype: element type.
-            shape: extents; run-time extents make it a heap buffer, allocated on entry.
+            shape: extents; run-time extents make it a heap buffer, allocated before all loops.
             name: for people.
+            site: what to blame if there is no memory for a heap buffer.
 
         Returns:
             An uninitialised buffer.
         """
         static = all(isinstance(extent, int) for extent in shape)
-        return self._buffer(dtype, shape, WORKSPACE if static else HEAP, name)
+        buffer = self._buffer(dtype, shape, WORKSPACE if static else HEAP, name)
+        if not static:
+            count = self.index(2 if buffer.element is not buffer.dtype else 1)
+            for extent in buffer.shape:
+                count = self.op("mul", count, self._as_index(extent))
+            if count.depth:
+                raise LoopIRError(f"the size of {buffer!r} depends on a loop or branch")
+            self._blocks[0].items.append(Allocate(buffer, count, site))
+        return buffer
 
     def _buffer(
         self, dtype: DType, shape: Sequence[Extent], space: str, name: str | None
@@ -673,33 +687,57 @@ class Builder:
 
     # Calls and control
 
-    def call(self, symbol: str, result: DType | None, *args: Any, site: int | None = None) -> Any:
+    def call(
+        self,
+        symbol: str,
+        result: DType | None,
+        *args: Any,
+        leaves: bool = False,
+        site: int | None = None,
+    ) -> Any:
         """Calls an external function that has effects.
 
         Args:
             symbol: a name on the backend's list of externals.
             result: dtype of what it returns, or `None`.
-            *args: values, buffers (passed as pointers) and `(buffer, offset)` pairs.
-            site: if given, a non-zero status leaves the function with this site's error.
+            *args: values, buffers (passed as pointers), `(buffer, offset)` pairs, `ir.CONTEXT`, and
+                `None` for a null pointer.
+            leaves: whether it returns a status, of which non-zero leaves this function.
+            site: the error with which to leave; `None` leaves with the status itself.
 
         Returns:
             The result, or `None`.
         """
         out = None if result is None else self._inner("result", None, result)
-        passed: list[Value | Pointer] = []
-        for arg in args:
-            if isinstance(arg, Buffer):
-                arg = (arg, self.index(0))
-            if isinstance(arg, tuple):
-                buffer, offset = arg
-                if buffer.space not in READ_ONLY:
-                    self.touch(buffer)
-                if buffer.element is not buffer.dtype:
-                    offset = self.op("mul", self._as_index(offset), self.index(2))
-                arg = Pointer(buffer, self._as_index(offset))
-            passed.append(arg)
-        self.block.items.append(Call(symbol, passed, out, site))
+        passed = [self._call_argument(arg) for arg in args]
+        self.block.items.append(Call(symbol, passed, out, leaves or site is not None, site))
         return out
+
+    def _call_argument(self, arg: Any) -> CallArgument:
+        if isinstance(arg, Buffer):
+            arg = (arg, self.index(0))
+        if not isinstance(arg, tuple):
+            return arg
+        buffer, offset = arg
+        if buffer.space not in READ_ONLY:
+            self.touch(buffer)
+        if buffer.element is not buffer.dtype:
+            offset = self.op("mul", self._as_index(offset), self.index(2))
+        return Pointer(buffer, self._as_index(offset))
+
+    def callback(self, number: int, args: Sequence[Buffer], outputs: Sequence[Buffer]) -> None:
+        """Calls a Python function of the executable.
+
+        Args:
+            number: which function.
+            args: buffers it reads.
+            outputs: buffers it writes, none of them read-only.
+        """
+        for buffer in outputs:
+            if buffer.space in READ_ONLY:
+                raise LoopIRError(f"callback {number} writes to the read-only {buffer!r}")
+            self.touch(buffer)
+        self.block.items.append(Callback(number, args, outputs))
 
     def pure_call(self, symbol: str, result: DType, *args: Value) -> Value:
         """Calls an external function without effects, such as one of libm.

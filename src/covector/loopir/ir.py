@@ -27,8 +27,7 @@ READ_ONLY = frozenset({ARGUMENT, CONSTANT})
 
 SERIAL = "serial"
 SIMD = "simd"
-PARALLEL = "parallel"
-LOOP_KINDS = (SERIAL, SIMD, PARALLEL)
+LOOP_KINDS = (SERIAL, SIMD)
 
 
 class LoopIRError(ValueError):
@@ -182,6 +181,15 @@ class Pointer:
         self.offset = offset
 
 
+class Context:
+    """Stands for the run-time context among the arguments of a call."""
+
+    __slots__ = ()
+
+
+CONTEXT = Context()
+
+
 class Block:
     """Values and statements in order."""
 
@@ -210,8 +218,9 @@ class For:
         lower: first index.
         upper: bound, exclusive.
         step: positive constant.
-        kind: "serial"; "simd" if iterations are independent apart from carries that are reductions
-            of one associative operation, in any order; "parallel" if they may also run in threads.
+        kind: "simd" if iterations are independent of each other, apart from carries that are
+            reductions by one associative operation, whose order is then the backend's; else
+            "serial", which backends still vectorise where they see that nothing changes.
         width: how many iterations one vector step of a "simd" loop takes; 0 leaves it to the target.
         index: the value that counts.
         inits: values of the carries on entry.
@@ -310,19 +319,60 @@ class Call:
 
     Attributes:
         symbol: name on the backend's list of externals.
-        args: values and pointers.
+        args: values, pointers, `CONTEXT`, and `None` for a null pointer.
         result: what it returns, or `None`.
-        site: if not `None`, the function returns a status, and non-zero leaves with this site.
+        leaves: whether it returns a status, of which non-zero leaves this function.
+        site: the error with which to leave; `None` leaves with the status itself.
     """
 
-    __slots__ = ("args", "result", "site", "symbol")
+    __slots__ = ("args", "leaves", "result", "site", "symbol")
 
     def __init__(
-        self, symbol: str, args: Sequence[Value | Pointer], result: Value | None, site: int | None
+        self,
+        symbol: str,
+        args: Sequence[CallArgument],
+        result: Value | None,
+        leaves: bool = False,
+        site: int | None = None,
     ) -> None:
         self.symbol = symbol
         self.args = tuple(args)
         self.result = result
+        self.leaves = leaves
+        self.site = site
+
+
+class Callback:
+    """Calls a Python function of the executable through the context.
+
+    Attributes:
+        number: which function.
+        args: buffers it reads.
+        outputs: buffers it writes.
+    """
+
+    __slots__ = ("args", "number", "outputs")
+
+    def __init__(self, number: int, args: Sequence[Buffer], outputs: Sequence[Buffer]) -> None:
+        self.number = number
+        self.args = tuple(args)
+        self.outputs = tuple(outputs)
+
+
+class Allocate:
+    """Allocates a heap buffer through the context; leaves the function if there is no memory.
+
+    Attributes:
+        buffer: of space "heap".
+        count: how many elements of `buffer.element`.
+        site: what the runtime blames.
+    """
+
+    __slots__ = ("buffer", "count", "site")
+
+    def __init__(self, buffer: Buffer, count: Value, site: int) -> None:
+        self.buffer = buffer
+        self.count = count
         self.site = site
 
 
@@ -390,7 +440,8 @@ class Function:
         self.workspace_bytes = 0
 
 
-Statement = Store | For | While | If | Call | Check | Poll | Segment
+CallArgument = Value | Pointer | Context | None
+Statement = Store | For | While | If | Call | Callback | Allocate | Check | Poll | Segment
 Item = Value | Statement
 
 
@@ -447,9 +498,32 @@ def operands(item: Item) -> tuple[Value, ...]:
     if isinstance(item, If):
         return (item.predicate,)
     if isinstance(item, Call):
-        return tuple(a.offset if isinstance(a, Pointer) else a for a in item.args)
+        pointers = (a.offset if isinstance(a, Pointer) else a for a in item.args)
+        return tuple(a for a in pointers if isinstance(a, Value))
     if isinstance(item, Check):
         return (item.ok,)
+    if isinstance(item, Allocate):
+        return (item.count,)
+    return ()
+
+
+def touched(item: Item) -> Sequence[Buffer]:
+    """The buffers an item reads or writes, apart from what the blocks inside it do.
+
+    Args:
+        item: anything that stands in a block.
+
+    Returns:
+        Buffers, possibly some of them twice.
+    """
+    if isinstance(item, Value):
+        return (item.attr,) if item.op == "load" else ()
+    if isinstance(item, Store | Allocate):
+        return (item.buffer,)
+    if isinstance(item, Call):
+        return [a.buffer for a in item.args if isinstance(a, Pointer)]
+    if isinstance(item, Callback):
+        return (*item.args, *item.outputs)
     return ()
 
 

@@ -7,9 +7,12 @@ from typing import Any
 
 from covector.loopir.ir import (
     WORKSPACE,
+    Allocate,
     Block,
     Buffer,
     Call,
+    CallArgument,
+    Callback,
     Check,
     For,
     Function,
@@ -126,7 +129,7 @@ class _Printer:
             name = f"{value.op}.{value.attr}"
         return f"{name} {self.uses(value.args)}"
 
-    def simple(self, item: Store | Call | Check | Poll | Segment) -> str:
+    def simple(self, item: Store | Call | Callback | Allocate | Check | Poll | Segment) -> str:
         if isinstance(item, Store):
             place = f"{item.buffer.name}[{self.use(item.offset)}]"
             return f"store {place} = {self.use(item.value)}"
@@ -135,7 +138,14 @@ class _Printer:
             text = f"call {item.symbol}({args})"
             if item.result is not None:
                 text = f"{self.typed(item.result)} = {text}"
-            return text if item.site is None else f"{text} else site {item.site}"
+            if not item.leaves:
+                return text
+            return f"{text} else {'status' if item.site is None else f'site {item.site}'}"
+        if isinstance(item, Callback):
+            args, outputs = (", ".join(b.name for b in bs) for bs in (item.args, item.outputs))
+            return f"callback {item.number}({args}) to ({outputs})"
+        if isinstance(item, Allocate):
+            return f"allocate {item.buffer.name}[{self.use(item.count)}] else site {item.site}"
         if isinstance(item, Check):
             return f"check {self.use(item.ok)} else site {item.site}"
         if isinstance(item, Segment):
@@ -211,7 +221,9 @@ class _Printer:
             return "true" if value.attr else "false"
         return repr(value.attr)
 
-    def argument(self, arg: Value | Pointer) -> str:
+    def argument(self, arg: CallArgument) -> str:
         if isinstance(arg, Pointer):
             return f"&{arg.buffer.name}[{self.use(arg.offset)}]"
-        return self.use(arg)
+        if isinstance(arg, Value):
+            return self.use(arg)
+        return "null" if arg is None else "context"

@@ -95,6 +95,37 @@ class Stored(Tensor):
     def at(self, index: Index) -> Scalar:
         return self._builder.load(self.buffer, *index)
 
+    def row(self, i: Any) -> Row:
+        """The part at index `i` of the first axis, in place."""
+        return Row(self._builder, self.buffer, (i,), self.shape[1:])
+
+
+class Row(Tensor):
+    """Part of a buffer: what is left after fixing the first indices. It can be written to."""
+
+    __slots__ = ("_builder", "_buffer", "_prefix")
+
+    def __init__(
+        self, builder: Builder, buffer: Buffer, prefix: Index, shape: Sequence[Extent]
+    ) -> None:
+        self._builder = builder
+        self._buffer = buffer
+        self._prefix = prefix
+        self.shape = tuple(shape)
+        self.dtype = buffer.dtype
+        self.cost = 0.0
+
+    def at(self, index: Index) -> Scalar:
+        return self._builder.load(self._buffer, *self._prefix, *index)
+
+    def put(self, index: Index, value: Scalar) -> None:
+        """Stores an element."""
+        self._builder.store(self._buffer, (*self._prefix, *index), value)
+
+    def row(self, i: Any) -> Row:
+        """The part at index `i` of the first axis, in place."""
+        return Row(self._builder, self._buffer, (*self._prefix, i), self.shape[1:])
+
 
 class Registers(Tensor):
     """Elements in SSA values; an index not known at compile time goes through a spilled copy."""

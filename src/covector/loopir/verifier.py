@@ -7,12 +7,16 @@ from typing import Any
 
 from covector.loopir.ir import (
     BOOL,
+    HEAP,
     INDEX,
     READ_ONLY,
     WORKSPACE,
+    Allocate,
     Block,
     Buffer,
     Call,
+    CallArgument,
+    Callback,
     Check,
     For,
     Function,
@@ -117,6 +121,12 @@ class _Verifier:
             self.branch(item)
         elif isinstance(item, Call):
             self.call(item)
+        elif isinstance(item, Callback):
+            self.callback(item)
+        elif isinstance(item, Allocate):
+            if item.buffer not in self.buffers or item.buffer.space != HEAP:
+                raise LoopIRError(f"allocation of {item.buffer!r}")
+            self.typed(item.count, INDEX, "size")
         elif isinstance(item, Check):
             self.typed(item.ok, BOOL, "check")
         elif isinstance(item, Segment):
@@ -193,17 +203,25 @@ class _Verifier:
             if isinstance(arg, Pointer):
                 self.access(arg.buffer, arg.offset)
         result = call.result.dtype if call.result is not None else None
-        if call.site is not None and (result is None or short_name(result) != "i32"):
+        if call.leaves and (result is None or short_name(result) != "i32"):
             raise LoopIRError(f"{call.symbol}: a status is an int32")
         self.signature(call.symbol, call.args, result)
 
-    def signature(self, symbol: str, args: Sequence[Value | Pointer], result: Any) -> None:
+    def callback(self, item: Callback) -> None:
+        for buffer in (*item.args, *item.outputs):
+            if buffer not in self.buffers:
+                raise LoopIRError(f"{buffer!r} does not belong to {self.function.name}")
+        for buffer in item.outputs:
+            if buffer.space in READ_ONLY:
+                raise LoopIRError(f"callback {item.number} writes to the read-only {buffer!r}")
+
+    def signature(self, symbol: str, args: Sequence[CallArgument], result: Any) -> None:
         if self.externals is None:
             return
         signature = self.externals.get(symbol)
         if signature is None:
             raise LoopIRError(f"{symbol} is not on the list of external functions")
-        kinds = tuple("ptr" if isinstance(a, Pointer) else short_name(a.dtype) for a in args)
+        kinds = tuple(short_name(a.dtype) if isinstance(a, Value) else "ptr" for a in args)
         returned = "void" if result is None else short_name(result)
         if (kinds, returned) != signature:
             raise LoopIRError(f"{symbol} is {signature}, called as {(kinds, returned)}")

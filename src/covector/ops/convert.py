@@ -5,7 +5,6 @@ Names and meanings are those of `jax.lax`.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -73,9 +72,7 @@ def _to_odd_float32(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     # Exact comparison of 64-bit integers with floats: through the signed residual.
     error = x - narrow.astype(x.dtype) if x.dtype.kind == "f" else _residual(x, narrow)
     even = (narrow.view(np.uint32) & 1) == 0
-    outwards = (error > 0) == (narrow >= 0)
-    towards = np.where(outwards, np.float32(np.inf), np.float32(0)) * np.sign(narrow)
-    stepped = np.nextafter(narrow, towards.astype(np.float32))
+    stepped = np.nextafter(narrow, np.where(error > 0, np.float32(np.inf), np.float32(-np.inf)))
     return np.where(even & (error != 0) & np.isfinite(narrow), stepped, narrow)
 
 
@@ -207,7 +204,7 @@ def _bitcast_lower(b: Any, x: Any, *, new_dtype: Any) -> Any:
         return builder.op("bitcast", at(index), attr=new_dtype)
 
     def part(index: Any) -> Scalar:
-        place = index[-1] if sys.byteorder == "little" else builder.op("sub", old // new - 1, index[-1])
+        place = index[-1]
         bits = builder.op("bitcast", at(index[:-1]), attr=old_bits)
         if type(place) is int:
             shift = builder.const(8 * new * place, old_bits)
@@ -219,8 +216,7 @@ def _bitcast_lower(b: Any, x: Any, *, new_dtype: Any) -> Any:
     def whole(index: Any) -> Scalar:
         total = builder.const(0, new_bits)
         for k in range(new // old):
-            place = k if sys.byteorder == "little" else new // old - 1 - k
-            bits = builder.op("bitcast", at((*index, place)), attr=old_bits)
+            bits = builder.op("bitcast", at((*index, k)), attr=old_bits)
             shifted = builder.op("shl", builder.convert(bits, new_bits), 8 * old * k)
             total = builder.op("or", total, shifted)
         return builder.op("bitcast", total, attr=new_dtype)
@@ -352,7 +348,7 @@ def _real_transpose(ctx: Any, ct: Any, x: Linear) -> list[Any]:
 
 real = elementwise(
     "real",
-    evaluate=np.real,
+    evaluate=lambda x: np.array(x.real),
     jvp=lambda t, x: real(t),
     transpose=_real_transpose,
     scalar="real",
@@ -369,7 +365,7 @@ def _imag_transpose(ctx: Any, ct: Any, x: Linear) -> list[Any]:
 
 imag = elementwise(
     "imag",
-    evaluate=np.imag,
+    evaluate=lambda x: np.array(x.imag),
     jvp=lambda t, x: imag(t),
     transpose=_imag_transpose,
     scalar="imag",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from covector.core import dtypes
 from covector.core.avals import Aval, Zero
 from covector.core.primitive import Primitive, Rule, unsupported
 from covector.core.trace import aval_of
@@ -15,6 +16,8 @@ from covector.ops import common
 from covector.ops.common import broadcast_to, check_dtypes, move_axis
 
 JvpRule = Callable[..., Any]
+
+_HALVES = frozenset({dtypes.float16, dtypes.bfloat16})
 
 NOT_LINEAR = "it is not a linear function of its operands"
 
@@ -115,7 +118,7 @@ def in_float32(fn: Callable[..., Any]) -> Callable[..., Any]:
     """A NumPy function that computes in float32 where its operands are float16 or bfloat16."""
 
     def widened(*operands: Any, **params: Any) -> Any:
-        if operands[0].dtype.itemsize == 2:
+        if operands[0].dtype in _HALVES:
             operands = tuple([x.astype(np.float32) for x in operands])
         return fn(*operands, **params)
 

@@ -257,8 +257,6 @@ def _gather_lower(
     fill = _fill(key, mode, fill_value)
     words = operand.shape[rank:]
     shape = result_shape(numbers, indices.shape, sizes) + tuple(words)
-    if _rereads(operand, shape):
-        operand = b.stored(operand)
     windows = Windows(b, operand.shape, indices, numbers, sizes, fill is not None)
     which_axes, offset_axes = batch_axes(numbers, indices.ndim), numbers.offset_dims
     logical = len(shape) - len(words)
@@ -275,14 +273,6 @@ def _gather_lower(
 
     starts = len(numbers.start_index_map)
     return b.lazy(shape, operand.dtype, element, operand.cost + starts * (indices.cost + 3))
-
-
-def _rereads(operand: Any, shape: Sequence[Any]) -> bool:
-    """Whether elements that are costly to compute may be read more than once each."""
-    if operand.cost < 2:
-        return False
-    size, read = static_size(operand.shape), static_size(shape)
-    return size is None or read is None or read > size
 
 
 gather = Primitive(
@@ -547,9 +537,7 @@ def small(shape: Sequence[Any]) -> bool:
 def _update_by_choice(b: Any, operand: Any, update: Any, begins: Sequence[Any]) -> Any:
     def element(index: tuple[Any, ...]) -> Any:
         inside, place = offsets_inside(b.builder, index, begins, update.shape)
-        return choose(
-            b.builder, inside, lambda: update.at(tuple(place)), lambda: operand.at(index)
-        )
+        return choose(b.builder, inside, lambda: update.at(tuple(place)), lambda: operand.at(index))
 
     cost = operand.cost + update.cost + 3 * len(begins)
     return b.lazy(operand.shape, operand.dtype, element, cost)

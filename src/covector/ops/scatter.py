@@ -18,46 +18,30 @@ from covector.core.errors import UnsupportedRuleError
 from covector.core.primitive import Primitive, Rule, unsupported
 from covector.core.trace import aval_of
 from covector.ops import common
-from covector.ops import indices as ix
 from covector.ops.common import Inseparable, batch_at_front, is_linear, like
-from covector.ops.elementwise import (
-    add,
-    convert_element_type,
-    div,
-    eq,
-    mul,
-    neg,
-    select_n,
-    sub,
-)
+from covector.ops.compare import eq, select_n
+from covector.ops.convert import convert_element_type
+from covector.ops.elementwise import add, div, mul, neg, sub
 from covector.ops.index import (
     WHOLE_WINDOWS,
     check_mode,
     gather,
-    offsets_inside,
     shifted,
-    small,
     window_lane,
 )
+from covector.ops.scatter_lowering import lower_scatter, operand_rank
 from covector.ops.windows import (
     GatherScatterMode,
     ScatterDimensionNumbers,
-    Windows,
     batch_axes,
-    both,
     check_windows,
-    choose,
     inverse,
     result_shape,
-    static_size,
     window_dims,
     window_selection,
     window_sizes,
     window_starts,
 )
-
-MAX_CHOICES = 8
-"""Up to so many windows of a small operand are written by choices, not in memory."""
 
 _NOT_LINEAR = "it is not a linear function of its operands"
 
@@ -85,12 +69,6 @@ def _check_scatter(
         )
 
 
-def _rank(numbers: ScatterDimensionNumbers) -> int:
-    """The logical rank of the operand."""
-    absent = len(numbers.inserted_window_dims) + len(numbers.operand_batching_dims)
-    return len(numbers.update_window_dims) + absent
-
-
 # --- evaluation ----------------------------------------------------------------------------------
 
 
@@ -106,7 +84,7 @@ def _write(
     if updates.size == 0:
         return out
     numbers = inverse(params["dimension_numbers"])
-    rank = _rank(params["dimension_numbers"])
+    rank = operand_rank(params["dimension_numbers"])
     sizes = window_sizes(numbers, rank, updates.shape)
     starts, inside = window_starts(operand.shape, indices, numbers, sizes)
     target, selection, inner = window_selection(out, starts, inside, numbers, sizes)
@@ -173,140 +151,6 @@ def _lanes(
     return common.Partial(partial)
 
 
-# --- lowering ------------------------------------------------------------------------------------
-
-
-class _Writer:
-    """A scatter in a lowering: which windows there are and how an element is updated."""
-
-    __slots__ = ("builder", "combine", "numbers", "updates", "which_axes", "windows")
-
-    def __init__(
-        self,
-        b: Any,
-        combine: str | None,
-        operand: Any,
-        indices: Any,
-        updates: Any,
-        numbers: ScatterDimensionNumbers,
-        mode: Any,
-    ) -> None:
-        self.builder = b.builder
-        self.combine = _scalar_operation(combine, operand.dtype)
-        self.numbers = inverse(numbers)
-        self.updates = updates
-        self.which_axes = batch_axes(self.numbers, indices.ndim)
-        sizes = window_sizes(self.numbers, _rank(numbers), updates.shape)
-        drops = mode is not GatherScatterMode.CLIP
-        self.windows = Windows(b, operand.shape, indices, self.numbers, sizes, drops)
-
-    def updated(self, old: Any, which: Sequence[Any], offsets: Sequence[Any]) -> Any:
-        """The value that takes the place of `old()`."""
-        index: list[Any] = [0] * len(self.updates.shape)
-        for axis, i in zip(self.which_axes, which, strict=True):
-            index[axis] = i
-        inner = self.numbers.offset_dims
-        for axis, i in zip(inner, offsets, strict=False):
-            index[axis] = i
-        words = len(offsets) - len(inner)
-        if words:
-            index[-words:] = offsets[-words:]
-        new = self.updates.at(tuple(index))
-        return new if self.combine is None else self.builder.op(self.combine, old(), new)
-
-
-def _scalar_operation(combine: str | None, dtype: Any) -> str | None:
-    if combine is None or not dtypes.is_bool(dtype):
-        return combine
-    return {"add": "or", "max": "or", "mul": "and", "min": "and"}[combine]
-
-
-def _lower(
-    b: Any, combine: str | None, operand: Any, indices: Any, updates: Any, params: dict[str, Any]
-) -> Any:
-    numbers = params["dimension_numbers"]
-    writer = _Writer(b, combine, operand, indices, updates, numbers, params["mode"])
-    if static_size(updates.shape) == 0:
-        return operand
-    batching = numbers.scatter_indices_batching_dims
-    which = [n for axis, n in enumerate(indices.shape[:-1]) if axis not in batching]
-    count = static_size(which)
-    if small(operand.shape) and count is not None and count <= MAX_CHOICES:
-        return _by_choices(b, writer, operand, indices, numbers)
-    return _in_memory(b, writer, operand, indices, numbers)
-
-
-def _by_choices(
-    b: Any, writer: _Writer, operand: Any, indices: Any, numbers: ScatterDimensionNumbers
-) -> Any:
-    """For each element of the operand, all the windows it may lie in."""
-    builder = b.builder
-    sizes = window_sizes(writer.numbers, _rank(numbers), writer.updates.shape)
-    inner = window_dims(writer.numbers, _rank(numbers))
-    batching = dict(
-        zip(numbers.scatter_indices_batching_dims, numbers.operand_batching_dims, strict=True)
-    )
-    ranges = [1 if axis in batching else n for axis, n in enumerate(indices.shape[:-1])]
-
-    def element(index: tuple[Any, ...]) -> Any:
-        value = operand.at(index)
-        for place in np.ndindex(*ranges):
-            which = tuple(
-                [index[batching[k]] if k in batching else int(i) for k, i in enumerate(place)]
-            )
-            value = after(value, index, which)
-        return value
-
-    def after(value: Any, index: tuple[Any, ...], which: tuple[Any, ...]) -> Any:
-        window = writer.windows.window(which)
-        hit, offsets = offsets_inside(builder, index, window.starts, sizes)
-        inside = [offsets[dim] for dim in inner] + offsets[len(sizes) :]
-        return choose(
-            builder,
-            both(builder, hit, window.inside),
-            lambda: writer.updated(lambda: value, which, inside),
-            lambda: value,
-        )
-
-    count = static_size(ranges) or 1
-    each = writer.updates.cost + indices.cost + 4 * len(sizes)
-    return b.lazy(operand.shape, operand.dtype, element, operand.cost + count * each)
-
-
-def _in_memory(
-    b: Any, writer: _Writer, operand: Any, indices: Any, numbers: ScatterDimensionNumbers
-) -> Any:
-    builder, updates = b.builder, writer.updates
-    out = b.update_in_place(operand)
-    rank = _rank(numbers)
-    words = operand.shape[rank:]
-    inner_shape = [updates.shape[axis] for axis in writer.numbers.offset_dims]
-
-    def write_window(which: tuple[Any, ...]) -> None:
-        window = writer.windows.window(which)
-
-        def write(offsets: tuple[Any, ...]) -> None:
-            place = writer.windows.place(window, offsets[: len(inner_shape)])
-            place = (*place, *offsets[len(inner_shape) :])
-            value = writer.updated(lambda: out.at(place), which, offsets)
-            builder.store(out.buffer, place, value)
-
-        def write_all() -> None:
-            b.for_each((*inner_shape, *words), write)
-
-        if window.inside is True:
-            write_all()
-        elif window.inside is not False:
-            builder.if_(window.inside, write_all, _nothing)
-
-    b.for_each(indices.shape[:-1], write_window)
-    return out
-
-
-def _nothing() -> None:
-    return None
-
-
 # --- the family ----------------------------------------------------------------------------------
 
 
@@ -314,7 +158,7 @@ def _scatter_primitive(
     name: str,
     *,
     jvp: Rule,
-    transpose: Rule,
+    transpose: Rule | None,
     combine: np.ufunc | None,
     scalar: str | None,
     partial: str | None = None,
@@ -324,7 +168,7 @@ def _scatter_primitive(
     Args:
         name: of the primitive.
         jvp: its derivative.
-        transpose: its transposition.
+        transpose: its transposition; `None` if it is not linear.
         combine: what becomes of an old and a new value; `None` for the new one.
         scalar: the same as a loop IR operation.
         partial: the operation that combines results of lanes that write to the same array, where
@@ -358,26 +202,25 @@ def _scatter_primitive(
     def transpose_rule(
         ctx: Any, ct: Any, operand: Any, indices: Any, updates: Any, **params: Any
     ) -> list[Any]:
+        assert transpose is not None
         operand_ct, updates_ct = transpose(ct, operand, indices, updates, params)
         return [operand_ct, None, updates_ct]
 
     def batch_rule(ctx: Any, args: Any, dims: Any, **params: Any) -> Any:
         return _batch(primitive, ctx, args, dims, params)
 
-    def lanes_rule(
-        dims: Any, operand: Aval, indices: Aval, updates: Aval, **params: Any
-    ) -> Any:
+    def lanes_rule(dims: Any, operand: Aval, indices: Aval, updates: Aval, **params: Any) -> Any:
         return _lanes(partial, dims, operand, indices, updates, params["dimension_numbers"])
 
     def lower_rule(b: Any, operand: Any, indices: Any, updates: Any, **params: Any) -> Any:
-        return _lower(b, scalar, operand, indices, updates, params)
+        return lower_scatter(b, scalar, operand, indices, updates, params)
 
     primitive = Primitive(
         name,
         shape=shape_rule,
         evaluate=evaluate_rule,
         jvp=jvp_rule,
-        transpose=transpose if isinstance(transpose, type(unsupported(""))) else transpose_rule,
+        transpose=transpose_rule if transpose is not None else unsupported(_NOT_LINEAR),
         batch=batch_rule,
         lanes=lanes_rule,
         lower=lower_rule,
@@ -593,7 +436,7 @@ def _max_jvp(primals: Any, operand_t: Any, updates_t: Any, params: dict[str, Any
 scatter_min = _scatter_primitive(
     "scatter-min",
     jvp=_min_jvp,
-    transpose=unsupported(_NOT_LINEAR),
+    transpose=None,
     combine=np.minimum,
     scalar="min",
     partial="min",
@@ -601,7 +444,7 @@ scatter_min = _scatter_primitive(
 scatter_max = _scatter_primitive(
     "scatter-max",
     jvp=_max_jvp,
-    transpose=unsupported(_NOT_LINEAR),
+    transpose=None,
     combine=np.maximum,
     scalar="max",
     partial="max",

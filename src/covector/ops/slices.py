@@ -19,6 +19,7 @@ from covector.ops.common import (
     is_linear,
     like,
 )
+from covector.ops.compare import select_n
 from covector.ops.movement import inserted, movement
 
 # --- slice --------------------------------------------------------------------------------------
@@ -258,8 +259,6 @@ def _padding_mask(shape: Sequence[Any], padding_config: Padding) -> Any:
 
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
-    from covector.ops.elementwise import select_n
-
     return select_n(condition, y, x)
 
 

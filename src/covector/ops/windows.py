@@ -167,7 +167,9 @@ def check_windows(
     if not dtypes.is_integer(indices.dtype):
         raise ValueError(f"{name}: indices must have an integer type, got {indices}")
     for broken in _broken_rules(operand, indices, numbers):
-        raise TypeError(compose(f"{name} needs {broken}", found=_describe(operand, indices, numbers)))
+        raise TypeError(
+            compose(f"{name} needs {broken}", found=_describe(operand, indices, numbers))
+        )
     for broken in () if sizes is None else _broken_sizes(operand, indices, numbers, sizes):
         found = f"{_describe(operand, indices, numbers)}, windows of {tuple(sizes)}"
         raise TypeError(compose(f"{name} needs {broken}", found=found))

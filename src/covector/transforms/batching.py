@@ -85,23 +85,6 @@ class BatchTrace(Trace):
     def _names_my_axis(self, primitive: Primitive, params: dict[str, Any]) -> bool:
         return "collective" in primitive.tags and params["axis_name"] == self.context.axis_name
 
-    def process_custom_jvp(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        return self._custom(call, args)
-
-    def process_custom_vjp(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        return self._custom(call, args)
-
-    def _custom(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        values, dims, batched = self.split(args)
-        previous = set_trace(self.parent)
-        try:
-            if not batched:
-                return call.bind(values)
-            outs, out_dims = call.batch(self.context, values, dims)
-        finally:
-            set_trace(previous)
-        return [self.join(o, d) for o, d in zip(outs, out_dims, strict=True)]
-
 
 def batch_flat(
     fn: Callable[..., Sequence[Any]],

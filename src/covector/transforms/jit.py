@@ -452,7 +452,9 @@ def make_program(fun: Callable[..., Any]) -> Callable[..., Program]:
     """
 
     def traced(*args: Any, **kwargs: Any) -> Program:
-        return jit(fun).trace(*args, **kwargs).program
+        leaves, tree = pytree.flatten(_shapes(args, kwargs))
+        avals = [aval_of(x) for x in leaves]
+        return trace_program(FlatFunction(fun, tree), avals, function_name(fun))[0]
 
     return traced
 

@@ -72,28 +72,6 @@ class JVPTrace(Trace):
         """A tracer for the pair; the primal alone where the tangent vanishes."""
         return primal if type(tangent) is Zero else JVPTracer(self, primal, tangent)
 
-    def process_custom_jvp(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        primals, tangents, nonzero = self.split(args)
-        previous = set_trace(self.parent)
-        try:
-            if not nonzero:
-                return call.bind(primals)
-            outs, out_tangents = call.jvp(primals, tangents)
-        finally:
-            set_trace(previous)
-        return [self.join(o, t) for o, t in zip(outs, out_tangents, strict=True)]
-
-    def process_custom_vjp(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        primals, tangents, nonzero = self.split(args)
-        previous = set_trace(self.parent)
-        try:
-            if not nonzero:
-                return call.bind(primals)
-            outs, out_tangents = call.jvp_by_transposition(CONTEXT, primals, tangents)
-        finally:
-            set_trace(previous)
-        return [self.join(o, t) for o, t in zip(outs, out_tangents, strict=True)]
-
 
 def jvp_flat(
     fn: Callable[..., Sequence[Any]], primals: Sequence[Any], tangents: Sequence[Any]

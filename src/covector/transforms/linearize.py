@@ -65,22 +65,6 @@ class _TangentTrace(Trace):
         finally:
             set_trace(previous)
 
-    def process_custom_jvp(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        return self._custom(call, args)
-
-    def process_custom_vjp(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        return self._custom(call, args)
-
-    def _custom(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        # A function applied to tangents is linear in them, its custom rule no longer matters.
-        if self._is_tangent(args):
-            return call.function(*args)
-        previous = set_trace(self.parent)
-        try:
-            return call.bind(args)
-        finally:
-            set_trace(previous)
-
 
 class LinearizeTrace(Trace):
     """Evaluates primals under the parent and records tangents in `recorder`."""
@@ -146,31 +130,6 @@ class LinearizeTrace(Trace):
         out_tangents = spread(results, nonzero_out, [aval_of(o) for o in outs])
         joined = [self.join(o, t) for o, t in zip(outs, out_tangents, strict=True)]
         return joined if primitive.multiple_results else joined[0]
-
-    def process_custom_jvp(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        primals, tangents, nonzero = self.split(args)
-        previous = set_trace(self.parent)
-        try:
-            if not nonzero:
-                return call.bind(primals)
-            set_trace(self.tangents)
-            outs, out_tangents = call.jvp(primals, tangents)
-        finally:
-            set_trace(previous)
-        return [self.join(o, t) for o, t in zip(outs, out_tangents, strict=True)]
-
-    def process_custom_vjp(self, call: Any, args: Sequence[Any]) -> list[Any]:
-        primals, tangents, nonzero = self.split(args)
-        previous = set_trace(self.parent)
-        try:
-            if not nonzero:
-                return call.bind(primals)
-            outs, linear = call.linearize(primals, tangents)
-            set_trace(self.recorder)
-            out_tangents = linear(tangents)
-        finally:
-            set_trace(previous)
-        return [self.join(o, t) for o, t in zip(outs, out_tangents, strict=True)]
 
 
 def linearize_flat(

@@ -1,0 +1,420 @@
+"""Which loops can run several iterations in the lanes of vectors, and what varies among them.
+
+A loop is taken apart into values that are the same in every lane, indices that differ by a constant
+stride from lane to lane (their address arithmetic stays scalar), and values that vary. Control flow
+that varies becomes masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from covector.backends.native.emit_ops import Target
+from covector.loopir.ir import (
+    BOOL,
+    INDEX,
+    SIMD,
+    Block,
+    Buffer,
+    Check,
+    DType,
+    For,
+    If,
+    Item,
+    Poll,
+    Store,
+    Value,
+    While,
+    walk,
+)
+from covector.loopir.scalars import F32, F64
+
+Stride = int | None
+"""How an index changes from lane to lane; 0 for what is the same in all, `None` if it varies."""
+
+REORDERED = frozenset({"add", "mul", "min", "max", "and", "or", "xor"})
+"""Operations by which a carry may be reduced in any order."""
+
+ALWAYS_EXACT = frozenset({"min", "max", "and", "or", "xor"})
+"""Those of them whose order makes no difference even for floats."""
+
+MAX_LANES = 64
+
+
+class Reduction:
+    """A carry that is only combined with values, by one operation."""
+
+    __slots__ = ("op", "param")
+
+    def __init__(self, param: Value, op: str) -> None:
+        self.param = param
+        self.op = op
+
+
+class Plan:
+    """How a block runs in lanes.
+
+    Attributes:
+        lanes: iterations at once.
+        strides: for values of the block; others are the same in every lane.
+        widened: values that are not vectors themselves, but are needed as such.
+        reductions: what each carry of the loop is.
+    """
+
+    __slots__ = ("lanes", "reductions", "strides", "widened")
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        self.strides: dict[Value, Stride] = {}
+        self.widened: set[Value] = set()
+        self.reductions: list[Reduction] = []
+
+    def stride(self, value: Value) -> Stride:
+        """How a value changes from lane to lane.
+
+        Args:
+            value: any value visible in the block.
+
+        Returns:
+            Its stride.
+        """
+        return self.strides.get(value, 0)
+
+
+class CannotVectorize(Exception):
+    """The reason why a loop stays scalar."""
+
+
+def plan_loop(loop: For, target: Target) -> Plan | None:
+    """Decides whether a loop runs in lanes.
+
+    Args:
+        loop: any loop; a serial one qualifies if its iterations turn out to be independent.
+        target: the machine.
+
+    Returns:
+        The plan, or `None` if the loop stays scalar.
+    """
+    if loop.step != 1 or loop.trips == 1:
+        return None
+    try:
+        reductions = _reductions(loop)
+        _check_items(loop, nested=loop.kind == SIMD)
+        plan = Plan(loop.width or choose_lanes(loop, target))
+        plan.reductions = reductions
+        plan.strides[loop.index] = 1
+        for reduction in reductions:
+            plan.strides[reduction.param] = None
+        _Analysis(plan).block(loop.body)
+        plan.widened.update(v for v in loop.yields if plan.stride(v) is not None)
+        if loop.kind != SIMD:
+            _check_independent(loop, plan)
+        _check_stores(loop.body, plan)
+    except CannotVectorize:
+        return None
+    return plan if plan.lanes > 1 else None
+
+
+def plan_function(params: Iterable[Value], body: Block, returns: list[Value], lanes: int) -> Plan:
+    """How a scalar function runs in lanes, all its parameters varying.
+
+    Args:
+        params: the parameters.
+        body: its block, without loops.
+        returns: its results.
+        lanes: how many.
+
+    Returns:
+        The plan.
+    """
+    plan = Plan(lanes)
+    for param in params:
+        plan.strides[param] = None
+    _Analysis(plan).block(body)
+    plan.widened.update(v for v in returns if plan.stride(v) is not None)
+    return plan
+
+
+def choose_lanes(loop: For, target: Target) -> int:
+    """How many iterations one vector holds.
+
+    Args:
+        loop: the loop.
+        target: the machine.
+
+    Returns:
+        As many elements of the widest type in memory as fill a register; four registers for plain
+        reductions, whose chain of operations would wait for itself; no more than there are trips.
+    """
+    widest = narrowest = 0
+    for dtype in _element_types(loop):
+        widest = max(widest, dtype.itemsize)
+        narrowest = min(narrowest or 8, dtype.itemsize)
+    lanes = target.vector_bits // 8 // max(widest, 1)
+    if loop.params and len(loop.body.items) <= 12:
+        lanes *= 4
+    lanes = min(lanes, MAX_LANES)
+    trips = loop.trips
+    while trips is not None and lanes // 2 >= trips:
+        lanes //= 2
+    return lanes
+
+
+def _element_types(loop: For) -> Iterable[DType]:
+    floats = False
+    for item in walk(loop.body):
+        if isinstance(item, Store):
+            yield item.value.dtype
+        elif isinstance(item, Value):
+            if item.op == "load":
+                yield item.dtype
+            floats = floats or item.dtype is F32 or item.dtype is F64
+    for param in loop.params:
+        yield param.dtype
+    if floats:
+        yield F32
+
+
+def _check_items(loop: For, nested: bool) -> None:
+    """Refuses what has no vector form."""
+    for item in walk(loop.body):
+        if isinstance(item, Value | Store | If):
+            continue
+        if isinstance(item, Check | Poll):
+            if nested:
+                continue
+        elif isinstance(item, For | While) and nested:
+            continue
+        raise CannotVectorize
+
+
+def _reductions(loop: For) -> list[Reduction]:
+    uses = _count_uses(loop)
+    reductions: list[Reduction] = []
+    for param, result in zip(loop.params, loop.yields, strict=True):
+        op = _reduced_by(param, result, uses)
+        exact = param.dtype not in (F32, F64) or op in ALWAYS_EXACT
+        if op is None or not (exact or loop.kind == SIMD):
+            raise CannotVectorize
+        reductions.append(Reduction(param, op))
+    return reductions
+
+
+def _reduced_by(param: Value, result: Value, uses: dict[Value, int]) -> str | None:
+    """The operation by which `result` is `param` combined with values that do not depend on it."""
+    op = "add" if result.op == "fma" else result.op
+    if op not in REORDERED:
+        return None
+    value = result
+    while value is not param:
+        same = value.op == op or (value.op == "fma" and op == "add")
+        if not same or uses.get(value, 0) != 1:
+            return None
+        chain = value.args[2:] if value.op == "fma" else value.args
+        inner = [a for a in chain if a is param or _leads_to(a, param, op)]
+        if len(inner) != 1:
+            return None
+        value = inner[0]
+    return op if uses.get(param, 0) == 1 else None
+
+
+def _leads_to(value: Value, param: Value, op: str) -> bool:
+    while value is not param:
+        if value.op == op:
+            inner = [a for a in value.args if a is param or a.op in (op, "fma")]
+        elif value.op == "fma" and op == "add":
+            inner = [value.args[2]]
+        else:
+            return False
+        if len(inner) != 1:
+            return False
+        value = inner[0]
+    return True
+
+
+def _count_uses(loop: For) -> dict[Value, int]:
+    from covector.loopir.ir import operands
+
+    uses: dict[Value, int] = {}
+    for item in walk(loop.body):
+        for value in (*operands(item), *_yielded(item)):
+            uses[value] = uses.get(value, 0) + 1
+    for value in loop.yields:
+        uses[value] = uses.get(value, 0) + 1
+    return uses
+
+
+def _yielded(item: Item) -> Iterable[Value]:
+    if isinstance(item, For):
+        return item.yields
+    if isinstance(item, While):
+        return (*item.yields, item.predicate)
+    if isinstance(item, If):
+        return (*item.then_values, *item.else_values)
+    return ()
+
+
+def _check_independent(loop: For, plan: Plan) -> None:
+    """Each iteration may only touch elements of its own in what the loop stores to."""
+    written = {_memory(i.buffer) for i in walk(loop.body) if isinstance(i, Store)}
+    places: dict[object, Value] = {}
+    for item in walk(loop.body):
+        if isinstance(item, Store):
+            memory, offset = _memory(item.buffer), item.offset
+        elif isinstance(item, Value) and item.op == "load":
+            memory, offset = _memory(item.attr), item.args[0]
+        else:
+            continue
+        if memory not in written:
+            continue
+        if not plan.stride(offset) or places.setdefault(memory, offset) is not offset:
+            raise CannotVectorize
+
+
+def _memory(buffer: Buffer) -> object:
+    return buffer if buffer.alias_class is None else buffer.alias_class
+
+
+def _check_stores(block: Block, plan: Plan) -> None:
+    for item in walk(block):
+        if isinstance(item, Store) and plan.stride(item.offset) == 0:
+            raise CannotVectorize  # every lane would store in one place
+
+
+class _Analysis:
+    """Finds strides, going round loops until nothing changes."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.strides = plan.strides
+        self.widened = plan.widened
+
+    def stride(self, value: Value) -> Stride:
+        return self.strides.get(value, 0)
+
+    def block(self, block: Block) -> None:
+        for item in block.items:
+            if isinstance(item, Value):
+                self.value(item)
+            elif isinstance(item, Store):
+                self.need(item.value)
+                if self.stride(item.offset) not in (0, 1):
+                    self.need(item.offset)
+            elif isinstance(item, For):
+                self.loop(item)
+            elif isinstance(item, While):
+                self.while_loop(item)
+            elif isinstance(item, If):
+                self.branch(item)
+
+    def need(self, value: Value) -> None:
+        """A vector of the value will be used."""
+        if self.stride(value) is not None and value.op != "const":
+            self.widened.add(value)
+
+    def value(self, value: Value) -> None:
+        if value.op == "load":
+            stride = self.stride(value.args[0])
+            self.strides[value] = 0 if stride == 0 else None
+            if stride not in (0, 1):
+                self.need(value.args[0])
+            return
+        stride = self.strides[value] = self.result_stride(value)
+        if stride is None:
+            for arg in value.args:
+                self.need(arg)
+
+    def result_stride(self, value: Value) -> Stride:
+        strides = [self.stride(a) for a in value.args]
+        if not any(s is None or s for s in strides):
+            return 0
+        if value.dtype is not INDEX or None in strides:
+            return None
+        first, *rest = (s or 0 for s in strides)
+        if value.op == "add":
+            return first + rest[0]
+        if value.op == "sub":
+            return first - rest[0]
+        if value.op == "neg":
+            return -first
+        factor = value.args[-1]
+        if value.op == "mul" and factor.op == "const":
+            return first * factor.attr
+        return None
+
+    def loop(self, loop: For) -> None:
+        if self.stride(loop.lower) != 0 or self.stride(loop.upper) != 0:
+            raise CannotVectorize
+        self.strides[loop.index] = 0
+        self.start(loop.params, loop.inits)
+        while True:
+            self.block(loop.body)
+            if not self.feed_back(loop.params, loop.yields):
+                break
+        self.finish(loop, loop.inits, loop.yields)
+
+    def while_loop(self, loop: While) -> None:
+        self.start(loop.params, loop.inits)
+        while True:
+            self.block(loop.header)
+            varying = self.stride(loop.predicate) is None
+            self.block(loop.body)
+            changed = self.feed_back(loop.params, loop.yields)
+            if varying:
+                # Lanes stop at different times, so every carry that changes varies.
+                for param, last in zip(loop.params, loop.yields, strict=True):
+                    if param is not last and self.strides[param] is not None:
+                        self.strides[param] = None
+                        changed = True
+            if not changed:
+                break
+        self.finish(loop, loop.inits, loop.yields)
+
+    def start(self, params: list[Value], inits: list[Value]) -> None:
+        for param, init in zip(params, inits, strict=True):
+            self.strides[param] = 0 if self.stride(init) == 0 else None
+
+    def feed_back(self, params: list[Value], yields: list[Value]) -> bool:
+        changed = False
+        for param, last in zip(params, yields, strict=True):
+            if self.stride(last) != 0 and self.strides[param] is not None:
+                self.strides[param] = None
+                changed = True
+        return changed
+
+    def finish(self, loop: For | While, inits: list[Value], yields: list[Value]) -> None:
+        for param, init, last, result in zip(loop.params, inits, yields, loop.results, strict=True):
+            stride = self.strides[result] = self.strides[param]
+            if stride is None:
+                self.need(init)
+                self.need(last)
+
+    def branch(self, branch: If) -> None:
+        self.block(branch.then)
+        self.block(branch.otherwise)
+        varying = self.stride(branch.predicate) is None
+        for one, other, result in zip(
+            branch.then_values, branch.else_values, branch.results, strict=True
+        ):
+            same = not varying and self.stride(one) == 0 and self.stride(other) == 0
+            self.strides[result] = 0 if same else None
+            if not same:
+                self.need(one)
+                self.need(other)
+
+
+def is_plain(block: Block, limit: int) -> bool:
+    """Whether a branch is so short and harmless that running it for nothing beats a jump.
+
+    Args:
+        block: one side of a branch.
+        limit: greatest number of operations.
+
+    Returns:
+        True for a few pure operations without loads.
+    """
+    if len(block.items) > limit:
+        return False
+    return all(isinstance(i, Value) and i.op not in ("load", "call") for i in block.items)
+
+
+__all__ = ["BOOL", "Plan", "Reduction", "choose_lanes", "is_plain", "plan_function", "plan_loop"]

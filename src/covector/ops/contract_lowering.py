@@ -1,0 +1,373 @@
+"""The lowering of `dot_general`, by size: sums in the reader's loop, loops over rows, or BLAS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from covector.core import dtypes
+from covector.loopir.tensor import Lazy, Stored
+from covector.ops import indices as ix
+from covector.ops.windows import static_size
+
+UNROLLED = 16
+"""Sums of at most so many products are spelled out."""
+ROW_STEP = 4
+"""How many products a pass over a row of the result adds to it."""
+SHORT_ROW = 4
+"""Rows of fewer elements are not worth loops over rows."""
+LIBRARY_SIZE = 64**3
+"""From so many multiplications for one product of matrices on, BLAS does it."""
+
+LIBRARY_TYPES = {
+    dtypes.float32: "f32",
+    dtypes.float64: "f64",
+    dtypes.complex64: "c64",
+    dtypes.complex128: "c128",
+}
+
+
+class Axes(NamedTuple):
+    """What the axes of an operand are.
+
+    Attributes:
+        batch: shared by both operands and the result.
+        free: of this operand and the result only.
+        contract: summed over.
+    """
+
+    batch: tuple[int, ...]
+    free: tuple[int, ...]
+    contract: tuple[int, ...]
+
+
+class _Operand:
+    """A tensor read by what its axes are."""
+
+    __slots__ = ("axes", "dtype", "tensor")
+
+    def __init__(self, tensor: Any, axes: Axes, dtype: Any) -> None:
+        self.tensor = tensor
+        self.axes = axes
+        self.dtype = dtype
+
+    def extents(self, axes: Sequence[int]) -> tuple[Any, ...]:
+        return tuple([self.tensor.shape[axis] for axis in axes])
+
+    def at(
+        self, builder: Any, batch: Sequence[Any], free: Sequence[Any], contract: Sequence[Any]
+    ) -> Any:
+        """An element, in the dtype of the products."""
+        index: list[Any] = [0] * len(self.tensor.shape)
+        for axes, part in zip(self.axes, (batch, free, contract), strict=True):
+            for axis, i in zip(axes, part, strict=True):
+                index[axis] = i
+        return builder.convert(self.tensor.at(tuple(index)), self.dtype)
+
+    def ordered(self, b: Any, axes: Sequence[int]) -> Any:
+        """The tensor in the dtype of the products, with its axes in another order."""
+        tensor, builder, dtype = self.tensor, b.builder, self.dtype
+        if tuple(axes) == tuple(range(len(axes))) and tensor.dtype == dtype:
+            return tensor
+        place = [axes.index(axis) for axis in range(len(axes))]
+
+        def element(index: tuple[Any, ...]) -> Any:
+            return builder.convert(tensor.at(tuple([index[k] for k in place])), dtype)
+
+        return b.lazy(self.extents(axes), dtype, element, tensor.cost, moves=True)
+
+
+class _Product:
+    """A contraction to be lowered."""
+
+    __slots__ = ("b", "batch", "columns", "inner", "lhs", "out", "rhs", "rows", "wide")
+
+    def __init__(self, b: Any, lhs: _Operand, rhs: _Operand, out: Any, wide: Any) -> None:
+        self.b = b
+        self.lhs = lhs
+        self.rhs = rhs
+        self.out = out
+        self.wide = wide
+        self.batch = lhs.extents(lhs.axes.batch)
+        self.rows = lhs.extents(lhs.axes.free)
+        self.columns = rhs.extents(rhs.axes.free)
+        self.inner = lhs.extents(lhs.axes.contract)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        return self.batch + self.rows + self.columns
+
+    def parts(self, index: Sequence[Any]) -> tuple[Any, Any, Any]:
+        """An index of the result as those of the batch, the row and the column."""
+        batch, rows = len(self.batch), len(self.batch) + len(self.rows)
+        return index[:batch], index[batch:rows], index[rows:]
+
+
+def lower_dot(
+    b: Any, lhs: Any, rhs: Any, lhs_axes: Axes, rhs_axes: Axes, out: Any, wide: Any
+) -> Any:
+    """A contraction as a tensor.
+
+    Args:
+        b: the lowering.
+        lhs: tensor.
+        rhs: tensor.
+        lhs_axes: what the axes of `lhs` are.
+        rhs_axes: what those of `rhs` are, batch and contracted ones in corresponding order.
+        out: dtype of the result.
+        wide: dtype of products and sums.
+
+    Returns:
+        The tensor.
+    """
+    product = _Product(b, _Operand(lhs, lhs_axes, wide), _Operand(rhs, rhs_axes, wide), out, wide)
+    sizes = [static_size(part) for part in (product.rows, product.columns, product.inner)]
+    if all(size is not None for size in sizes) and static_size(product.batch) != 0:
+        rows, columns, inner = (size or 0 for size in sizes)
+        if rows * columns * inner >= LIBRARY_SIZE and wide in LIBRARY_TYPES:
+            return _by_library(product, rows, columns, inner)
+        if inner > UNROLLED and columns >= SHORT_ROW and rows >= SHORT_ROW:
+            return _by_rows(product, inner)
+    return _by_elements(product)
+
+
+# --- sums at each element ------------------------------------------------------------------------
+
+
+def _by_elements(product: _Product) -> Any:
+    b, builder = product.b, product.b.builder
+    inner = static_size(product.inner)
+
+    def element(index: tuple[Any, ...]) -> Any:
+        batch, row, column = product.parts(index)
+
+        def term(k: tuple[Any, ...]) -> Any:
+            lhs = product.lhs.at(builder, batch, row, k)
+            return times(builder, lhs, product.rhs.at(builder, batch, column, k))
+
+        return builder.convert(_sum(b, product.inner, inner, term, product.wide), product.out)
+
+    each = product.lhs.tensor.cost + product.rhs.tensor.cost + 2
+    cost = each * (1024 if inner is None else inner)
+    return b.lazy(product.shape, product.out, element, cost)
+
+
+def _sum(
+    b: Any, extents: Sequence[Any], size: int | None, term: Callable[..., Any], dtype: Any
+) -> Any:
+    builder = b.builder
+    if size is None or size == 0 or size > UNROLLED:
+        zero = builder.const(0, dtype)
+        return b.reduce(extents, term, lambda x, y: plus(builder, x, y), zero)
+    total: Any = None
+    for index in np.ndindex(*extents):
+        part = term(tuple([int(i) for i in index]))
+        total = part if total is None else plus(builder, total, part)
+    return total
+
+
+def times(builder: Any, x: Any, y: Any) -> Any:
+    """A product that may be rounded together with the sum it goes into."""
+    if dtypes.is_bool(x.dtype):
+        return builder.op("and", x, y)
+    return builder.op("mul", x, y, attr=_contract(x.dtype))
+
+
+def plus(builder: Any, x: Any, y: Any) -> Any:
+    """A sum that may be rounded together with a product in it."""
+    if dtypes.is_bool(x.dtype):
+        return builder.op("or", x, y)
+    return builder.op("add", x, y, attr=_contract(x.dtype))
+
+
+def _contract(dtype: Any) -> str | None:
+    return "contract" if dtypes.is_floating(dtype) else None
+
+
+# --- loops over rows -----------------------------------------------------------------------------
+
+
+def _by_rows(product: _Product, inner: int) -> Any:
+    """For each row of the result, sums of multiples of rows of the right operand.
+
+    The innermost loop runs along rows in memory and each step is independent of the others.
+    """
+    b, builder, rhs = product.b, product.b.builder, product.rhs
+    if rhs.axes.free[-1] != len(rhs.tensor.shape) - 1 or rhs.tensor.cost > 0:
+        product.rhs = rhs = _in_rows(b, rhs)
+    direct = product.out == product.wide
+    out = b.new(product.shape, product.out)
+    sums = out if direct else b.new(product.columns, product.wide)
+
+    def make_row(index: tuple[Any, ...]) -> None:
+        batch, row = index[: len(product.batch)], index[len(product.batch) :]
+        prefix = index if direct else ()
+        _sum_row(product, batch, row, sums, prefix, inner)
+        if not direct:
+
+            def narrow(column: tuple[Any, ...]) -> None:
+                value = builder.convert(sums.at(column), product.out)
+                builder.store(out.buffer, (*index, *column), value)
+
+            b.for_each(product.columns, narrow)
+
+    b.for_each(product.batch + product.rows, make_row)
+    return out
+
+
+def _sum_row(
+    product: _Product,
+    batch: tuple[Any, ...],
+    row: tuple[Any, ...],
+    sums: Stored,
+    prefix: tuple[Any, ...],
+    inner: int,
+) -> None:
+    b, builder = product.b, product.b.builder
+
+    def add_products(first: Any, count: int, fresh: bool) -> None:
+        steps = [
+            ix.delinear(builder, ix.add(builder, first, k), product.inner) for k in range(count)
+        ]
+        factors = [product.lhs.at(builder, batch, row, k) for k in steps]
+
+        def element(column: tuple[Any, ...]) -> None:
+            place = (*prefix, *column)
+            total = None if fresh else sums.at(place)
+            for factor, k in zip(factors, steps, strict=True):
+                part = times(builder, factor, product.rhs.at(builder, batch, column, k))
+                total = part if total is None else plus(builder, total, part)
+            builder.store(sums.buffer, place, total)
+
+        b.for_each(product.columns, element)
+
+    add_products(0, ROW_STEP, True)
+    whole = inner - inner % ROW_STEP
+    builder.loop(ROW_STEP, whole, lambda k: add_products(k, ROW_STEP, False), step=ROW_STEP)
+    if whole < inner:
+        add_products(whole, inner - whole, False)
+
+
+def _in_rows(b: Any, operand: _Operand) -> _Operand:
+    """The operand in memory with its free axes last."""
+    batch, free, contract = operand.axes
+    tensor = b.stored(operand.ordered(b, (*batch, *contract, *free)))
+    ends = len(batch), len(batch) + len(contract), len(tensor.shape)
+    axes = Axes(
+        tuple(range(ends[0])), tuple(range(ends[1], ends[2])), tuple(range(ends[0], ends[1]))
+    )
+    return _Operand(tensor, axes, operand.dtype)
+
+
+# --- BLAS ----------------------------------------------------------------------------------------
+
+
+class _Matrix:
+    """A stored operand as matrices.
+
+    Attributes:
+        stored: the tensor.
+        batch: strides of its batch axes.
+        transposed: whether the matrix in memory is the transpose.
+        leading: how many elements apart the rows of the matrix in memory are.
+    """
+
+    __slots__ = ("batch", "leading", "stored", "transposed")
+
+    def __init__(self, stored: Any, batch: list[int], transposed: bool, leading: int) -> None:
+        self.stored = stored
+        self.batch = batch
+        self.transposed = transposed
+        self.leading = leading
+
+    def pointer(self, builder: Any, index: Sequence[Any]) -> Any:
+        """The place of the matrix of a batch index, as an argument of a call."""
+        offset: Any = 0
+        for i, stride in zip(index, self.batch, strict=True):
+            offset = ix.add(builder, offset, ix.mul(builder, i, stride))
+        return self.stored.buffer, offset
+
+
+def _by_library(product: _Product, rows: int, columns: int, inner: int) -> Any:
+    b, builder = product.b, product.b.builder
+    lhs, rhs = product.lhs, product.rhs
+    left = _matrix(b, lhs, lhs.axes.free, lhs.axes.contract)
+    right = _matrix(b, rhs, rhs.axes.contract, rhs.axes.free)
+    out = b.new(product.shape, product.wide)
+    target = _Matrix(out, _strides(product.shape)[: len(product.batch)], False, columns)
+    symbol = f"cv_gemm_{LIBRARY_TYPES[product.wide]}"
+    site = b.site("BLAS could not multiply two matrices")
+
+    def multiply(index: tuple[Any, ...]) -> None:
+        sizes = [builder.index(n) for n in (rows, columns, inner)]
+        matrices: list[Any] = []
+        for matrix in (left, right, target):
+            matrices += [matrix.pointer(builder, index), builder.index(matrix.leading)]
+        flags = [builder.index(int(m.transposed)) for m in (left, right)]
+        builder.call(symbol, None, *sizes, *matrices, *flags, site=site)
+
+    b.for_each(product.batch, multiply)
+    if product.out == product.wide:
+        return out
+    narrow = product.out
+    return b.lazy(product.shape, narrow, lambda index: builder.convert(out.at(index), narrow), 1.0)
+
+
+def _strides(shape: Sequence[int]) -> list[int]:
+    strides: list[int] = []
+    stride = 1
+    for extent in reversed(shape):
+        strides.append(stride)
+        stride *= extent
+    return strides[::-1]
+
+
+def _matrix(b: Any, operand: _Operand, rows: Sequence[int], columns: Sequence[int]) -> _Matrix:
+    """The operand in memory, where it is if its layout will do."""
+    axes, tensor = operand.axes, operand.tensor
+    if tensor.dtype == operand.dtype and not isinstance(tensor, Lazy):
+        stored = b.stored(tensor)
+        found = _as_matrix(stored, axes.batch, rows, columns)
+        if found is not None:
+            return found
+    order = (*axes.batch, *rows, *columns)
+    stored = b.stored(operand.ordered(b, order))
+    ends = len(axes.batch), len(axes.batch) + len(rows), len(order)
+    found = _as_matrix(stored, range(ends[0]), range(ends[0], ends[1]), range(ends[1], ends[2]))
+    assert found is not None
+    return found
+
+
+def _as_matrix(
+    stored: Any, batch: Sequence[int], rows: Sequence[int], columns: Sequence[int]
+) -> _Matrix | None:
+    strides = _strides(stored.shape)
+    row, column = (_joint_stride(stored.shape, strides, axes) for axes in (rows, columns))
+    if row is None or column is None:
+        return None
+    (row_stride, row_count), (column_stride, column_count) = row, column
+    outside = [strides[axis] for axis in batch]
+    if (column_stride == 1 or column_count == 1) and (row_count == 1 or row_stride >= column_count):
+        leading = row_stride if row_count > 1 else column_count
+        return _Matrix(stored, outside, False, leading)
+    if (row_stride == 1 or row_count == 1) and column_stride >= row_count:
+        return _Matrix(stored, outside, True, column_stride)
+    return None
+
+
+def _joint_stride(
+    shape: Sequence[int], strides: Sequence[int], axes: Sequence[int]
+) -> tuple[int, int] | None:
+    """Stride and number of elements of axes taken as one; `None` if they are not evenly spaced."""
+    stride, count = 1, 1
+    for axis in reversed(axes):
+        if shape[axis] == 1:
+            continue
+        if count == 1:
+            stride = strides[axis]
+        elif strides[axis] != stride * count:
+            return None
+        count *= shape[axis]
+    return stride, count

@@ -1,0 +1,168 @@
+"""Surgery on the programs that control flow primitives hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from covector.core import dtypes
+from covector.core.array import Array
+from covector.core.avals import Aval
+from covector.core.program import Atom, Equation, Literal, Program, Variable, subprograms
+
+
+def split(items: Sequence[Any], *sizes: int) -> list[list[Any]]:
+    """A sequence cut into pieces of the given sizes, and the rest."""
+    pieces: list[list[Any]] = []
+    start = 0
+    for size in sizes:
+        pieces.append(list(items[start : start + size]))
+        start += size
+    pieces.append(list(items[start:]))
+    return pieces
+
+
+def chosen(items: Iterable[Any], flags: Iterable[bool]) -> list[Any]:
+    """The items whose flag is set."""
+    return [item for item, flag in zip(items, flags, strict=True) if flag]
+
+
+def others(items: Iterable[Any], flags: Iterable[bool]) -> list[Any]:
+    """The items whose flag is not set."""
+    return [item for item, flag in zip(items, flags, strict=True) if not flag]
+
+
+def either(a: Iterable[bool], b: Iterable[bool]) -> list[bool]:
+    """Flags set in one or both of two lists."""
+    return [x or y for x, y in zip(a, b, strict=True)]
+
+
+def stacked(aval: Aval, length: Any) -> Aval:
+    """The aval of `length` arrays along a new leading axis."""
+    return Aval((length, *aval.shape), aval.dtype, aval.weak_type)
+
+
+def substitute(program: Program, names: dict[Variable, Atom]) -> Program:
+    """The program with other atoms in place of some of its variables; inputs are left alone."""
+    if not names:
+        return program
+    equations = [_renamed(equation, names) for equation in program.equations]
+    outputs = [names.get(a, a) if type(a) is Variable else a for a in program.outputs]
+    return program.replace(equations=equations, outputs=outputs)
+
+
+def _renamed(equation: Equation, names: dict[Variable, Atom]) -> Equation:
+    if not any([a in names for a in equation.inputs if type(a) is Variable]):
+        return equation
+    inputs = [names.get(a, a) if type(a) is Variable else a for a in equation.inputs]
+    return equation.replace(inputs=inputs)
+
+
+def prune(program: Program) -> Program:
+    """The program without equations that neither its outputs nor its effects need."""
+    live = {a for a in program.outputs if type(a) is Variable}
+    kept: list[Equation] = []
+    for equation in reversed(program.equations):
+        if equation.effects or any([v in live for v in equation.outputs]):
+            kept.append(equation)
+            live.update([a for a in equation.inputs if type(a) is Variable])
+    if len(kept) == len(program.equations):
+        return program
+    return program.replace(equations=kept[::-1])
+
+
+def depends(program: Program, flags: Sequence[bool]) -> list[bool]:
+    """For each output, whether a derivative could reach it from the flagged inputs.
+
+    An equation's outputs depend on all its inputs, but integers carry no derivatives.
+    """
+    reached = set(chosen(program.inputs, flags))
+    for equation in program.equations:
+        if any([a in reached for a in equation.inputs if type(a) is Variable]):
+            reached.update([v for v in equation.outputs if dtypes.is_inexact(v.aval.dtype)])
+    return [type(a) is Variable and a in reached for a in program.outputs]
+
+
+def count_uses(program: Program) -> dict[Variable, int]:
+    """How often each variable is read, by equations and as an output."""
+    uses: dict[Variable, int] = {}
+    for atoms in [*[e.inputs for e in program.equations], program.outputs]:
+        for atom in atoms:
+            if type(atom) is Variable:
+                uses[atom] = uses.get(atom, 0) + 1
+    return uses
+
+
+def definitions(program: Program) -> dict[Variable, Equation]:
+    """The equation that defines each variable; inputs have none."""
+    return {v: equation for equation in program.equations for v in equation.outputs}
+
+
+def zero_scalar(dtype: Any) -> Literal:
+    """A rank-0 zero; a key of zero words for key dtypes."""
+    if type(dtype) is dtypes.KeyDType:
+        data = np.zeros(dtype.words, np.uint32)
+    else:
+        data = np.zeros((), dtype)
+    aval = Aval((), dtype)
+    return Literal(Array.of(data, aval), aval)
+
+
+def zero_atom(aval: Aval) -> tuple[Atom, list[Equation]]:
+    """An atom for zeros of an aval, and the equations that compute it."""
+    from covector.ops.shape import broadcast_in_dim
+
+    scalar = zero_scalar(aval.dtype)
+    if aval.shape == ():
+        return scalar, []
+    variable = Variable(aval.strong())
+    params = {"shape": aval.shape, "broadcast_dimensions": ()}
+    return variable, [Equation(broadcast_in_dim, [scalar], [variable], params)]
+
+
+def is_zero(atom: Atom) -> bool:
+    """Whether an atom is a literal of zeros."""
+    return isinstance(atom, Literal) and not dtypes.is_key(atom.aval.dtype) and not np.any(
+        atom.value._value
+    )
+
+
+def physical_zeros(aval: Aval, length: int | None = None) -> np.ndarray[Any, Any]:
+    """NumPy zeros that hold an array of an aval, `length` of them along a leading axis."""
+    shape = aval.shape if length is None else (length, *aval.shape)
+    if type(aval.dtype) is dtypes.KeyDType:
+        return np.zeros((*shape, aval.dtype.words), np.uint32)
+    return np.zeros(shape, aval.dtype)
+
+
+def contains(program: Program, name: str) -> bool:
+    """Whether an equation, in nested programs too, applies the primitive of a name."""
+    return any(_applies(equation, name) for equation in program.equations)
+
+
+def _applies(equation: Equation, name: str) -> bool:
+    return equation.primitive.name == name or any(
+        contains(nested, name) for nested in subprograms(equation.params)
+    )
+
+
+def work(program: Program) -> float:
+    """A rough count of the element operations one run of a program takes."""
+    total = 0.0
+    for equation in program.equations:
+        nested = sum(work(p) for p in subprograms(equation.params))
+        if equation.primitive.name == "scan":
+            length = equation.params["length"]
+            nested *= length if isinstance(length, int) else 1000
+        total += nested + sum(elements(v.aval) for v in (*equation.outputs, *equation.inputs))
+    return total
+
+
+def elements(aval: Aval) -> int:
+    """How many elements an array has; a guess for symbolic sizes."""
+    size = 1
+    for extent in aval.shape:
+        size *= extent if isinstance(extent, int) else 1000
+    return size

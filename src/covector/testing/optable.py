@@ -1,0 +1,198 @@
+"""The op table: one row for each operation, from which tests of all of them are generated.
+
+A row says how to call an operation, what operands it takes, and what its twin in NumPy and in JAX
+is. Tests of evaluation, derivatives, batching, compilation and backends walk the rows. A family of
+operations adds its rows by putting a module into the package `covector.testing.rows` that defines
+`ROWS`; it is found by its being there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from covector.core import dtypes
+
+Array = np.ndarray[Any, Any]
+Shape = tuple[int, ...]
+
+FLOATS = ("f16", "bf16", "f32", "f64")
+COMPLEXES = ("c64", "c128")
+SIGNED = ("i8", "i16", "i32", "i64")
+UNSIGNED = ("u8", "u16", "u32", "u64")
+INTEGERS = SIGNED + UNSIGNED
+NUMBERS = INTEGERS + FLOATS + COMPLEXES
+ORDERED = ("bool",) + INTEGERS + FLOATS
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where operands are drawn from, uniformly.
+
+    Attributes:
+        low: least value (of each part, for complex numbers).
+        high: greatest value.
+        avoid: points where the operation has no derivative or varies too fast.
+        margin: how far to stay away from these.
+    """
+
+    low: float = -2.0
+    high: float = 2.0
+    avoid: tuple[float, ...] = ()
+    margin: float = 0.1
+
+    def sample(self, rng: np.random.Generator, dtype: np.dtype[Any], shape: Shape) -> Array:
+        """Random values of a dtype.
+
+        Args:
+            rng: source of randomness.
+            dtype: any dtype of arrays.
+            shape: of the result.
+
+        Example:
+            >>> import numpy as np
+            >>> rng = np.random.default_rng(0)
+            >>> x = Domain(-1, 1, avoid=(0,)).sample(rng, np.dtype("float32"), (100,))
+            >>> bool((abs(x) >= 0.1).all()), x.dtype.name
+            (True, 'float32')
+        """
+        if dtypes.is_bool(dtype):
+            return rng.integers(0, 2, shape).astype(np.bool_)
+        if dtypes.is_integer(dtype):
+            info = np.iinfo(dtype)
+            low = max(int(self.low), int(info.min))
+            high = max(min(int(self.high), int(info.max)), low)
+            return rng.integers(low, high, shape, dtype=dtype, endpoint=True)
+        if dtypes.is_complex(dtype):
+            parts = self._uniform(rng, shape) + 1j * self._uniform(rng, shape)
+            return np.asarray(parts, dtype)
+        return np.asarray(self._uniform(rng, shape), dtype)
+
+    def _uniform(self, rng: np.random.Generator, shape: Shape) -> Array:
+        x = np.asarray(rng.uniform(self.low, self.high, shape))
+        for point in self.avoid:
+            moved = np.where(x < point, point - self.margin, point + self.margin)
+            x = np.where(np.abs(x - point) < self.margin, moved, x)
+        return x
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One operand of a row.
+
+    Attributes:
+        domain: where its values come from.
+        dtype: short name, where it is not the dtype under test.
+        shape: where it is not the shape under test.
+    """
+
+    domain: Domain = Domain()
+    dtype: str | None = None
+    shape: Shape | None = None
+
+    def sample(self, rng: np.random.Generator, dtype: np.dtype[Any], shape: Shape) -> Array:
+        """Random values, given the dtype and shape under test."""
+        own = dtype if self.dtype is None else dtypes.from_short_name(self.dtype)
+        return self.domain.sample(rng, own, shape if self.shape is None else self.shape)
+
+
+@dataclass(frozen=True)
+class OpRow:
+    """One operation, or one setting of its parameters.
+
+    Attributes:
+        name: unique in the table.
+        op: called with the operands and `params`; a primitive, or a function made of them.
+        operands: what it takes.
+        dtypes: short names of the dtypes it is defined on.
+        params: static parameters.
+        numpy: the same in NumPy or SciPy for float64 operands, if there is such a function.
+        jax: path of the same function in the package `jax`, as in "lax.add", if there is one.
+        jax_params: the parameters there, where they differ from `params`.
+        order: how many times it can be differentiated; 0 if derivatives vanish or do not exist.
+        reverse: whether it can be differentiated in reverse mode.
+        differentiable: positions of the operands with a derivative; `None` is all.
+        edges: whether it agrees with JAX at NaN, infinities, zeros and other ends of the range.
+        ulps: how far results may be from JAX's, in units in the last place of the dtype.
+        compiled: whether native code can be made of it.
+    """
+
+    name: str
+    op: Callable[..., Any]
+    operands: tuple[Operand, ...] = (Operand(),)
+    dtypes: tuple[str, ...] = FLOATS + COMPLEXES
+    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    numpy: Callable[..., Any] | None = None
+    jax: str | None = None
+    jax_params: Mapping[str, Any] | None = None
+    order: int = 2
+    reverse: bool = True
+    differentiable: tuple[int, ...] | None = None
+    edges: bool = True
+    ulps: float = 8.0
+    compiled: bool = True
+
+    def __call__(self, *operands: Any) -> Any:
+        """Applies the operation."""
+        return self.op(*operands, **self.params)
+
+    def sample(
+        self, seed: int | np.random.Generator, dtype: str, shape: Shape = (3, 4)
+    ) -> list[Array]:
+        """Random operands.
+
+        Args:
+            seed: a number or a generator.
+            dtype: short name, one of `dtypes`.
+            shape: of operands whose rows do not fix it.
+        """
+        rng = np.random.default_rng(seed)
+        known = dtypes.from_short_name(dtype)
+        assert isinstance(known, np.dtype)
+        return [operand.sample(rng, known, shape) for operand in self.operands]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@cache
+def all_rows() -> tuple[OpRow, ...]:
+    """Every row of every family.
+
+    Raises:
+        ValueError: if two rows have one name.
+    """
+    from covector.testing import rows
+
+    found: dict[str, OpRow] = {}
+    for module in pkgutil.iter_modules(rows.__path__):
+        family = importlib.import_module(f"{rows.__name__}.{module.name}")
+        for row in family.ROWS:
+            if row.name in found:
+                raise ValueError(f"the op table has two rows named {row.name!r}")
+            found[row.name] = row
+    return tuple(found.values())
+
+
+def cases(
+    table: tuple[OpRow, ...] | None = None, dtypes: tuple[str, ...] | None = None
+) -> Iterator[tuple[OpRow, str]]:
+    """Each row with each of its dtypes.
+
+    Args:
+        table: the rows, by default all.
+        dtypes: only these.
+
+    Yields:
+        Pairs of a row and the short name of a dtype.
+    """
+    for row in all_rows() if table is None else table:
+        for dtype in row.dtypes:
+            if dtypes is None or dtype in dtypes:
+                yield row, dtype
