@@ -28,13 +28,13 @@ from covector.core.pytree import map as tree_map
 from covector.core.pytree import map_with_path as tree_map_with_path
 from covector.core.pytree import structure as tree_structure
 from covector.core.pytree import unflatten as tree_unflatten
+from covector.core.treetools import all as tree_all
 from covector.core.treetools import (
     all_leaves,
     treedef_children,
     treedef_is_leaf,
     treedef_tuple,
 )
-from covector.core.treetools import all as tree_all
 from covector.core.treetools import reduce as tree_reduce
 from covector.core.treetools import reduce_associative as tree_reduce_associative
 from covector.core.treetools import transpose as tree_transpose

@@ -64,6 +64,19 @@ cv_new_ndarray(PyArray_Descr *descr, int ndim, const npy_intp *dims, void **data
     return array;
 }
 
+PyArrayObject *
+cv_plain_layout(PyArrayObject *array, int requirements)
+{
+    PyArray_Descr *native = NULL;
+    if (PyArray_ISBYTESWAPPED(array)) {
+        native = PyArray_DescrNewByteorder(PyArray_DESCR(array), NPY_NATIVE);
+        if (native == NULL)
+            return NULL;
+    }
+    return (PyArrayObject *)PyArray_FromArray(
+        array, native, requirements | NPY_ARRAY_ALIGNED | NPY_ARRAY_ENSUREARRAY);
+}
+
 /* An array of exactly ndarray's type, aligned and of native byte order; copies only if need be. */
 static PyArrayObject *
 plain_ndarray(PyObject *value)
@@ -86,8 +99,7 @@ plain_ndarray(PyObject *value)
         Py_DECREF(array);
         return NULL;
     }
-    PyArrayObject *plain = (PyArrayObject *)PyArray_FromArray(
-        array, NULL, NPY_ARRAY_ALIGNED | NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_ENSUREARRAY);
+    PyArrayObject *plain = cv_plain_layout(array, 0);
     Py_DECREF(array);
     return plain;
 }
@@ -124,22 +136,24 @@ fill(CvArray *self, PyArrayObject *value, bool weak_type, uint8_t extended)
     self->fast = fast_kind(self);
 }
 
+/* Without attributes of a subclass and without an aval (see set_aval) nothing can make a cycle: the
+ * array need not be tracked by the collector. */
+static CvArray *
+allocate(PyTypeObject *class)
+{
+    if (CV_LIKELY(class->tp_basicsize == sizeof(CvArray) && class->tp_dictoffset == 0))
+        return PyObject_GC_New(CvArray, class);
+    return (CvArray *)class->tp_alloc(class, 0);
+}
+
 PyObject *
 cv_wrap(PyArrayObject *value, bool weak_type)
 {
-    PyTypeObject *class = cv_array_class;
-    CvArray *self = PyObject_GC_New(CvArray, class);
-    if (CV_UNLIKELY(self == NULL)) {
+    CvArray *self = allocate(cv_array_class);
+    if (CV_LIKELY(self != NULL))
+        fill(self, value, weak_type, 0);
+    else
         Py_DECREF(value);
-        return NULL;
-    }
-    Py_ssize_t extra = class->tp_basicsize - (Py_ssize_t)sizeof(CvArray);
-    if (extra > 0)
-        memset(self + 1, 0, (size_t)extra);
-    fill(self, value, weak_type, 0);
-    /* Without an aval (see set_aval) or attributes of a subclass nothing can make a cycle. */
-    if (extra > 0)
-        PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
@@ -445,11 +459,13 @@ register_array_class(PyObject *Py_UNUSED(module), PyObject *class)
         PyErr_SetString(PyExc_TypeError, "register_array_class() needs a subclass of ArrayBase");
         return NULL;
     }
+    static bool owned; /* the initial class is static: there is no reference to give away */
     PyTypeObject *previous = cv_array_class;
     cv_array_class = (PyTypeObject *)Py_NewRef(class);
-    if (previous != &CvArray_Type)
-        Py_DECREF(previous);
-    Py_RETURN_NONE;
+    if (!owned)
+        Py_INCREF(previous);
+    owned = true;
+    return (PyObject *)previous;
 }
 
 static PyObject *
@@ -469,7 +485,8 @@ new_array(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 
 PyMethodDef cv_array_methods[] = {
     {"register_array_class", register_array_class, METH_O,
-     PyDoc_STR("register_array_class(cls)\n\nThe subclass of ArrayBase that results get.")},
+     PyDoc_STR("register_array_class(cls) -> type\n\nThe subclass of ArrayBase that results get from now "
+               "on. Returns the previous one.")},
     {"new_array", (PyCFunction)(void (*)(void))new_array, METH_FASTCALL,
      PyDoc_STR("new_array(value, weak_type=False, owned=False) -> ArrayBase\n\nAn instance of the "
                "registered class over an ndarray or NumPy scalar. Unless `owned`, a writable "

@@ -183,6 +183,9 @@ PyArrayObject *cv_ndarray_over(CvBuffer *buffer, PyArray_Descr *borrowed_descr, 
                                const npy_intp *dims);
 /* An instance of the registered class; steals `value`, which must be as in CvArray. */
 PyObject *cv_wrap(PyArrayObject *value, bool weak_type);
+/* `array` itself or a copy: exactly ndarray, aligned, native byte order, and NumPy's `requirements`
+ * (NPY_ARRAY_C_CONTIGUOUS, say) besides. */
+PyArrayObject *cv_plain_layout(PyArrayObject *array, int requirements);
 /* `value` (any ndarray or NumPy scalar) as CvArray wants it: a new reference. */
 PyArrayObject *cv_normalise(PyObject *value, bool owned);
 /* Marks as deleted and lets the memory go. */

@@ -14,10 +14,17 @@
 
 /* ---- construction ---- */
 
+/* A tuple of an optional argument's items: a new reference. */
+static PyObject *
+items_of(PyObject *sequence)
+{
+    return sequence == NULL ? PyTuple_New(0) : PySequence_Tuple(sequence);
+}
+
 static int
 parse_dims(CvExecutable *self, PyObject *dims)
 {
-    PyObject *items = PySequence_Tuple(dims);
+    PyObject *items = items_of(dims);
     if (items == NULL)
         return -1;
     Py_ssize_t count = PyTuple_GET_SIZE(items);
@@ -88,7 +95,7 @@ parse_expression(const CvExecutable *self, Expression *expression, PyObject *ite
 static int
 parse_expressions(CvExecutable *self, PyObject *expressions)
 {
-    PyObject *items = PySequence_Tuple(expressions);
+    PyObject *items = items_of(expressions);
     if (items == NULL)
         return -1;
     Py_ssize_t count = PyTuple_GET_SIZE(items);
@@ -105,7 +112,7 @@ parse_expressions(CvExecutable *self, PyObject *expressions)
 static int
 parse_constants(CvExecutable *self, PyObject *constants)
 {
-    PyObject *items = PySequence_Tuple(constants);
+    PyObject *items = items_of(constants);
     if (items == NULL)
         return -1;
     Py_ssize_t count = PyTuple_GET_SIZE(items);
@@ -116,9 +123,8 @@ parse_constants(CvExecutable *self, PyObject *constants)
         PyErr_NoMemory();
     for (Py_ssize_t i = 0; !failed && i < count; i++) {
         PyArrayObject *array = cv_normalise(PyTuple_GET_ITEM(items, i), false);
-        PyArrayObject *plain = array == NULL ? NULL
-                                             : (PyArrayObject *)PyArray_FromArray(
-                                                   array, NULL, NPY_ARRAY_CARRAY_RO);
+        PyArrayObject *plain =
+            array == NULL ? NULL : cv_plain_layout(array, NPY_ARRAY_C_CONTIGUOUS);
         Py_XDECREF(array);
         failed = plain == NULL;
         if (!failed) {
@@ -155,7 +161,7 @@ parse_callback(CvCallback *callback, PyObject *item)
 static int
 parse_callbacks(CvExecutable *self, PyObject *callbacks)
 {
-    PyObject *items = PySequence_Tuple(callbacks);
+    PyObject *items = items_of(callbacks);
     if (items == NULL)
         return -1;
     Py_ssize_t count = PyTuple_GET_SIZE(items);
@@ -191,7 +197,7 @@ parse_donation(CvExecutable *self, PyObject *item)
 static int
 parse_donations(CvExecutable *self, PyObject *donate)
 {
-    PyObject *items = PySequence_Tuple(donate);
+    PyObject *items = items_of(donate);
     if (items == NULL)
         return -1;
     int failed = 0;
@@ -270,14 +276,10 @@ executable_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                             "workspace_bytes", "constants", "callbacks", "donate",
                             "error_handler", "name", "release_gil", NULL};
     PyObject *entry, *keepalive, *inputs, *results, *handler = NULL, *name = NULL;
-    PyObject *empty = PyTuple_New(0);
-    PyObject *dims = empty, *expressions = empty, *constants = empty, *callbacks = empty;
-    PyObject *donate = empty;
+    PyObject *dims = NULL, *expressions = NULL, *constants = NULL, *callbacks = NULL;
+    PyObject *donate = NULL;
     Py_ssize_t workspace = 0;
     int release = 0;
-    if (empty == NULL)
-        return NULL;
-    Py_DECREF(empty); /* it is immortal in practice, and the interpreter keeps a reference */
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|$OOnOOOOUp:Executable", names, &entry,
                                      &keepalive, &inputs, &results, &dims, &expressions,
                                      &workspace, &constants, &callbacks, &donate, &handler, &name,
@@ -371,22 +373,29 @@ call_leaves(CvExecutable *self, PyObject *const *objects, Py_ssize_t count)
                      self->inputs.count, count);
         return NULL;
     }
-    PyObject *results = PyList_New(self->results.count);
     CvLeaf *leaves = PyMem_Calloc((size_t)count + 1, sizeof(CvLeaf));
+    PyObject **results = PyMem_Calloc((size_t)self->results.count + 1, sizeof(PyObject *));
+    PyObject *list = NULL;
     if (leaves == NULL || results == NULL) {
         PyMem_Free(leaves);
-        Py_XDECREF(results);
+        PyMem_Free(results);
         return PyErr_NoMemory();
     }
     for (Py_ssize_t i = 0; i < count; i++)
         leaves[i] = cv_leaf(Py_NewRef(objects[i]));
-    /* The list is ours alone until it is returned. */
-    if (cv_executable_run(self, leaves, NULL, false, PySequence_Fast_ITEMS(results)) < 0)
-        Py_CLEAR(results);
+    if (cv_executable_run(self, leaves, NULL, false, results) == 0)
+        list = PyList_New(self->results.count);
+    for (Py_ssize_t i = 0; i < self->results.count; i++) {
+        if (list != NULL)
+            PyList_SET_ITEM(list, i, results[i]);
+        else
+            Py_XDECREF(results[i]);
+    }
     for (Py_ssize_t i = 0; i < count; i++)
         Py_DECREF(leaves[i].object);
     PyMem_Free(leaves);
-    return results;
+    PyMem_Free(results);
+    return list;
 }
 
 static PyObject *

@@ -131,20 +131,13 @@ narrow_elements(int from, int to, const void *in, void *out, npy_intp n)
     return false;
 }
 
-static PyArrayObject *
-plain_layout(PyArrayObject *array)
-{
-    return (PyArrayObject *)PyArray_FromArray(
-        array, NULL, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_ENSUREARRAY);
-}
-
 static int
 narrowed(PyArrayObject *array, const CvSpec *spec, PyArrayObject **keep)
 {
     npy_intp from = PyArray_ITEMSIZE(array), to = PyDataType_ELSIZE(spec->descr);
     if (from != 2 * to || PyTypeNum_ISBOOL(PyArray_TYPE(array)))
         return 1;
-    PyArrayObject *plain = plain_layout(array);
+    PyArrayObject *plain = cv_plain_layout(array, NPY_ARRAY_C_CONTIGUOUS);
     if (plain == NULL)
         return -1;
     void *data;
@@ -168,9 +161,9 @@ array_data(PyArrayObject *array, const CvSpec *spec, bool narrow, void **data,
         return 1;
     if (CV_LIKELY(descr == spec->descr || PyArray_EquivTypes(descr, spec->descr))) {
         *keep = PyArray_ISCARRAY_RO(array) ? (PyArrayObject *)Py_NewRef(array)
-                                           : plain_layout(array);
+                                           : cv_plain_layout(array, NPY_ARRAY_C_CONTIGUOUS);
     } else if (descr->type_num == spec->descr->type_num) { /* of the other byte order */
-        *keep = plain_layout(array);
+        *keep = cv_plain_layout(array, NPY_ARRAY_C_CONTIGUOUS);
     } else {
         int outcome = narrow ? narrowed(array, spec, keep) : 1;
         if (outcome != 0)

@@ -142,7 +142,12 @@ result_ndarray(PyObject *object)
             return NULL;
         object = (PyObject *)array->value;
     }
-    return (PyArrayObject *)PyArray_FromAny(object, NULL, 0, 0, NPY_ARRAY_CARRAY_RO, NULL);
+    PyArrayObject *array = (PyArrayObject *)PyArray_FromAny(object, NULL, 0, 0, 0, NULL);
+    if (array == NULL)
+        return NULL;
+    PyArrayObject *plain = cv_plain_layout(array, NPY_ARRAY_C_CONTIGUOUS);
+    Py_DECREF(array);
+    return plain;
 }
 
 static int

@@ -346,13 +346,14 @@ def _floordiv(left: DimSize, right: DimSize) -> DimSize:
         raise ZeroDivisionError(f"dimension {left} divided by zero")
     if not isinstance(right, Dim):
         return _floordiv_by_constant(left, right) if right > 0 else _floordiv(-left, -right)
+    leading = right.terms[0]
     if len(right.terms) > 1:
         exact = _divide_exactly(left, right)
         return _atom("//", left, right) if exact is None else exact
     quotient: DimSize = 0
     rest: DimSize = 0
     for term in _terms(left):
-        part = _divide_term(term, right.terms[0])
+        part = _divide_term(term, leading)
         if part is None:
             rest = rest + _from_terms(dict([term]))
         else:

@@ -63,17 +63,18 @@ def _bits(value: Any, dtype: np.dtype[Any]) -> str:
 
 
 def _shortest(number: float, dtype: np.dtype[Any]) -> str:
-    if dtype == dtypes.float64:
+    if dtype == dtypes.float64 or (number.is_integer() and abs(number) < 1e6):
         return repr(number)
     if dtype == dtypes.float32:
         return str(np.float32(number))
-    # float16 and bfloat16 are told apart by five digits; NumPy prints fewer than round-trip.
-    text = next(
-        text
-        for digits in range(1, 10)
-        if float(dtype.type(float(text := f"{number:.{digits}g}"))) == number
-    )
-    return text if "." in text or "e" in text else text + ".0"
+    # Five digits tell float16 and bfloat16 apart; what NumPy prints does not always read back.
+    with np.errstate(over="ignore"):  # few digits may round up to infinity
+        text = next(
+            text
+            for digits in range(1, 10)
+            if float(dtype.type(float(text := f"{number:.{digits}g}"))) == number
+        )
+    return repr(float(text))
 
 
 def _read_real(text: str, dtype: np.dtype[Any]) -> Any:

@@ -49,7 +49,7 @@ def parse(text: str, objects: Sequence[Any] = ()) -> Program:
 _CONSTANTS = {"None": None, "True": True, "False": False}
 _OPERATORS = frozenset("+-*/")
 _WORD = r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s'\"#]+)"
-_SOURCE = re.compile(rf"#(?: at {_WORD} (\d+) in {_WORD})?(?: scope {_WORD})?")
+_SOURCE = re.compile(rf"#(?: {_WORD}:(\d+) \({_WORD}\))?(?: in {_WORD})?")
 
 Scope = dict[str, Variable]
 

@@ -93,6 +93,7 @@ class Printer:
         self._repeated: set[int] = set()
         # Definitions still to be printed after `where`, by the identity of what they define.
         self._references: dict[int, str] = {}
+        self._taken: dict[str, int] = {}
         self._definitions: list[tuple[str, Any]] = []
 
     def survey(self, program: Program) -> None:
@@ -222,9 +223,9 @@ class Printer:
     def _reference(self, value: Any, name: str) -> str:
         known = self._references.get(id(value))
         if known is None:
-            taken = len(self._references)
-            known = f"@{name}_{taken}" if name else f"@{taken}"
-            self._references[id(value)] = known
+            count = self._taken[name] = self._taken.get(name, -1) + 1
+            suffix = f"_{count}" if name and count else "" if name else f"{count}"
+            known = self._references[id(value)] = f"@{name}{suffix}"
             self._definitions.append((known, value))
         return known
 
@@ -360,7 +361,7 @@ def _program_name(name: str) -> str:
 
 
 def quote_word(text: str) -> str:
-    """A word of a comment, in quotes where it would not read as one word."""
+    """A word in a comment, in quotes where it would not read as one word."""
     return text if _PLAIN_WORD.fullmatch(text) else repr(text)
 
 
@@ -369,9 +370,9 @@ def _source_comment(equation: Equation) -> str:
     text = ""
     if location is not None:
         file, function = quote_word(location.file), quote_word(location.function)
-        text += f" at {file} {location.line} in {function}"
+        text += f" {file}:{location.line} ({function})"
     if equation.scope:
-        text += f" scope {quote_word(equation.scope)}"
+        text += f" in {quote_word(equation.scope)}"
     return f"  #{text}" if text else ""
 
 

@@ -152,7 +152,7 @@ BUILTIN: dict[type, NodeType] = {
     ),
 }
 REGISTERED: dict[type, NodeType] = {}
-_NAMED_TUPLE = NodeType(lambda node: (node, type(node)), lambda kind, children: kind(*children))
+_NAMED_TUPLE = NodeType(_flatten_named_tuple, lambda kind, children: kind(*children))
 
 
 def node_type(kind: type[Any]) -> NodeType | None:

@@ -63,9 +63,14 @@ class _Verifier:
         message = compose(f"in program {name}: {asked}", found=found)
         if equation is None:
             raise VerificationError(message)
-        text = print_equation(self._program, equation).strip()
         at = "" if equation.location is None else f"\n  at: {equation.location}"
-        raise VerificationError(f"{message}\n  equation: {text}{at}")
+        raise VerificationError(f"{message}\n  equation: {self._text(equation)}{at}")
+
+    def _text(self, equation: Equation) -> str:
+        try:
+            return print_equation(self._program, equation)
+        except AttributeError:  # what stands in for an atom has no aval
+            return repr(equation)
 
     def _define(self, variable: Any, what: str) -> None:
         if type(variable) is not Variable:

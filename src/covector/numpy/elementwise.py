@@ -305,3 +305,144 @@ __all__ += [
     "abs", "absolute", "divide", "divmod", "floor_divide", "mod", "pow", "positive", "power",
     "remainder", "right_shift", "true_divide", "where",
 ]
+
+
+def conjugate(x: Any, /) -> Any:
+    """Complex conjugate; real arrays as they are."""
+    x = operand(x, "conjugate")
+    return el.conj(x, input_dtype=x.aval.dtype) if dtypes.is_complex(x.aval.dtype) else x
+
+
+conj = conjugate
+
+
+def real(val: Any, /) -> Any:
+    """Real part."""
+    x = operand(val, "real")
+    return el.real(x) if dtypes.is_complex(x.aval.dtype) else x
+
+
+def imag(val: Any, /) -> Any:
+    """Imaginary part, zeros for real arrays."""
+    x = operand(val, "imag")
+    if dtypes.is_complex(x.aval.dtype):
+        return el.imag(x)
+    from covector.numpy.creation import zeros_like
+
+    return zeros_like(x)
+
+
+def square(x: Any, /) -> Any:
+    """Each element times itself."""
+    x = operand(x, "square")
+    return el.square(x)
+
+
+def reciprocal(x: Any, /) -> Any:
+    """One divided by each element."""
+    (x,) = promote_inexact(operand(x, "reciprocal"))
+    return el.integer_pow(x, y=-1)
+
+
+def isnan(x: Any, /) -> Any:
+    """Whether each element is NaN."""
+    x = operand(x, "isnan")
+    return el.ne(x, x)
+
+
+def isfinite(x: Any, /) -> Any:
+    """Whether each element is neither infinite nor NaN."""
+    x = operand(x, "isfinite")
+    dtype = x.aval.dtype
+    if dtypes.is_complex(dtype):
+        return el.and_(el.is_finite(el.real(x)), el.is_finite(el.imag(x)))
+    if dtypes.is_floating(dtype):
+        return el.is_finite(x)
+    return el.eq(x, x)
+
+
+def isinf(x: Any, /) -> Any:
+    """Whether each element is infinite."""
+    x = operand(x, "isinf")
+    dtype = x.aval.dtype
+    if dtypes.is_complex(dtype):
+        return el.or_(isinf(el.real(x)), isinf(el.imag(x)))
+    if not dtypes.is_floating(dtype):
+        return el.ne(x, x)
+    return el.eq(el.abs_(x), constant(float("inf"), dtype))
+
+
+def logical_not(x: Any, /) -> Any:
+    """Whether each element is false (zero)."""
+    x = operand(x, "logical_not")
+    return el.eq(x, constant(0, x.aval.dtype))
+
+
+def _logical(name: str, primitive: Primitive, text: str) -> Callable[[Any, Any], Any]:
+    def truth(x: Any) -> Any:
+        x = operand(x, name)
+        is_bool = x.aval.dtype == dtypes.bool_
+        return x if is_bool else el.ne(x, constant(0, x.aval.dtype))
+
+    def fn(x: Any, y: Any, /) -> Any:
+        return primitive(*broadcast(name, (truth(x), truth(y))))
+
+    _document(fn, name, text)
+    return fn
+
+
+logical_and = _logical("logical_and", el.and_, "Whether both elements are true.")
+logical_or = _logical("logical_or", el.or_, "Whether at least one element is true.")
+logical_xor = _logical("logical_xor", el.xor, "Whether exactly one element is true.")
+
+
+def hypot(x: Any, y: Any, /) -> Any:
+    """Length of the vector (x, y), without overflow."""
+    x, y = promote_inexact(operand(x, "hypot"), operand(y, "hypot"))
+    x, y = el.abs_(x), el.abs_(y)
+    x, y = maximum(x, y), minimum(x, y)
+    zero = constant(0, x.aval.dtype)
+    safe = where(el.eq(x, zero), constant(1, x.aval.dtype), x)
+    ratio = el.div(y, safe)
+    length = el.mul(x, el.sqrt(el.add(el.square(ratio), constant(1, x.aval.dtype))))
+    return where(el.eq(x, zero), x, length)
+
+
+def logaddexp(x: Any, y: Any, /) -> Any:
+    """`log(exp(x) + exp(y))` without overflow."""
+    x, y = promote_inexact(operand(x, "logaddexp"), operand(y, "logaddexp"))
+    x, y = broadcast("logaddexp", (x, y))
+    from covector.ops.cumulative import logaddexp as stable
+
+    return stable(x, y)
+
+
+def degrees(x: Any, /) -> Any:
+    """Radians as degrees."""
+    import math
+
+    (x,) = promote_inexact(operand(x, "degrees"))
+    return el.mul(x, constant(180.0 / math.pi, x.aval.dtype))
+
+
+def radians(x: Any, /) -> Any:
+    """Degrees as radians."""
+    import math
+
+    (x,) = promote_inexact(operand(x, "radians"))
+    return el.mul(x, constant(math.pi / 180.0, x.aval.dtype))
+
+
+rad2deg, deg2rad = degrees, radians
+acos, asin, atan, atan2 = arccos, arcsin, arctan, arctan2
+acosh, asinh, atanh = arccosh, arcsinh, arctanh
+invert = bitwise_invert = bitwise_not
+bitwise_left_shift, bitwise_right_shift = left_shift, right_shift
+
+__all__ += [
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_invert",
+    "bitwise_left_shift", "bitwise_right_shift", "conj", "conjugate", "deg2rad", "degrees",
+    "hypot", "imag", "invert", "isfinite", "isinf", "isnan", "logaddexp", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "rad2deg", "radians", "real", "reciprocal",
+    "square",
+]

@@ -386,9 +386,19 @@ clamp = elementwise(
 
 # --- powers with integer exponents --------------------------------------------------------------
 
+
+
+def _square_evaluate(x: Any) -> Any:
+    if kind_of(x.dtype) != "c":
+        return x * x
+    out = np.empty_like(x)
+    out.real, out.imag = (x.real - x.imag) * (x.real + x.imag), 2 * x.real * x.imag
+    return out
+
+
 square = elementwise(
     "square",
-    evaluate=lambda x: x * x,
+    evaluate=_square_evaluate,
     jvp=lambda t, x: mul(t, mul(like(x, 2), x)),
     scalar="square",
     kinds="iufc",

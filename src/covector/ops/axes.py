@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -280,14 +281,15 @@ def _reshape_lanes(
 
 
 def _reshape_rank(params: dict[str, Any], shape: Sequence[Any]) -> int:
-    """The rank of the operand: the data of keys have more elements than the result."""
-    new_sizes = params["new_sizes"]
-    known = [n for n in shape if type(n) is int]
-    wanted = [n for n in new_sizes if type(n) is int]
-    if len(known) < len(shape) or len(wanted) < len(new_sizes):
-        # With a symbolic size the known parts decide.
-        return len(shape) - (len(known) > 0 and np.prod(known) == np.prod(wanted) * known[-1] != 0)
-    return len(shape) - (np.prod(known, dtype=np.int64) != np.prod(wanted, dtype=np.int64))
+    """The rank of the operand: the data of keys have more elements than the result.
+
+    With symbolic sizes the known ones decide. Without elements keys cannot be told from numbers.
+    """
+    known = prod([n for n in shape if type(n) is int])
+    wanted = prod([n for n in params["new_sizes"] if type(n) is int])
+    if known == wanted or type(shape[-1]) is not int or known != wanted * shape[-1]:
+        return len(shape)
+    return len(shape) - 1
 
 
 reshape = movement(

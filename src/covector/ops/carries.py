@@ -14,7 +14,7 @@ values first, then what goes to other memory, then what changes in place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -202,7 +202,7 @@ class Carries:
             if mode == "unchanged":
                 found.append(initial)
             elif mode == "registers":
-                found.append(_as_registers(self._b, initial, given))
+                found.append(as_registers(self._b, initial.shape, initial.dtype, given))
             else:
                 assert memory is not None
                 found.append(memory.row(parity) if mode == "alternating" else memory)
@@ -234,7 +234,7 @@ class Carries:
         for mode, initial, out in zip(self._modes, self._initial, outputs, strict=False):
             if mode == "registers":
                 values = [out.at(i) for i in np.ndindex(*initial.shape)]
-                copies[id(out)] = _as_registers(b, initial, iter(values))
+                copies[id(out)] = as_registers(b, initial.shape, initial.dtype, iter(values))
                 scalars += values
         operands = [self._private(t) for t in outputs[count + len(targets) :]]
         next_parity = self._parity(ix.add(b.builder, iteration, 1))
@@ -256,7 +256,7 @@ class Carries:
         size = static_size(tensor.shape)
         if size is not None and size <= MAX_ELEMENTS:
             values = iter([tensor.at(i) for i in np.ndindex(*tensor.shape)])
-            return _as_registers(self._b, tensor, values)
+            return as_registers(self._b, tensor.shape, tensor.dtype, values)
         changing = [m.buffer for m in self._memory if m is not None]
         if type(tensor) is Stored and tensor.buffer not in changing:
             return tensor
@@ -275,11 +275,14 @@ class Carries:
                     store_all(self._b, memory, self._private(out))
 
 
-def _as_registers(b: Lowering, like: Tensor, values: Any) -> Tensor:
-    array = np.empty(like.shape, object)
-    for index in np.ndindex(*like.shape):
+def as_registers(
+    b: Lowering, shape: Sequence[Any], dtype: np.dtype[Any], values: Iterator[Any]
+) -> Tensor:
+    """A tensor of the next SSA values, as many as it has elements."""
+    array = np.empty(tuple(shape), object)
+    for index in np.ndindex(*shape):
         array[index] = next(values)
-    return b.registers(array, like.dtype)
+    return b.registers(array, dtype)
 
 
 def _store_once(b: Lowering, target: Row, source: Tensor, copies: dict[int, Tensor]) -> None:

@@ -102,9 +102,15 @@ lt_to = _total_comparison("lt_to", "lt", np.less)
 def _select_shape(which: Aval, *cases: Aval) -> Aval:
     if len(cases) == 2:
         a, b = cases
-        if which.dtype is dtypes.bool_ and a.dtype is b.dtype and a.shape == b.shape:
-            if which.shape == a.shape or not which.shape:
-                return a if b.weak_type or not a.weak_type else b
+        # The common types: equal shapes, or rank-0 operands beside one of the result's shape.
+        if which.dtype is dtypes.bool_ and a.dtype is b.dtype and not (a.weak_type or b.weak_type):
+            wide = a if a.shape else b
+            if (
+                (wide.shape == which.shape or not which.shape)
+                and (wide.shape == b.shape or not b.shape)
+                and wide.dtype in dtypes.ARRAY_DTYPES
+            ):
+                return wide
     return _select_general_shape(which, cases)
 
 

@@ -53,6 +53,11 @@ class _Operand:
         self.axes = axes
         self.dtype = dtype
 
+    @property
+    def ends_free(self) -> bool:
+        """Whether neighbours in memory are neighbours in the result."""
+        return len(self.tensor.shape) - 1 in self.axes.free
+
     def extents(self, axes: Sequence[int]) -> tuple[Any, ...]:
         return tuple([self.tensor.shape[axis] for axis in axes])
 
@@ -128,9 +133,20 @@ def lower_dot(
         rows, columns, inner = (size or 0 for size in sizes)
         if rows * columns * inner >= LIBRARY_SIZE and wide in LIBRARY_TYPES:
             return _by_library(product, rows, columns, inner)
-        if inner > UNROLLED and columns >= SHORT_ROW and rows >= SHORT_ROW:
-            return _by_rows(product, inner)
+        by_rows = _row_product(product, rows, columns) if inner > UNROLLED else None
+        if by_rows is not None:
+            return _by_rows(by_rows, inner)
     return _by_elements(product)
+
+
+def _row_product(product: _Product, rows: int, columns: int) -> _Product | None:
+    """The product with its operands in the order that suits loops over rows, if these pay."""
+    lhs, rhs = product.lhs, product.rhs
+    if columns >= SHORT_ROW and (rhs.ends_free or rows >= 2 * SHORT_ROW):
+        return product
+    if not product.columns and rows >= SHORT_ROW and lhs.ends_free:
+        return _Product(product.b, rhs, lhs, product.out, product.wide)
+    return None
 
 
 # --- sums at each element ------------------------------------------------------------------------
@@ -195,7 +211,7 @@ def _by_rows(product: _Product, inner: int) -> Any:
     The innermost loop runs along rows in memory and each step is independent of the others.
     """
     b, builder, rhs = product.b, product.b.builder, product.rhs
-    if rhs.axes.free[-1] != len(rhs.tensor.shape) - 1 or rhs.tensor.cost > 0:
+    if not rhs.ends_free or rhs.tensor.cost > 0:
         product.rhs = rhs = _in_rows(b, rhs)
     direct = product.out == product.wide
     out = b.new(product.shape, product.out)

@@ -32,7 +32,10 @@ Scalar = Any
 
 
 def convert_values(x: np.ndarray[Any, Any], dtype: Any) -> np.ndarray[Any, Any]:
-    """Conversion as XLA does it: floats saturate to integers, NaN becomes 0, bool is `!= 0`.
+    """Conversion as XLA does it.
+
+    Floats saturate to integers, NaN becomes 0, bool is `!= 0`; of complex numbers the real part
+    is converted.
 
     Args:
         x: an array.
@@ -42,10 +45,10 @@ def convert_values(x: np.ndarray[Any, Any], dtype: Any) -> np.ndarray[Any, Any]:
         A new array, or `x` itself if it has the dtype.
     """
     source, target = kind_of(x.dtype), kind_of(dtype)
-    if target == "b":
-        return x != 0
     if source == "c" and target != "c":
         x, source = x.real, "f"
+    if target == "b":
+        return x != 0
     if source == "f" and target in "iu":
         return _saturate(x, dtype)
     if dtype == dtypes.bfloat16 and x.dtype.itemsize == 8:
@@ -115,9 +118,14 @@ def _convert_lower(b: Any, x: Any, *, new_dtype: Any, weak_type: bool = False) -
     if x.dtype == new_dtype:
         return x
     builder, at = b.builder, x.at
-    return b.lazy(
-        x.shape, new_dtype, lambda i: builder.convert(at(i), new_dtype), x.cost + 1.0
-    )
+
+    def element(index: Any) -> Scalar:
+        value = at(index)
+        if isinstance(value, ComplexValue) and not dtypes.is_complex(new_dtype):
+            value = value.re
+        return builder.convert(value, new_dtype)
+
+    return b.lazy(x.shape, new_dtype, element, x.cost + 1.0)
 
 
 convert_element_type = Primitive(

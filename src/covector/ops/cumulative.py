@@ -11,11 +11,11 @@ from covector.core.avals import Aval, Linear
 from covector.core.primitive import Primitive, Rule, unsupported
 from covector.core.trace import aval_of
 from covector.ops import indices
-from covector.ops.arithmetic import abs_, add, max_, min_, mul, neg, sub
+from covector.ops.arithmetic import add, is_finite, max_, min_, mul, sub
 from covector.ops.axes import rev
 from covector.ops.common import Inseparable, check_dtypes, like, zeros
 from covector.ops.compare import eq, select_n
-from covector.ops.functions import exp, log1p
+from covector.ops.functions import exp, log
 from covector.ops.movement import check_axes, past
 from covector.ops.pieces import concatenate
 from covector.ops.reduce import accumulator, highest, lowest, widened
@@ -324,11 +324,13 @@ def _logaddexp_jvp(ctx: Any, primals: Sequence[Any], tangents: Sequence[Any]) ->
 
 
 def logaddexp(x: Any, y: Any) -> Any:
-    """log(exp(x) + exp(y)) of arrays of one shape, without overflow."""
-    gap = neg(abs_(sub(x, y)))
-    smooth = add(max_(x, y), log1p(exp(gap)))
-    # inf - inf is NaN.
-    return select_n(eq(x, y), smooth, add(x, like(x, float(np.log(2.0)))))
+    """log(exp(x) + exp(y)) of arrays of one shape, without overflow.
+
+    The shift cancels, so that derivatives of every order are right, where x equals y, too.
+    """
+    greater = max_(x, y)
+    shift = select_n(is_finite(greater), zeros(aval_of(x).strong()), greater)
+    return add(shift, log(add(exp(sub(x, shift)), exp(sub(y, shift)))))
 
 
 def _weight(x: Any, total: Any) -> Any:

@@ -149,21 +149,22 @@ def _shape_rule(
     def of_one(*avals: Aval, **params: Any) -> Aval:
         if check is not None:
             check(*avals, **params)
-        if result is None and len(avals) == 1 and avals[0].dtype in accepted:
-            return avals[0]
+        if len(avals) == 1 and avals[0].dtype in accepted:
+            x = avals[0]
+            return x if result is None else Aval(x.shape, result(x.dtype), x.weak_type)
         return general(avals)
 
     def of_two(*avals: Aval, **params: Any) -> Aval:
         if check is not None:
             check(*avals, **params)
-        if result is None and len(avals) == 2:
+        if len(avals) == 2:
             x, y = avals
             if x.dtype is y.dtype and x.dtype in accepted:
-                # A strong operand with all of the result's shape already is the result's aval.
-                if (x.shape == y.shape or not y.shape) and (not x.weak_type or y.weak_type):
-                    return x
-                if (not x.shape or x.shape == y.shape) and (not y.weak_type or x.weak_type):
-                    return y
+                wider = _of_result(x, y)
+                if wider is not None:
+                    if result is None:
+                        return wider
+                    return Aval(wider.shape, result(x.dtype), wider.weak_type)
         return general(avals)
 
     def of_many(*avals: Aval, **params: Any) -> Aval:
@@ -172,6 +173,15 @@ def _shape_rule(
         return general(avals)
 
     return of_one if arity == 1 else of_two if arity == 2 else of_many
+
+
+def _of_result(x: Aval, y: Aval) -> Aval | None:
+    """The operand that has the shape and the weak type of the result, if one has both."""
+    if (x.shape == y.shape or not y.shape) and (not x.weak_type or y.weak_type):
+        return x
+    if (x.shape == y.shape or not x.shape) and (not y.weak_type or x.weak_type):
+        return y
+    return None
 
 
 def common_shape(name: str, avals: Sequence[Aval]) -> tuple[Any, ...]:

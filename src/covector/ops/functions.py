@@ -128,13 +128,38 @@ def _expm1_jvp(t: Any, y: Any, x: Any) -> Any:
 
 expm1 = function("expm1", np.expm1, _expm1_jvp, jvp_uses_result=True, cost=16.0)
 log = function("log", np.log, lambda t, x: div(t, x), cost=12.0)
-log1p = function("log1p", np.log1p, lambda t, x: div(t, add(x, like(x, 1))), cost=16.0)
+
+
+def _log1p_evaluate(x: Array) -> Any:
+    if kind_of(x.dtype) != "c":
+        return np.log1p(x)
+    # log |1 + x| by log1p of |1 + x|^2 - 1 near 0; numpy.log1p loses what is small beside 1.
+    a, b = x.real, x.imag
+    near = np.log1p(a * (a + 2) + b * b) / 2
+    size = np.where(np.maximum(np.abs(a), np.abs(b)) < 0.5, near, np.log(np.abs(1 + x)))
+    out = np.empty_like(x)
+    out.real, out.imag = size, np.arctan2(b, 1 + a)
+    return out
+
+
+log1p = function("log1p", _log1p_evaluate, lambda t, x: div(t, add(x, like(x, 1))), cost=16.0)
 
 
 def _logistic_evaluate(x: Array) -> Any:
-    if kind_of(x.dtype) == "c":
-        return 1 / (1 + np.exp(-x))
-    return scipy_function("expit")(x)
+    if kind_of(x.dtype) != "c":
+        return scipy_function("expit")(x)
+    left = x.real < 0
+    decaying = np.exp(np.where(left, x, -x))
+    return np.where(left, decaying, 1) / (1 + decaying)
+
+
+def _logistic_scalar(builder: Any, x: Scalar) -> Scalar:
+    if not dtypes.is_complex(x.dtype):
+        return builder.op("logistic", x)
+    left = builder.op("lt", builder.op("real", x), 0.0)
+    decaying = builder.op("exp", builder.select(left, x, builder.op("neg", x)))
+    one = builder.const(1, x.dtype)
+    return builder.op("div", builder.select(left, decaying, one), builder.op("add", one, decaying))
 
 
 def _logistic_jvp(t: Any, y: Any, x: Any) -> Any:
@@ -142,7 +167,12 @@ def _logistic_jvp(t: Any, y: Any, x: Any) -> Any:
 
 
 logistic = function(
-    "logistic", _logistic_evaluate, _logistic_jvp, jvp_uses_result=True, cost=18.0
+    "logistic",
+    _logistic_evaluate,
+    _logistic_jvp,
+    jvp_uses_result=True,
+    scalar=_logistic_scalar,
+    cost=18.0,
 )
 
 # --- powers -------------------------------------------------------------------------------------
@@ -172,9 +202,30 @@ def _pow_evaluate(x: Array, y: Array) -> Any:
 def _power(x: Array, y: Array) -> Any:
     if kind_of(x.dtype) != "c":
         return np.power(x, y)
-    power = np.exp(y * np.log(x))
+    # |x|^re(y) as a real power keeps the accuracy that exp(y log x) loses.
+    size, angle = np.abs(x), np.angle(x)
+    turn = np.where(y.imag == 0, 0, y.imag * np.log(size))
+    length = np.power(size, y.real) * np.exp(-y.imag * angle)
+    turn = turn + y.real * angle
+    power = np.empty(np.broadcast_shapes(x.shape, y.shape), x.dtype)
+    power.real, power.imag = length * np.cos(turn), length * np.sin(turn)
     power = np.where((x == 0) & (y.real > 0), 0, power)
     return np.where(y == 0, 1, power)
+
+
+def _power_scalar(builder: Any, x: Scalar, y: Scalar) -> Scalar:
+    if not dtypes.is_complex(x.dtype):
+        return builder.op("pow", x, y)
+    op, select = builder.op, builder.select
+    yr, yi = op("real", y), op("imag", y)
+    size, angle = op("abs", x), op("atan2", op("imag", x), op("real", x))
+    turn = select(op("eq", yi, 0.0), yi, op("mul", yi, op("log", size)))
+    turn = op("add", turn, op("mul", yr, angle))
+    length = op("mul", op("pow", size, yr), op("exp", op("neg", op("mul", yi, angle))))
+    power = builder.complex(op("mul", length, op("cos", turn)), op("mul", length, op("sin", turn)))
+    vanishes = op("and", op("eq", size, 0.0), op("gt", yr, 0.0))
+    power = select(vanishes, builder.const(0, x.dtype), power)
+    return select(op("eq", y, builder.const(0, y.dtype)), builder.const(1, x.dtype), power)
 
 
 def _pow_jvp(ctx: Any, primals: Any, tangents: Any) -> Any:
@@ -217,7 +268,7 @@ def _pow_lower(b: Any, x: Any, y: Any) -> Any:
 
     def element(index: Any) -> Scalar:
         base, exponent = elements((x, y), index)
-        return builder.op("pow", base, builder.convert(exponent, dtype))
+        return _power_scalar(builder, base, builder.convert(exponent, dtype))
 
     return b.lazy(shape, dtype, element, x.cost + y.cost + 30.0)
 

@@ -10,7 +10,9 @@ import numpy as np
 from covector.core import dtypes
 from covector.core.array import Array
 from covector.core.avals import Aval
+from covector.core.interpret import stored_form
 from covector.core.program import Atom, Equation, Literal, Program, Variable, subprograms
+from covector.ops import common
 
 
 def split(items: Sequence[Any], *sizes: int) -> list[list[Any]]:
@@ -100,6 +102,25 @@ def definitions(program: Program) -> dict[Variable, Equation]:
     return {v: equation for equation in program.equations for v in equation.outputs}
 
 
+def with_zeros(
+    tangents: Sequence[Any], given: Sequence[bool], wanted: Sequence[bool], avals: Sequence[Aval]
+) -> list[Any]:
+    """The wanted tangents: those given, zeros for the others (of carries that get one later).
+
+    Args:
+        tangents: one for each flag in `given`.
+        given: which inputs have a tangent.
+        wanted: which inputs should have one, at least those of `given`.
+        avals: of the tangents of all inputs.
+    """
+    values = iter(tangents)
+    return [
+        next(values) if has else common.zeros(aval)
+        for has, want, aval in zip(given, wanted, avals, strict=True)
+        if want
+    ]
+
+
 def zero_scalar(dtype: Any) -> Literal:
     """A rank-0 zero; a key of zero words for key dtypes."""
     if type(dtype) is dtypes.KeyDType:
@@ -129,12 +150,10 @@ def is_zero(atom: Atom) -> bool:
     )
 
 
-def physical_zeros(aval: Aval, length: int | None = None) -> np.ndarray[Any, Any]:
-    """NumPy zeros that hold an array of an aval, `length` of them along a leading axis."""
-    shape = aval.shape if length is None else (length, *aval.shape)
-    if type(aval.dtype) is dtypes.KeyDType:
-        return np.zeros((*shape, aval.dtype.words), np.uint32)
-    return np.zeros(shape, aval.dtype)
+def stored_zeros(aval: Aval, length: int) -> np.ndarray[Any, Any]:
+    """NumPy zeros that hold `length` arrays of an aval along a leading axis."""
+    shape, dtype = stored_form(stacked(aval, length))
+    return np.zeros(shape, dtype)
 
 
 def contains(program: Program, name: str) -> bool:

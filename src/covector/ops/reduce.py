@@ -55,8 +55,7 @@ def _extreme(dtype: Any, least: bool) -> Any:
     if kind in "iu":
         info = np.iinfo(dtype)
         return int(info.min if least else info.max)
-    infinity = -np.inf if least else np.inf
-    return complex(infinity, infinity) if kind == "c" else infinity
+    return -np.inf if least else np.inf
 
 
 def _all_ones(dtype: Any) -> Any:

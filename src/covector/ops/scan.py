@@ -25,7 +25,7 @@ from covector.ops.nested import (
     either,
     is_zero,
     others,
-    physical_zeros,
+    stored_zeros,
     prune,
     split,
     stacked,
@@ -84,7 +84,7 @@ def _scan_evaluate(
         for stack, y in zip(ys, outs[num_carry:], strict=True):
             stack[i] = y
     if length == 0:
-        ys = [physical_zeros(a, 0) for a in program.output_avals[num_carry:]]
+        ys = [stored_zeros(a, 0) for a in program.output_avals[num_carry:]]
     return [*carry, *ys]
 
 

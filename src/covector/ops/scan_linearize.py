@@ -14,12 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from covector.core import dtypes
-from covector.core.avals import Aval
 from covector.core.primitive import Context, Linearized, Primitive
 from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.core.trace import aval_of, eval_program
-from covector.ops import common
-from covector.ops.nested import chosen, definitions, either, prune, split, substitute
+from covector.ops.nested import definitions, either, prune, split, substitute, with_zeros
 
 Linear = Callable[[Sequence[Any], Sequence[Any]], list[Any]]
 
@@ -64,15 +62,13 @@ def linearize_scan(
     for source in parts.sources:
         residuals.append(_read(source, carry, xs, outs[num_carry:], length, reverse))
 
-    tangent_avals = [
-        aval_of(p).tangent() for p, nz in zip(primals, const_nz + carry_nz + x_nz, strict=True) if nz
-    ]
+    tangent_avals = [aval_of(p).tangent() for p in primals]
     given = list(nonzero)
     wanted = const_nz + carry_nz + x_nz
     num_const_ts, num_carry_ts = sum(const_nz), sum(carry_nz)
 
     def linear(residuals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-        everything = _with_zeros(tangents, given, wanted, tangent_avals)
+        everything = with_zeros(tangents, given, wanted, tangent_avals)
         const_ts, carry_ts, x_ts = split(everything, num_const_ts, num_carry_ts)
         shared, stacked = split(residuals, len(parts.shared))
         return scan(
@@ -84,20 +80,6 @@ def linearize_scan(
         )
 
     return outs[: num_carry + num_ys], body.nonzero_out, linear, residuals
-
-
-def _with_zeros(
-    tangents: Sequence[Any], given: Sequence[bool], wanted: Sequence[bool], avals: Sequence[Aval]
-) -> list[Any]:
-    """The tangents, with zeros for carries that have one only later in the loop."""
-    values = iter(tangents)
-    wanted_avals = iter(avals)
-    found: list[Any] = []
-    for has, want in zip(given, wanted, strict=True):
-        if want:
-            aval = next(wanted_avals)
-            found.append(next(values) if has else common.zeros(aval))
-    return found
 
 
 class Counter:
@@ -270,5 +252,3 @@ def _counters(known: Program, carry: Sequence[Variable]) -> dict[Variable, Sourc
             found[variable] = Counter(k, steps[0])
     return found
 
-
-__all__ = ["SplitBody", "chosen", "linearize_scan"]

@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial, reduce
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,7 @@ class OpRow:
         differentiable: positions of the operands with a derivative; `None` is all.
         edges: whether it agrees with JAX at NaN, infinities, zeros and other ends of the range.
         ulps: how far results may be from JAX's, in units in the last place of the dtype.
+        roots: whether results have roots near which errors count relative to 1.
         compiled: whether native code can be made of it.
     """
 
@@ -136,6 +137,7 @@ class OpRow:
     differentiable: tuple[int, ...] | None = None
     edges: bool = True
     ulps: float = 8.0
+    roots: bool = False
     compiled: bool = True
 
     def __call__(self, *operands: Any) -> Any:
@@ -156,6 +158,17 @@ class OpRow:
         known = dtypes.from_short_name(dtype)
         assert isinstance(known, np.dtype)
         return [operand.sample(rng, known, shape) for operand in self.operands]
+
+    def jax_twin(self, package: Any) -> Callable[..., Any]:
+        """The same function in JAX.
+
+        Args:
+            package: the module `jax`, which nothing here imports.
+        """
+        assert self.jax is not None, f"{self.name} has no twin in JAX"
+        function = reduce(getattr, self.jax.split("."), package)
+        params = self.params if self.jax_params is None else self.jax_params
+        return partial(function, **params)
 
     def __str__(self) -> str:
         return self.name

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 from covector.backends.native.emit_ops import Target
 from covector.loopir.ir import (
-    BOOL,
     INDEX,
     SIMD,
     Block,
@@ -25,6 +24,7 @@ from covector.loopir.ir import (
     Store,
     Value,
     While,
+    operands,
     walk,
 )
 from covector.loopir.scalars import F32, F64
@@ -146,11 +146,8 @@ def choose_lanes(loop: For, target: Target) -> int:
         As many elements of the widest type in memory as fill a register; four registers for plain
         reductions, whose chain of operations would wait for itself; no more than there are trips.
     """
-    widest = narrowest = 0
-    for dtype in _element_types(loop):
-        widest = max(widest, dtype.itemsize)
-        narrowest = min(narrowest or 8, dtype.itemsize)
-    lanes = target.vector_bits // 8 // max(widest, 1)
+    widest = max((dtype.itemsize for dtype in _element_types(loop)), default=8)
+    lanes = target.vector_bits // 8 // widest
     if loop.params and len(loop.body.items) <= 12:
         lanes *= 4
     lanes = min(lanes, MAX_LANES)
@@ -203,38 +200,22 @@ def _reductions(loop: For) -> list[Reduction]:
 def _reduced_by(param: Value, result: Value, uses: dict[Value, int]) -> str | None:
     """The operation by which `result` is `param` combined with values that do not depend on it."""
     op = "add" if result.op == "fma" else result.op
-    if op not in REORDERED:
+    if op not in REORDERED or uses.get(param, 0) != 1:
         return None
-    value = result
-    while value is not param:
-        same = value.op == op or (value.op == "fma" and op == "add")
-        if not same or uses.get(value, 0) != 1:
-            return None
-        chain = value.args[2:] if value.op == "fma" else value.args
-        inner = [a for a in chain if a is param or _leads_to(a, param, op)]
-        if len(inner) != 1:
-            return None
-        value = inner[0]
-    return op if uses.get(param, 0) == 1 else None
+    return op if _combines(result, param, op, uses) else None
 
 
-def _leads_to(value: Value, param: Value, op: str) -> bool:
-    while value is not param:
-        if value.op == op:
-            inner = [a for a in value.args if a is param or a.op in (op, "fma")]
-        elif value.op == "fma" and op == "add":
-            inner = [value.args[2]]
-        else:
-            return False
-        if len(inner) != 1:
-            return False
-        value = inner[0]
-    return True
+def _combines(value: Value, param: Value, op: str, uses: dict[Value, int]) -> bool:
+    if value is param:
+        return True
+    if uses.get(value, 0) != 1:
+        return False
+    if value.op == "fma":
+        return op == "add" and _combines(value.args[2], param, op, uses)
+    return value.op == op and any(_combines(a, param, op, uses) for a in value.args)
 
 
 def _count_uses(loop: For) -> dict[Value, int]:
-    from covector.loopir.ir import operands
-
     uses: dict[Value, int] = {}
     for item in walk(loop.body):
         for value in (*operands(item), *_yielded(item)):
@@ -416,5 +397,3 @@ def is_plain(block: Block, limit: int) -> bool:
         return False
     return all(isinstance(i, Value) and i.op not in ("load", "call") for i in block.items)
 
-
-__all__ = ["BOOL", "Plan", "Reduction", "choose_lanes", "is_plain", "plan_function", "plan_loop"]

@@ -1,0 +1,1 @@
+"""Measurements against peers; run `python -m benchmarks`."""

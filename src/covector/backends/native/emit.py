@@ -1,0 +1,187 @@
+"""Loop IR functions as LLVM IR modules, written as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from covector.backends.native.emit_externals import EXTERNALS, declaration
+from covector.backends.native.emit_lanes import plan_function
+from covector.backends.native.emit_memory import Memory, Metadata, Scopes
+from covector.backends.native.emit_ops import Target
+from covector.backends.native.emit_types import register_type, suffix
+from covector.backends.native.emit_vectors import Emitter
+from covector.core.errors import CompilationError
+from covector.loopir import mathematics
+from covector.loopir.ir import HEAP, DType, Function, Segment, walk
+from covector.loopir.scalars import F32, F64
+
+INLINE_CALLS = 4
+"""Call sites of an elementary function up to which its code is inlined at each."""
+
+_ATTRIBUTES = """\
+attributes #0 = { nounwind }
+attributes #1 = { noinline nounwind }
+attributes #2 = { nofree norecurse nosync nounwind willreturn memory(none) }
+attributes #3 = { nounwind }
+attributes #4 = { alwaysinline nofree norecurse nosync nounwind willreturn memory(none) }
+attributes #5 = { noinline nofree norecurse nosync nounwind willreturn memory(none) }
+"""
+
+_CALLED = re.compile(r"call [^@\n]*@([\w.]+)\(")
+_DTYPES: dict[str, DType] = {"f32": F32, "f64": F64}
+
+_elementary: dict[tuple[str, Target], str] = {}
+"""Texts of elementary functions by symbol and machine, shared by all compilations."""
+
+
+class Module:
+    """An LLVM module as text.
+
+    Attributes:
+        text: the module.
+        symbol: name of the entry function.
+        externals: what it calls.
+        instructions: how many lines it has, a measure of its size.
+    """
+
+    __slots__ = ("externals", "instructions", "symbol", "text")
+
+    def __init__(self, symbol: str, text: str, externals: tuple[str, ...]) -> None:
+        self.symbol = symbol
+        self.text = text
+        self.externals = externals
+        self.instructions = text.count("\n")
+
+
+def emit(function: Function, target: Target) -> Module:
+    """Writes a function, the pieces it is split into and what they call as one module.
+
+    Args:
+        function: an entry function; its workspace buffers have their offsets.
+        target: the machine.
+
+    Returns:
+        The module.
+
+    Raises:
+        CompilationError: if it calls a function that is not on the list of externals.
+
+    Example:
+        >>> import numpy as np
+        >>> from covector.loopir.builder import Builder
+        >>> b = Builder("entry")
+        >>> x = b.argument(np.dtype("f4"), (8,))
+        >>> y = b.result(np.dtype("f4"), (8,))
+        >>> b.loop(0, 8, lambda i: b.store(y, (i,), b.op("neg", b.load(x, i))))
+        []
+        >>> emit(b.finish(), Target(256, fma=True, half=True, masks=False)).symbol
+        'entry'
+    """
+    functions = [function, *segments(function)]
+    buffers = {buffer: None for f in functions for buffer in f.buffers}
+    metadata = Metadata()
+    scopes = Scopes(buffers, metadata)
+    heap = [b for b in buffers if b.space == HEAP]
+    texts = [_entry(function, target, Memory(scopes, metadata, heap, segment=False))]
+    for each in functions[1:]:
+        texts.append(_entry(each, target, Memory(scopes, metadata, heap, segment=True)))
+    called = _count_calls(texts)
+    texts += _elementary_functions(called, target)
+    externals = tuple(sorted(s for s in called if "." not in s and s not in _names(functions)))
+    texts += [_declare(symbol) for symbol in externals]
+    text = "\n".join([*texts, _ATTRIBUTES, *metadata.lines, ""])
+    return Module(function.name, text, externals)
+
+
+def segments(function: Function) -> list[Function]:
+    """The pieces a function is split into, those of its pieces included.
+
+    Args:
+        function: any function.
+
+    Returns:
+        Each once, in order.
+    """
+    found: list[Function] = []
+    for item in walk(function.body):
+        if isinstance(item, Segment):
+            found.append(item.function)
+            found += segments(item.function)
+    return found
+
+
+def _names(functions: Iterable[Function]) -> set[str]:
+    return {f.name for f in functions}
+
+
+def _declare(symbol: str) -> str:
+    if symbol not in EXTERNALS:
+        raise CompilationError(f"generated code would call {symbol!r}, which is not on the list")
+    return declaration(symbol)
+
+
+def _entry(function: Function, target: Target, memory: Memory) -> str:
+    emitter = Emitter(function, target, memory)
+    emitter.block(function.body)
+    linkage, attributes = ("internal ", "#1") if memory.is_segment else ("", "#0")
+    head = f"define {linkage}i32 @{function.name}({memory.parameters()}) {attributes} {{\nentry:"
+    exits = [f"{label}:\n  ret i32 {status}" for status, label in emitter.exits.items()]
+    lines = [head, *memory.entry_lines(), *emitter.allocas, *emitter.lines, "  ret i32 0"]
+    return "\n".join([*lines, *exits, "}\n"])
+
+
+def _count_calls(texts: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for text in texts:
+        for symbol in _CALLED.findall(text):
+            if not symbol.startswith("llvm."):
+                counts[symbol] = counts.get(symbol, 0) + 1
+    return counts
+
+
+def _elementary_functions(called: dict[str, int], target: Target) -> list[str]:
+    """Definitions of the elementary functions called, and of those that they call."""
+    texts: dict[str, str] = {}
+    pending = [s for s in called if s.startswith("cv.")]
+    while pending:
+        symbol = pending.pop()
+        if symbol in texts:
+            continue
+        text = _elementary.get((symbol, target))
+        if text is None:
+            text = _elementary[symbol, target] = _elementary_text(symbol, target)
+        texts[symbol] = text
+        for other, count in _count_calls([text]).items():
+            called[other] = called.get(other, 0) + count
+            if other.startswith("cv."):
+                pending.append(other)
+    for symbol, text in texts.items():
+        attributes = "#4 {" if called[symbol] <= INLINE_CALLS else "#5 {"
+        texts[symbol] = text.replace("#9 {", attributes, 1)
+    return list(texts.values())
+
+
+def _elementary_text(symbol: str, target: Target) -> str:
+    """An elementary function from its definition in the loop IR, for scalars or for lanes."""
+    _, name, kind = symbol.split(".")
+    lanes = int(kind[1:-3]) if kind.startswith("v") else 0
+    dtype = _DTYPES[kind[-3:]]
+    function = mathematics.definition(name, dtype)
+    metadata = Metadata()
+    emitter = Emitter(function, target, Memory(Scopes((), metadata), metadata, [], segment=False))
+    params = [f"{register_type(p.dtype, lanes)} %p{k}" for k, p in enumerate(function.params)]
+    if lanes:
+        plan = plan_function(function.params, function.body, function.returns, lanes)
+        emitter.plan, emitter.lanes = plan, lanes
+        emitter.vectors = {p: f"%p{k}" for k, p in enumerate(function.params)}
+    else:
+        emitter.names.update({p: f"%p{k}" for k, p in enumerate(function.params)})
+    emitter.block(function.body)
+    (result,) = function.returns
+    type_ = register_type(result.dtype, lanes)
+    text = emitter.vector(result) if lanes else emitter.use(result)
+    head = f"define internal {type_} @{symbol}({', '.join(params)}) #9 {{\nentry:"
+    assert symbol == f"cv.{name}.{suffix(dtype, lanes)}"
+    return "\n".join([head, *emitter.lines, f"  ret {type_} {text}", "}\n"])
+

@@ -1,0 +1,1 @@
+def insert_polls(function): pass

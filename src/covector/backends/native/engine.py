@@ -1,0 +1,275 @@
+"""The LLVM engine: from loop IR functions to code in memory.
+
+LLVM is loaded when the first function is compiled. Code goes through LLVM's ORC LLJIT, which refuses
+missing symbols (MCJIT would crash on them). llvmlite's calls are serialised by a lock of its own;
+the lock here guards what this module caches.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from typing import Any
+
+from covector import _native
+from covector.backends.native import emit
+from covector.backends.native.emit_externals import EXTERNALS, IMPLIED
+from covector.backends.native.emit_ops import Target
+from covector.backends.native.emit_polls import insert_polls
+from covector.backends.native.split import split
+from covector.core.config import config
+from covector.core.errors import CompilationError
+from covector.loopir.ir import Function
+from covector.loopir.verifier import verify
+
+CPU_VARIABLE = "COVECTOR_CPU"
+GENERIC_CPUS = ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4")
+
+_RUNTIME = "covector.runtime"
+
+
+class Code:
+    """Compiled code; it stays in memory as long as this object lives.
+
+    Attributes:
+        address: of the entry function.
+        symbol: its name.
+        object_code: the relocatable object file.
+        llvm_text: the LLVM IR before LLVM's passes.
+        cpu: what it was compiled for.
+    """
+
+    def __init__(self, engine: Engine, module: emit.Module, object_code: bytes, effort: int) -> None:
+        self.symbol = module.symbol
+        self.object_code = object_code
+        self.llvm_text = module.text
+        self.cpu = engine.cpu
+        self._engine = engine
+        self._effort = effort
+        self._tracker = engine.link(object_code, module.symbol)
+        self.address: int = self._tracker[module.symbol]
+
+    def assembly(self) -> str:
+        """The machine code as assembly text, compiled anew.
+
+        Returns:
+            Text in AT&T syntax.
+        """
+        return self._engine.assembly(self.llvm_text, self._effort)
+
+    def __repr__(self) -> str:
+        return f"<native code {self.symbol} for {self.cpu}: {len(self.object_code)} bytes>"
+
+
+class Engine:
+    """LLVM set up for one machine.
+
+    Args:
+        cpu: LLVM's name of the processor; "native" is this one, with exactly its features.
+
+    Raises:
+        CompilationError: if LLVM does not know the processor, or this machine lacks its features.
+    """
+
+    def __init__(self, cpu: str = "native") -> None:
+        import llvmlite.binding as llvm
+
+        self._llvm: Any = llvm
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self.cpu, self.features = _processor(llvm, cpu)
+        self.target = _target(self.cpu, self.features)
+        self._machines: dict[int, Any] = {}
+        self._builders: dict[int, Any] = {}
+        self._lock = threading.RLock()
+        self._numbers = itertools.count()
+        self._jit: Any = llvm.create_lljit_compiler(self._machine(2))
+        self._machines.clear()  # the JIT took the machine over
+        self._runtime = self._define_runtime()
+
+    def _machine(self, level: int) -> Any:
+        machine = self._machines.get(level)
+        if machine is None:
+            target = self._llvm.Target.from_default_triple()
+            machine = self._machines[level] = target.create_target_machine(
+                cpu=self.cpu,
+                features=self.features,
+                opt=level,
+                reloc="pic",
+                codemodel="small",
+                jit=True,
+            )
+        return machine
+
+    def _define_runtime(self) -> Any:
+        """A library of every external function, against which code is linked."""
+        library = self._llvm.JITLibraryBuilder()
+        addresses = _native.symbols()
+        for symbol in {*EXTERNALS, *IMPLIED}:
+            if symbol in addresses:
+                library.import_symbol(symbol, addresses[symbol])
+        return library.link(self._jit, _RUNTIME)
+
+    def compile(self, module: emit.Module, effort: int) -> Code:
+        """Compiles a module.
+
+        Args:
+            module: LLVM text with one entry function.
+            effort: 0 compiles fastest, 3 runs fastest.
+
+        Returns:
+            The code.
+
+        Raises:
+            CompilationError: if LLVM rejects it or a symbol is missing.
+        """
+        with self._lock:
+            return Code(self, module, self.object_code(module.text, effort), effort)
+
+    def object_code(self, text: str, effort: int) -> bytes:
+        """Runs LLVM's passes and code generator.
+
+        Args:
+            text: a module.
+            effort: 0 compiles fastest, 3 runs fastest.
+
+        Returns:
+            A relocatable object file.
+        """
+        with self._lock:
+            machine, module = self._optimized(text, effort)
+            return machine.emit_object(module)
+
+    def assembly(self, text: str, effort: int) -> str:
+        """Like `object_code`, as assembly text.
+
+        Args:
+            text: a module.
+            effort: 0 compiles fastest, 3 runs fastest.
+
+        Returns:
+            The assembly.
+        """
+        with self._lock:
+            machine, module = self._optimized(text, effort)
+            return machine.emit_assembly(module)
+
+    def _optimized(self, text: str, effort: int) -> tuple[Any, Any]:
+        llvm = self._llvm
+        machine = self._machine(min(effort, 2))
+        try:
+            module = llvm.parse_assembly(text, llvm.create_context())
+        except RuntimeError as error:
+            raise CompilationError(f"LLVM rejects the generated code: {error}\n{text}") from None
+        options = llvm.create_pipeline_tuning_options(speed_level=min(effort, 2))
+        options.loop_vectorization = False
+        options.slp_vectorization = False
+        options.loop_interleaving = False
+        builder = llvm.create_pass_builder(machine, options)
+        passes = builder.getModulePassManager()
+        passes.run(module, builder)
+        return machine, module
+
+    def link(self, object_code: bytes, symbol: str) -> Any:
+        """Loads an object file.
+
+        Args:
+            object_code: the file.
+            symbol: the function whose address is wanted.
+
+        Returns:
+            What keeps it in memory; indexed by the symbol it gives the address.
+
+        Raises:
+            CompilationError: if a symbol is missing.
+        """
+        library = self._llvm.JITLibraryBuilder()
+        library.add_object_img(object_code)
+        library.add_jit_library(_RUNTIME)
+        library.export_symbol(symbol)
+        with self._lock:
+            try:
+                return library.link(self._jit, f"{symbol}.{next(self._numbers)}")
+            except RuntimeError as error:
+                raise CompilationError(f"linking {symbol} failed: {error}") from None
+
+
+def _processor(llvm: Any, cpu: str) -> tuple[str, str]:
+    if cpu in ("", "native"):
+        return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    if cpu not in GENERIC_CPUS:
+        raise CompilationError(
+            f"{CPU_VARIABLE}={cpu!r} is not supported\n"
+            f"  fix: choose native or one of {', '.join(GENERIC_CPUS)}"
+        )
+    return cpu, ""
+
+
+def _target(cpu: str, features: str) -> Target:
+    have = set(features.split(","))
+    level = GENERIC_CPUS.index(cpu) + 1 if cpu in GENERIC_CPUS else 0
+    avx512 = level >= 4 or {"+avx512f", "+avx512bw", "+avx512vl", "+avx512dq"} <= have
+    avx2 = level >= 3 or "+avx2" in have
+    return Target(
+        vector_bits=512 if avx512 else 256 if avx2 else 128,
+        fma=level >= 3 or "+fma" in have,
+        half=level >= 3 or "+f16c" in have,
+        masks=avx512,
+    )
+
+
+_engines: dict[str, Engine] = {}
+_lock = threading.Lock()
+
+
+def get_engine(cpu: str | None = None) -> Engine:
+    """The engine of a processor, set up when it is first asked for.
+
+    Args:
+        cpu: "native", or a generic level such as "x86-64-v3"; by default what the environment
+            variable `COVECTOR_CPU` says, else native.
+
+    Returns:
+        The engine.
+    """
+    name = cpu or os.environ.get(CPU_VARIABLE) or "native"
+    with _lock:
+        engine = _engines.get(name)
+        if engine is None:
+            engine = _engines[name] = Engine(name)
+        return engine
+
+
+def compile_function(function: Function, effort: int = 2, cpu: str | None = None) -> Code:
+    """Compiles a loop IR function.
+
+    Args:
+        function: an entry function whose workspace buffers have their offsets; large bodies are
+            split in place, and `workspace_bytes` may grow.
+        effort: 0 compiles fastest, 3 runs fastest.
+        cpu: as for `get_engine`.
+
+    Returns:
+        The code.
+
+    Raises:
+        CompilationError: if it calls what does not exist.
+
+    Example:
+        >>> import numpy as np
+        >>> from covector.loopir.builder import Builder
+        >>> b = Builder("entry")
+        >>> x = b.argument(np.dtype("f4"), (8,))
+        >>> y = b.result(np.dtype("f4"), (8,))
+        >>> b.loop(0, 8, lambda i: b.store(y, (i,), b.op("neg", b.load(x, i))))
+        []
+        >>> compile_function(b.finish()).symbol
+        'entry'
+    """
+    engine = get_engine(cpu)
+    insert_polls(function)
+    split(function)
+    if config.check:
+        verify(function, EXTERNALS)
+    return engine.compile(emit.emit(function, engine.target), effort)

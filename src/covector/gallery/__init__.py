@@ -1,0 +1,1 @@
+"""Solved problems, each checked against an outside reference."""

@@ -1,0 +1,1 @@
+"""Tools to test programs, primitives and backends with: yours as well as ours."""
