@@ -32,12 +32,13 @@ def same_bits(result, expected):
     assert result[keep].tobytes() == np.asarray(expected)[keep].tobytes()
 
 
-@pytest.mark.parametrize("op", [*ARITHMETIC, operator.truediv, *ORDER])
-@pytest.mark.parametrize("dtype", TYPES)
+KERNELS = [(op, dtype) for op in [*ARITHMETIC, *ORDER] for dtype in TYPES]
+KERNELS += [(operator.truediv, np.float32), (operator.truediv, np.float64)]
+
+
+@pytest.mark.parametrize(("op", "dtype"), KERNELS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_two_arrays(array_class, op, dtype, shape):
-    if op is operator.truediv and not np.issubdtype(dtype, np.floating):
-        pytest.skip("integer division is the hook's")
     a, b = sample(dtype, shape, 1), sample(dtype, shape, 2)
     scalar = sample(dtype, (), 3)
     for x, y in [(a, b), (a, scalar), (scalar, b)]:
@@ -238,11 +239,6 @@ def test_large_arrays_release_the_lock(array_class):
     x = array_class(np.arange(1 << 20, dtype=np.float32))
     np.testing.assert_array_equal((x + x)._value, np.arange(1 << 20, dtype=np.float32) * 2)
     np.testing.assert_array_equal((1.0 - x)._value, 1 - np.arange(1 << 20, dtype=np.float32))
-
-
-def test_memory_shortage_is_an_exception(array_class):
-    huge = array_class(np.broadcast_to(np.zeros((), np.float32), (1,)))
-    assert (huge + huge).shape == (1,)
 
 
 def test_large_blocks_are_reused(array_class):

@@ -301,8 +301,8 @@ wrap_results(CvExecutable *self, Call *call, PyObject **results)
     for (Py_ssize_t i = 0; i < self->results.count; i++) {
         results[i] = wrap_result(&self->results.items[i], call->sizes, call->buffers[i]);
         if (results[i] == NULL) {
-            while (i > 0)
-                Py_CLEAR(results[--i]);
+            for (Py_ssize_t made = 0; made < i; made++)
+                Py_CLEAR(results[made]);
             return -1;
         }
     }

@@ -187,19 +187,15 @@ cv_resolve(const CvSpec *spec, const npy_intp *sizes, npy_intp *room)
 PyObject *
 cv_describe(PyArray_Descr *descr, int ndim, const npy_intp *shape)
 {
-    PyObject *sizes = PyList_New(0);
-    for (int i = 0; sizes != NULL && i < ndim; i++) {
-        PyObject *size = shape[i] >= 0 ? PyLong_FromSsize_t(shape[i])
-                                       : PyUnicode_FromFormat("n%zd", -shape[i] - 1);
-        if (size == NULL || PyList_Append(sizes, size) < 0)
-            Py_CLEAR(sizes);
-        Py_XDECREF(size);
+    PyObject *text = PyUnicode_FromFormat("%S[", descr);
+    for (int i = 0; text != NULL && i < ndim; i++) {
+        const char *comma = i + 1 < ndim ? "," : "";
+        PyObject *longer =
+            shape[i] >= 0 ? PyUnicode_FromFormat("%U%zd%s", text, shape[i], comma)
+                          : PyUnicode_FromFormat("%Un%zd%s", text, -shape[i] - 1, comma);
+        Py_SETREF(text, longer);
     }
-    PyObject *list = sizes == NULL ? NULL : PyObject_Str(sizes);
-    Py_XDECREF(sizes);
-    if (list == NULL)
-        return NULL;
-    PyObject *text = PyUnicode_FromFormat("%S%U", descr, list);
-    Py_DECREF(list);
+    if (text != NULL)
+        Py_SETREF(text, PyUnicode_FromFormat("%U]", text));
     return text;
 }

@@ -12,7 +12,7 @@ importing where that matters.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from covector.core.avals import Aval, same_type
 from covector.core.effects import NONE
@@ -73,8 +73,7 @@ def from_jax(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Program:
 def _make_jaxpr(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     import jax
 
-    make_jaxpr: Any = jax.make_jaxpr  # pyright: ignore[reportUnknownMemberType]
-    return make_jaxpr(fn)(*args, **kwargs)
+    return cast("Any", jax).make_jaxpr(fn)(*args, **kwargs)
 
 
 def missing_primitives(jaxpr: Any) -> list[str]:

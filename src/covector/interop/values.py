@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -87,35 +87,34 @@ def convert_param(value: Any) -> Any:
     """
     if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
-    cls: Any = param_type(type(value).__name__)
-    if cls is not None and not isinstance(value, enum.Enum):
+    kind = cast("type[Any]", type(value))
+    if issubclass(kind, enum.Enum):
+        return _convert_enum(value)
+    cls: Any = param_type(kind.__name__)
+    if cls is not None:
         fields = param_fields(cls) or ()
         return cls(**{field: convert_param(getattr(value, field)) for field in fields})
-    return _convert_other_param(value)
-
-
-def _convert_other_param(value: Any) -> Any:
-    if isinstance(value, enum.Enum):
-        return _convert_enum(value)
-    if isinstance(value, (tuple, list)):
-        return _convert_items(value)
-    if isinstance(value, np.dtype) or type(value).__name__ == "KeyTy":
-        return convert_dtype(value)
-    if isinstance(value, type) and issubclass(value, np.generic):
-        return convert_dtype(value)
-    if type(value).__name__ == "PRNGImpl":
-        return value.tag
-    if type(value).__name__ == "_DimExpr":
-        return _convert_size(value)
-    raise JaxprError(
-        f"a parameter of type {type(value).__name__} has no counterpart: {value!r:.80}"
-    )
+    convert = _BY_NAME.get(kind.__name__)
+    if convert is not None:
+        return convert(value)
+    if isinstance(value, np.dtype | type):
+        return convert_dtype(cast("Any", value))
+    if hasattr(value, "item"):  # a NumPy scalar
+        return value.item()
+    raise JaxprError(f"a parameter of type {kind.__name__} has no counterpart: {value!r:.80}")
 
 
 def _convert_items(values: Any) -> Any:
     return tuple([convert_param(item) for item in values])
+
+
+_BY_NAME: dict[str, Callable[[Any], Any]] = {
+    "tuple": _convert_items,
+    "list": _convert_items,
+    "KeyTy": convert_dtype,
+    "PRNGImpl": lambda implementation: implementation.tag,
+    "_DimExpr": _convert_size,
+}
 
 
 def _convert_enum(value: enum.Enum) -> Any:

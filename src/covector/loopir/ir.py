@@ -227,6 +227,7 @@ class For:
         params: values of the carries at the start of an iteration.
         yields: values of the carries at its end.
         results: values of the carries after the loop.
+        poll_every: after how many iterations to look whether to stop; 0 for never.
     """
 
     __slots__ = (
@@ -236,6 +237,7 @@ class For:
         "kind",
         "lower",
         "params",
+        "poll_every",
         "results",
         "step",
         "upper",
@@ -266,6 +268,7 @@ class For:
         self.body = body
         self.yields: list[Value] = []
         self.results: list[Value] = []
+        self.poll_every = 0
 
     @property
     def trips(self) -> int | None:
@@ -278,10 +281,20 @@ class For:
 class While:
     """A loop that runs its body as long as a predicate over the carries holds.
 
-    The header computes the predicate; its values are visible in the body.
+    The header computes the predicate; its values are visible in the body. The other attributes are
+    as for `For`.
     """
 
-    __slots__ = ("body", "header", "inits", "params", "predicate", "results", "yields")
+    __slots__ = (
+        "body",
+        "header",
+        "inits",
+        "params",
+        "poll_every",
+        "predicate",
+        "results",
+        "yields",
+    )
 
     def __init__(
         self,
@@ -298,6 +311,7 @@ class While:
         self.body = body
         self.yields: list[Value] = []
         self.results: list[Value] = []
+        self.poll_every = 0
 
 
 class If:
@@ -393,12 +407,23 @@ class Poll:
 
 
 class Segment:
-    """Runs an outlined piece of this function; values pass through the frame buffers."""
+    """Runs an outlined piece of this function; values pass through frame buffers."""
 
     __slots__ = ("function",)
 
     def __init__(self, function: Function) -> None:
         self.function = function
+
+
+class Reload:
+    """Makes a value that was stored in a frame visible again, in the piece that goes on with it."""
+
+    __slots__ = ("buffer", "slot", "value")
+
+    def __init__(self, value: Value, buffer: Buffer, slot: int) -> None:
+        self.value = value
+        self.buffer = buffer
+        self.slot = slot
 
 
 class Function:
@@ -441,7 +466,7 @@ class Function:
 
 
 CallArgument = Value | Pointer | Context | None
-Statement = Store | For | While | If | Call | Callback | Allocate | Check | Poll | Segment
+Statement = Store | For | While | If | Call | Callback | Allocate | Check | Poll | Segment | Reload
 Item = Value | Statement
 
 
@@ -518,7 +543,7 @@ def touched(item: Item) -> Sequence[Buffer]:
     """
     if isinstance(item, Value):
         return (item.attr,) if item.op == "load" else ()
-    if isinstance(item, Store | Allocate):
+    if isinstance(item, Store | Allocate | Reload):
         return (item.buffer,)
     if isinstance(item, Call):
         return [a.buffer for a in item.args if isinstance(a, Pointer)]
@@ -540,8 +565,28 @@ def results(item: Item) -> Sequence[Value]:
         return (item,)
     if isinstance(item, For | While | If):
         return item.results
+    if isinstance(item, Reload):
+        return (item.value,)
     if isinstance(item, Call) and item.result is not None:
         return (item.result,)
+    return ()
+
+
+def closing(item: Item) -> tuple[Sequence[Value], ...]:
+    """The values that each block of `children` gives at its end.
+
+    Args:
+        item: anything that stands in a block.
+
+    Returns:
+        One sequence for each child; for the header of a `While`, its predicate.
+    """
+    if isinstance(item, For):
+        return (item.yields,)
+    if isinstance(item, While):
+        return ((item.predicate,), item.yields)
+    if isinstance(item, If):
+        return (item.then_values, item.else_values)
     return ()
 
 

@@ -20,6 +20,7 @@ from covector.loopir.ir import (
     Item,
     Pointer,
     Poll,
+    Reload,
     Segment,
     Store,
     Value,
@@ -129,7 +130,7 @@ class _Printer:
             name = f"{value.op}.{value.attr}"
         return f"{name} {self.uses(value.args)}"
 
-    def simple(self, item: Store | Call | Callback | Allocate | Check | Poll | Segment) -> str:
+    def simple(self, item: Store | Call | Callback | Allocate | Check | Poll | Segment | Reload) -> str:
         if isinstance(item, Store):
             place = f"{item.buffer.name}[{self.use(item.offset)}]"
             return f"store {place} = {self.use(item.value)}"
@@ -148,6 +149,8 @@ class _Printer:
             return f"allocate {item.buffer.name}[{self.use(item.count)}] else site {item.site}"
         if isinstance(item, Check):
             return f"check {self.use(item.ok)} else site {item.site}"
+        if isinstance(item, Reload):
+            return f"{self.typed(item.value)} = reload {item.buffer.name}[{item.slot}]"
         if isinstance(item, Segment):
             self.segments.append(item.function)
             return f"run {item.function.name}"
@@ -161,7 +164,7 @@ class _Printer:
             head += f" {loop.kind}"
         if loop.width:
             head += f"({loop.width})"
-        head += self.carries(loop.params, loop.inits)
+        head += self.polls(loop) + self.carries(loop.params, loop.inits)
         start = len(self.lines)
         self.lines.append("")
         self.block(loop.body, indent + "  ")
@@ -169,7 +172,7 @@ class _Printer:
         self.lines[start] = indent + self.defined(loop.results) + head + " {"
 
     def while_loop(self, loop: While, indent: str) -> None:
-        head = f"while{self.carries(loop.params, loop.inits)}"
+        head = f"while{self.polls(loop)}{self.carries(loop.params, loop.inits)}"
         start = len(self.lines)
         self.lines.append("")
         self.block(loop.header, indent + "  ")
@@ -190,6 +193,9 @@ class _Printer:
             self.end((), indent)
         head = f"if {self.use(branch.predicate)} {{"
         self.lines[start] = indent + self.defined(branch.results) + head
+
+    def polls(self, loop: For | While) -> str:
+        return f" polling every {loop.poll_every}" if loop.poll_every else ""
 
     def carries(self, params: Sequence[Value], inits: Sequence[Value]) -> str:
         if not params:

@@ -24,6 +24,7 @@ from covector.loopir.ir import (
     Item,
     LoopIRError,
     Pointer,
+    Reload,
     Segment,
     Store,
     Value,
@@ -49,7 +50,7 @@ def verify(function: Function, externals: dict[str, Signature] | None = None) ->
         LoopIRError: at the first thing that is wrong, with the function's text.
     """
     try:
-        _Verifier(function, externals).run()
+        _Verifier(function, externals).run(segment=False)
     except LoopIRError as error:
         raise LoopIRError(f"{error}\n\n{print_function(function)}") from None
 
@@ -62,7 +63,7 @@ class _Verifier:
         self.visible: set[Value] = set(function.params)
         self.seen: set[Value] = set(function.params)
 
-    def run(self) -> None:
+    def run(self, segment: bool) -> None:
         names = [b.name for b in self.function.buffers]
         if len(set(names)) != len(names):
             raise LoopIRError(f"two buffers of one name: {sorted(names)}")
@@ -71,7 +72,8 @@ class _Verifier:
         added = self.block(self.function.body)
         self.need(self.function.returns, "return")
         for buffer in self.function.buffers:
-            self.need([e for e in buffer.shape if isinstance(e, Value)], buffer.name)
+            if not segment:
+                self.need([e for e in buffer.shape if isinstance(e, Value)], buffer.name)
         self.visible -= added
 
     def check_buffer(self, buffer: Buffer) -> None:
@@ -89,11 +91,11 @@ class _Verifier:
             self.need(operands(item), type(item).__name__.lower())
             self.item(item)
             for value in results(item):
-                self.define(value, added)
+                self.define(value, added, isinstance(item, Reload))
         return added
 
-    def define(self, value: Value, added: set[Value]) -> None:
-        if value in self.seen:
+    def define(self, value: Value, added: set[Value], again: bool = False) -> None:
+        if value in self.seen and not again:
             raise LoopIRError(f"{value!r} is defined twice")
         if value.dtype not in EVERYTHING:
             raise LoopIRError(f"{value!r}: not a scalar type")
@@ -129,8 +131,11 @@ class _Verifier:
             self.typed(item.count, INDEX, "size")
         elif isinstance(item, Check):
             self.typed(item.ok, BOOL, "check")
+        elif isinstance(item, Reload):
+            if item.buffer not in self.buffers or item.buffer.element is not item.value.dtype:
+                raise LoopIRError(f"reload of {item.value!r} from {item.buffer!r}")
         elif isinstance(item, Segment):
-            verify(item.function, self.externals)
+            _Verifier(item.function, self.externals).run(segment=True)
 
     def value(self, value: Value) -> None:
         if value.op == "load":

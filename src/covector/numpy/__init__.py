@@ -10,6 +10,7 @@ from covector.numpy import methods as _methods  # noqa: F401  # installs methods
 from covector.numpy import operators as _operators  # noqa: F401  # installs operators
 from covector.numpy.creation import *  # noqa: F403
 from covector.numpy.elementwise import *  # noqa: F403
+from covector.numpy.indexing import *  # noqa: F403
 from covector.numpy.manipulation import *  # noqa: F403
 from covector.numpy.products import *  # noqa: F403
 from covector.numpy.reductions import *  # noqa: F403

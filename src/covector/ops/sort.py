@@ -15,6 +15,7 @@ from covector.core import dtypes
 from covector.core.avals import Aval, Zero
 from covector.core.primitive import Primitive, unsupported
 from covector.core.trace import aval_of
+from covector.loopir.ir import CONTEXT
 from covector.ops import indices
 from covector.ops.axes import iota, reshape
 from covector.ops.common import Inseparable, batch_at_front, kind_of, same_lane
@@ -175,19 +176,20 @@ def _sorted_by_library(b: Any, xs: Sequence[Any], dimension: int, num_keys: int)
     outs = [_with_axis_last(b, x, dimension) for x in xs]
     *others, n = outs[0].shape
     types = sum(_TYPES[out.dtype] << (8 * k) for k, out in enumerate(outs))
-    buffers = [out.buffer for out in outs]
     # The function has a fixed number of pointers and ignores the last ones.
-    buffers += [buffers[0]] * (_MOST_OPERANDS - len(buffers))
+    unused = [None] * (_MOST_OPERANDS - len(outs))
     builder.call(
         "cv_sort",
         _INT32,
+        CONTEXT,
         _index(builder, indices.product(builder, others)),
         _index(builder, n),
         builder.index(num_keys),
         builder.index(len(outs)),
         builder.index(types),
-        *buffers,
-        site=b.site("sort: not enough memory"),
+        *[out.buffer for out in outs],
+        *unused,
+        leaves=True,
     )
     return [_with_axis_back(b, out, dimension) for out in outs]
 
@@ -381,6 +383,7 @@ def _top_k_lower(b: Any, x: Any, *, k: Any, axis: int) -> list[Any]:
     builder.call(
         "cv_argsort",
         _INT32,
+        CONTEXT,
         _index(builder, indices.product(builder, columns.shape[:-1])),
         _index(builder, n),
         builder.index(1),
@@ -388,8 +391,9 @@ def _top_k_lower(b: Any, x: Any, *, k: Any, axis: int) -> list[Any]:
         builder.index(_INT32.itemsize),
         builder.index(1),
         order.buffer,
-        *[columns.buffer] * 4,
-        site=b.site("top_k: not enough memory"),
+        columns.buffer,
+        *[None] * 3,
+        leaves=True,
     )
     (k,) = b.extents(Aval((k,), x.dtype))
     whole = _with_axis_back(b, order, axis)

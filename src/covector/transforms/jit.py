@@ -235,8 +235,9 @@ class JitFunction:
 
     def _remember(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Lets the next call of this signature run without Python."""
-        if not self._statics and not call.captured:
-            self._dispatcher.insert(args, kwargs, call.executable, call.out_tree)
+        native = getattr(call.executable, "native", None)
+        if native is not None and not self._statics and not call.captured:
+            self._dispatcher.insert(args, kwargs, native, _output_recipe(call.out_tree))
 
     # --- staged compilation -------------------------------------------------------------------
 
@@ -257,6 +258,20 @@ class JitFunction:
         """Forgets everything traced and compiled."""
         self._calls.clear()
         self._dispatcher.clear()
+
+
+def _output_recipe(tree: Any) -> Any:
+    """How the dispatcher rebuilds an output: results by number in their containers, or a function."""
+    recipe = pytree.unflatten(tree, list(range(tree.num_leaves)))
+    return recipe if _is_plain(recipe) else lambda results: pytree.unflatten(tree, results)
+
+
+def _is_plain(recipe: Any) -> bool:
+    if type(recipe) in (tuple, list):
+        return all([_is_plain(x) for x in recipe])
+    if type(recipe) is dict:
+        return all([_is_plain(x) for x in recipe.values()])
+    return recipe is None or type(recipe) is int
 
 
 class ShapeDtypeStruct:

@@ -41,6 +41,7 @@ from covector.loopir.ir import (
     LoopIRError,
     Pointer,
     Poll,
+    Reload,
     Segment,
     Store,
     Value,
@@ -88,6 +89,7 @@ class BlockEmitter:
             Check: self.check,
             Poll: self.poll,
             Segment: self.segment,
+            Reload: self.reload,
         }
 
     # Text
@@ -192,7 +194,7 @@ class BlockEmitter:
         """
         op = value.op
         if op == "load":
-            self.names[value] = self.load(value, 0, self.use(value.args[0]))
+            self.names[value] = self.load(value.attr, 0, self.use(value.args[0]))
         elif op == "dim":
             self.names[value] = self.memory.dim(value.attr)
         elif op == "call":
@@ -259,18 +261,17 @@ class BlockEmitter:
             return base
         return self.define(f"getelementptr inbounds {memory_type(buffer.element)}, ptr {base}, i64 {offset}")
 
-    def load(self, value: Value, lanes: int, offset: str) -> str:
+    def load(self, buffer: Buffer, lanes: int, offset: str) -> str:
         """Emits a load of neighbouring elements.
 
         Args:
-            value: the load.
+            buffer: where from.
             lanes: how many elements; 0 for one as a scalar.
             offset: text of the offset of the first.
 
         Returns:
             The result's text.
         """
-        buffer: Buffer = value.attr
         pointer = self.address(buffer, offset)
         type_ = memory_type(buffer.element, lanes)
         scope = self.memory.scope(buffer)
@@ -386,16 +387,31 @@ class BlockEmitter:
         failed = self.define(f"xor i1 {self.use(item.ok)}, true")
         self.leave_if(failed, item.site + 1)
 
-    def poll(self, item: Poll) -> None:
-        """Emits a look at the context's cancel flag.
+    def poll(self, item: Poll | None = None) -> None:
+        """Emits a look at whether to stop.
 
         Args:
-            item: the statement.
+            item: the statement, if there is one.
         """
         flag = self.define(f"load volatile i32, ptr {self.memory.field(CONTEXT_CANCEL)}")
         self.leave_if(self.define(f"icmp ne i32 {flag}, 0"), CANCELLED)
         status = self.define("call i32 @cv_poll(ptr %ctx)")
         self.leave_if(self.define(f"icmp ne i32 {status}, 0"), CANCELLED)
+
+    def poll_every(self, count: str, interval: int) -> None:
+        """Emits a look at whether to stop, every so often.
+
+        Args:
+            count: text of a counter.
+            interval: when the counter is a multiple of it.
+        """
+        due, after = self.new_label(), self.new_label()
+        rest = self.define(f"urem i64 {count}, {interval}")
+        self.jump_if(self.define(f"icmp eq i64 {rest}, 0"), due, after, ", !prof !0")
+        self.start(due)
+        self.poll()
+        self.jump(after)
+        self.start(after)
 
     def segment(self, item: Segment) -> None:
         """Emits a call of an outlined piece.
@@ -404,6 +420,14 @@ class BlockEmitter:
             item: the statement.
         """
         self.leave_with(self.define(f"call i32 @{item.function.name}({self.memory.passed()})"))
+
+    def reload(self, item: Reload) -> None:
+        """Emits the load of a value from a frame.
+
+        Args:
+            item: the statement.
+        """
+        self.names[item.value] = self.load(item.buffer, 0, str(item.slot))
 
     # Calls
 
@@ -502,6 +526,9 @@ class BlockEmitter:
         phis = self.open_phis(item.params)
         self.block(item.body)
         following = self.define(f"add nsw i64 {index}, {item.step}")
+        if item.poll_every:
+            count = self.define(f"sub i64 {following}, {lower}")
+            self.poll_every(count, item.poll_every * item.step)
         more = self.define(f"icmp slt i64 {following}, {upper}")
         self.jump_if(more, head, done, self.memory.loop_metadata())
         self.lines[position] = (
@@ -563,17 +590,35 @@ class BlockEmitter:
         before = self.label
         self.jump(head)
         self.start(head)
+        count, position = self.fresh(), self.reserve()
         phis = self.open_phis(item.params)
         self.block(item.header)
         self.jump_if(self.use(item.predicate), body, done)
         self.start(body)
         self.block(item.body)
         lasts = [self.use(v) for v in item.yields]
+        self.close_count(position, count, before, item.poll_every)
         self.close_phis(phis, before, inits, lasts)
         self.lines.append(f"  br label %{head}{self.memory.loop_metadata()}")
         self.start(done)
         for result, param in zip(item.results, item.params, strict=True):
             self.names[result] = self.names[param]
+
+    def close_count(self, position: int, count: str, before: str, interval: int) -> None:
+        """Completes the counter of a loop without an index, and polls by it.
+
+        Args:
+            position: line of its phi.
+            count: its register.
+            before: label of the block before the loop.
+            interval: after how many iterations to poll; 0 for never.
+        """
+        following = self.define(f"add nuw nsw i64 {count}, 1")
+        if interval:
+            self.poll_every(following, interval)
+        self.lines[position] = (
+            f"  {count} = phi i64 [ 0, %{before} ], [ {following}, %{self.label} ]"
+        )
 
     def branch(self, item: If) -> None:
         """Emits a branch.

@@ -1,1 +1,68 @@
-def insert_polls(function): pass
+"""Where generated code looks whether it should stop: in loops that run for about a millisecond."""
+
+from __future__ import annotations
+
+import math
+
+from covector.loopir.ir import (
+    Block,
+    Call,
+    Callback,
+    For,
+    Function,
+    Item,
+    Segment,
+    Value,
+    While,
+    children,
+)
+from covector.loopir.scalars import TABLE
+
+INTERVAL = 1e6
+"""Nanoseconds between polls, by estimate."""
+
+_SLOW = frozenset({"div", "rem", "sqrt"})
+
+
+def insert_polls(function: Function) -> None:
+    """Sets `poll_every` of loops that may run longer than the interval.
+
+    Args:
+        function: changed in place.
+    """
+    _visit(function.body)
+
+
+def _visit(block: Block) -> float:
+    """Sets the polls inside a block, and estimates its time from one poll to the next."""
+    total = 0.0
+    for item in block.items:
+        inner = sum(_visit(child) for child in children(item))
+        if isinstance(item, For | While):
+            total += _loop(item, inner)
+        else:
+            total += inner or _cost(item)
+    return total
+
+
+def _loop(loop: For | While, body: float) -> float:
+    trips = loop.trips if isinstance(loop, For) else None
+    if trips is not None and trips * body < INTERVAL:
+        return trips * body
+    interval = INTERVAL / max(body, 1.0)
+    loop.poll_every = 1 << max(0, int(math.log2(max(interval, 1.0))))
+    return body
+
+
+def _cost(item: Item) -> float:
+    """Nanoseconds of an item by rule of thumb."""
+    if isinstance(item, Value):
+        if item.op == "call":
+            return 20.0
+        spec = TABLE.get(item.op)
+        if spec is not None and spec.elementary:
+            return 5.0
+        return 3.0 if item.op in _SLOW else 0.3
+    if isinstance(item, Call | Callback):
+        return 1000.0
+    return 10.0 if isinstance(item, Segment) else 0.5

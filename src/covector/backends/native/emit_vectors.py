@@ -158,7 +158,7 @@ class Emitter(BlockEmitter):
         type_ = memory_type(dtype, lanes)
         if self.plan and self.plan.stride(offset) == 1:
             if self.mask is None:
-                return self.load(value, lanes, self.use(offset))
+                return self.load(buffer, lanes, self.use(offset))
             pointer, name, where = self.address(buffer, self.use(offset)), "load", "p0"
             place = f"ptr {pointer}"
         else:
@@ -396,6 +396,9 @@ class Emitter(BlockEmitter):
         heads = [name for name, _, _ in phis]
         lasts = self.step(item, index, upper if masked else None, heads)
         following = self.define(f"add nsw i64 {index}, {self.lanes}")
+        if item.poll_every:
+            count = self.define(f"sub i64 {following}, {lower}")
+            self.poll_every(count, max(item.poll_every, self.lanes))
         more = self.define(f"icmp slt i64 {following}, {upper}")
         self.jump_if(more, head, done, self.memory.vector_loop_metadata())
         latch = self.label
@@ -603,6 +606,9 @@ class Emitter(BlockEmitter):
         self.widen_params(item.params)
         self.block(item.body)
         following = self.define(f"add nsw i64 {index}, {item.step}")
+        if item.poll_every:
+            count = self.define(f"sub i64 {following}, {lower}")
+            self.poll_every(count, item.poll_every * item.step)
         more = self.define(f"icmp slt i64 {following}, {upper}")
         self.jump_if(more, head, done, self.memory.vector_loop_metadata())
         latch = self.label
@@ -693,6 +699,7 @@ class Emitter(BlockEmitter):
         self.jump(head)
         self.start(head)
         going, position = self.fresh(), self.reserve()
+        count, count_position = self.fresh(), self.reserve()
         phis = self.open_lane_phis(item.params)
         self.widen_params(item.params)
         if varying:
@@ -707,6 +714,7 @@ class Emitter(BlockEmitter):
         self.start(body)
         self.block(item.body)
         lasts = self.carried(item.params, item.yields)
+        self.close_count(count_position, count, before, item.poll_every)
         still = self.mask if varying and self.mask else entering
         if varying:
             lasts = [

@@ -1,1 +1,328 @@
-def split(function): pass
+"""Splitting: no LLVM function gets so large that compiling it takes more than linear time.
+
+Before, a block of too many items:          After, with values that cross cuts in a frame:
+
+    %1 = load x[0]                              run entry.1
+    %2 = mul %1, %1                             run entry.2
+    ...
+    %900 = add %2, %899                     function entry.1
+    store y[0] = %900                         %1 = load x[0]
+                                              %2 = mul %1, %1
+                                              ...
+                                              store frame[0] = %2
+                                            function entry.2
+                                              %2 = reload frame[0]
+                                              ...
+
+Blocks inside are split first; loops that run in lanes stay whole. Slots of a frame are used again
+when their value is dead.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from covector.loopir.ir import (
+    INDEX,
+    SIMD,
+    WORKSPACE,
+    Block,
+    Buffer,
+    DType,
+    For,
+    Function,
+    Item,
+    Reload,
+    Segment,
+    Store,
+    Value,
+    While,
+    children,
+    closing,
+    operands,
+    results,
+    touched,
+)
+from covector.loopir.printer import short_name
+
+LIMIT = 500
+"""Items of a function beyond which it is split."""
+
+SHORTEST = 300
+"""Items of a segment from which on it may end where fewest values cross."""
+
+
+def split(function: Function, limit: int = LIMIT) -> int:
+    """Outlines straight-line stretches of a function into segments.
+
+    Args:
+        function: changed in place; frames are added to its workspace.
+        limit: items beyond which a function is split.
+
+    Returns:
+        How many segments there are.
+    """
+    splitter = _Splitter(function, limit)
+    splitter.block(function.body, function.returns)
+    return splitter.count
+
+
+class _Splitter:
+    def __init__(self, function: Function, limit: int) -> None:
+        self.function = function
+        self.limit = limit
+        self.count = 0
+        self.number = function.values
+
+    def block(self, block: Block, needed: Sequence[Value]) -> int:
+        """Splits a block.
+
+        Args:
+            block: changed in place.
+            needed: values that must be visible at its end.
+
+        Returns:
+            How many items it has afterwards, those of the blocks inside it included.
+        """
+        sizes = [self.item(item) for item in block.items]
+        total = sum(sizes)
+        if total <= self.limit:
+            return total
+        cuts = choose_cuts(block.items, sizes, self.limit)
+        if len(cuts) == 2 and len(block.items) == 1:
+            return total
+        outliner = _Outliner(self, block, cuts, needed)
+        block.items = outliner.run()
+        return len(block.items)
+
+    def item(self, item: Item) -> int:
+        """Splits the blocks inside an item and counts what is left."""
+        if isinstance(item, For) and item.kind == SIMD:
+            return 1 + sum(_count(child) for child in children(item))
+        size = 1
+        for child, values in zip(children(item), closing(item), strict=True):
+            needed = list(values)
+            if isinstance(item, While) and child is item.header:
+                needed += _used(item.body)
+                needed += item.yields
+            size += self.block(child, needed)
+        return size
+
+    def segment(self) -> Function:
+        self.count += 1
+        return Function(f"{self.function.name}.{self.count}")
+
+    def frame(self, dtype: DType, slots: int) -> Buffer:
+        """A new frame buffer at the end of the workspace."""
+        name = f"frame{self.count}.{short_name(dtype)}"
+        buffer = Buffer(name, dtype, (slots,), WORKSPACE, 0, (1,))
+        end = -(-self.function.workspace_bytes // 64) * 64
+        buffer.offset = end
+        buffer.alias_class = "frame"
+        self.function.workspace_bytes = end + slots * dtype.itemsize
+        self.function.buffers.append(buffer)
+        return buffer
+
+    def index(self, number: int) -> Value:
+        value = Value("const", (), number, INDEX, self.number, 0)
+        self.number += 1
+        self.function.values = self.number
+        return value
+
+
+def _count(block: Block) -> int:
+    return sum(1 + sum(_count(child) for child in children(item)) for item in block.items)
+
+
+def _used(block: Block) -> list[Value]:
+    """Values that a block and those inside it read."""
+    used: list[Value] = []
+    for item in block.items:
+        used += operands(item)
+        for child, values in zip(children(item), closing(item), strict=True):
+            used += values
+            used += _used(child)
+    return used
+
+
+def reads(item: Item) -> list[Value]:
+    """The values an item reads, in the blocks inside it too.
+
+    Args:
+        item: anything that stands in a block.
+
+    Returns:
+        Values, those defined inside the item included, constants not.
+    """
+    used = list(operands(item))
+    for child, values in zip(children(item), closing(item), strict=True):
+        used += values
+        used += _used(child)
+    return [v for v in used if v.op != "const"]
+
+
+def choose_cuts(items: Sequence[Item], sizes: Sequence[int], limit: int) -> list[int]:
+    """Where to cut a list of items: near the limit, where few values cross.
+
+    Args:
+        items: of a block.
+        sizes: of each.
+        limit: greatest size of a segment, if items allow.
+
+    Returns:
+        Positions, from 0 to the number of items.
+    """
+    crossing = _crossing(items)
+    shortest = limit * SHORTEST // LIMIT
+    cuts, start = [0], 0
+    while start < len(items):
+        size, best, fewest = 0, start + 1, 1 << 60
+        for end in range(start + 1, len(items) + 1):
+            size += sizes[end - 1]
+            if size > limit and end > start + 1:
+                break
+            if end == len(items):
+                best = end
+                break
+            if size < shortest:
+                best = end
+            elif crossing[end] <= fewest:
+                best, fewest = end, crossing[end]
+        cuts.append(best)
+        start = best
+    return cuts
+
+
+def _crossing(items: Sequence[Item]) -> list[int]:
+    """For each position, how many values are defined before it and used from it on."""
+    defined: dict[Value, int] = {}
+    last: dict[Value, int] = {}
+    for position, item in enumerate(items):
+        for value in reads(item):
+            last[value] = position
+        for value in results(item):
+            defined[value] = position
+    changes = [0] * (len(items) + 2)
+    for value, position in defined.items():
+        end = last.get(value, position)
+        if end > position:
+            changes[position + 1] += 1
+            changes[end + 1] -= 1
+    total = 0
+    counts: list[int] = []
+    for change in changes[: len(items) + 1]:
+        total += change
+        counts.append(total)
+    return counts
+
+
+class _Outliner:
+    """Turns the items of one block into segments.
+
+    Segments are numbered from 0; a value from outside the block counts as defined by segment -1,
+    and one needed at the end of the block as used by segment number `end`.
+    """
+
+    def __init__(
+        self, splitter: _Splitter, block: Block, cuts: Sequence[int], needed: Sequence[Value]
+    ) -> None:
+        self.splitter = splitter
+        self.pieces = [block.items[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+        self.end = len(self.pieces)
+        self.maker: dict[Value, int] = {}
+        self.last_user: dict[Value, int] = {}
+        self.find_crossings(needed)
+        self.places = self.place()
+
+    def find_crossings(self, needed: Sequence[Value]) -> None:
+        inside: set[Value] = set()
+        for number, piece in enumerate(self.pieces):
+            for item in piece:
+                inside.update(_defined_inside(item))
+                for value in reads(item):
+                    if self.maker.get(value, -1) != number and value not in inside:
+                        self.last_user[value] = number
+                for value in results(item):
+                    self.maker[value] = number
+        for value in needed:
+            if value in self.maker:
+                self.last_user[value] = self.end
+
+    def run(self) -> list[Any]:
+        """The items that replace those of the block."""
+        before = [self.save(v) for v in self.last_user if v not in self.maker]
+        bodies = [self.outline(number, piece) for number, piece in enumerate(self.pieces)]
+        after = [self.reload(v) for v, last in self.last_user.items() if last == self.end]
+        return [*before, *bodies, *after]
+
+    def save(self, value: Value) -> Store:
+        buffer, slot = self.places[value]
+        return Store(buffer, self.splitter.index(slot), value)
+
+    def reload(self, value: Value) -> Reload:
+        return Reload(value, *self.places[value])
+
+    def place(self) -> dict[Value, tuple[Buffer, int]]:
+        """A slot for each value that crosses a cut, free again after its last user."""
+        slots: dict[Value, int] = {}
+        counts: dict[DType, int] = {}
+        free: dict[DType, list[int]] = {}
+        busy: list[tuple[int, int, DType, int]] = []
+        for order, value in enumerate(sorted(self.last_user, key=lambda v: self.maker.get(v, -1))):
+            start, dtype = self.maker.get(value, -1), value.dtype
+            while busy and busy[0][0] < start:
+                _, _, other, slot = heapq.heappop(busy)
+                heapq.heappush(free.setdefault(other, []), slot)
+            available = free.setdefault(dtype, [])
+            if available:
+                slot = heapq.heappop(available)
+            else:
+                slot = counts.get(dtype, 0)
+                counts[dtype] = slot + 1
+            slots[value] = slot
+            heapq.heappush(busy, (self.last_user[value], order, dtype, slot))
+        frames = {dtype: self.splitter.frame(dtype, n) for dtype, n in counts.items()}
+        return {value: (frames[value.dtype], slot) for value, slot in slots.items()}
+
+    def outline(self, number: int, piece: Sequence[Any]) -> Segment:
+        """A piece as a function: values are reloaded where first used, and saved once made."""
+        body: list[Any] = []
+        known: set[Value] = set()
+        for item in piece:
+            for value in reads(item):
+                if value in self.last_user and value not in known:
+                    known.add(value)
+                    if self.maker.get(value, -1) != number:
+                        body.append(self.reload(value))
+            body.append(item)
+            body += [self.save(v) for v in results(item) if v in self.last_user]
+        function = self.splitter.segment()
+        function.body.items = body
+        function.buffers = list(dict.fromkeys(_all_touched(body)))
+        function.values = self.splitter.number
+        return Segment(function)
+
+
+def _defined_inside(item: Item) -> list[Value]:
+    """Values defined in the blocks inside an item."""
+    found: list[Value] = []
+    if isinstance(item, For):
+        found += (item.index, *item.params)
+    elif isinstance(item, While):
+        found += item.params
+    for child in children(item):
+        for inner in child.items:
+            found += results(inner)
+            found += _defined_inside(inner)
+    return found
+
+
+def _all_touched(items: Iterable[Item]) -> Iterable[Buffer]:
+    for item in items:
+        yield from touched(item)
+        if isinstance(item, Segment):
+            yield from item.function.buffers
+        for child in children(item):
+            yield from _all_touched(child.items)

@@ -1,0 +1,278 @@
+"""Tracing the functions that control flow takes, and saying what is wrong with them."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import types
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from covector.core import dtypes, pytree
+from covector.core import trace as tracing
+from covector.core.array import Array
+from covector.core.avals import Aval, same_type
+from covector.core.config import config
+from covector.core.primitive import Primitive
+from covector.core.program import Program
+from covector.core.source import here
+from covector.core.trace import trace_program
+from covector.transforms.flat import FlatFunction, function_name
+
+
+class Body:
+    """A traced function.
+
+    Attributes:
+        program: its leading inputs stand for the captured values.
+        captured: values of enclosing transformations that the function closes over.
+        out_tree: the structure of what it returns.
+    """
+
+    __slots__ = ("captured", "out_tree", "program")
+
+    def __init__(self, program: Program, captured: list[Any], out_tree: Any) -> None:
+        self.program = program
+        self.captured = captured
+        self.out_tree = out_tree
+
+    @property
+    def avals(self) -> list[Aval]:
+        """The avals of what it returns."""
+        return self.program.output_avals
+
+
+# What was traced before, by function; with what the function looked up outside itself.
+_traced: weakref.WeakKeyDictionary[Any, dict[Any, tuple[Body, list[Any]]]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def trace_body(what: str, fun: Callable[..., Any], args: Any, avals: Sequence[Aval]) -> Body:
+    """Traces a function of pytrees; the same function and types are traced once.
+
+    Args:
+        what: for messages, "scan body".
+        fun: a function of positional arguments.
+        args: the structure of the tuple of its arguments.
+        avals: of their leaves.
+    """
+    names = tracing.named_axis_sizes()
+    key = (what, args, tuple(avals), config.trace_key(), names)
+    surroundings = _surroundings(fun)
+    entries: Any = None
+    if surroundings is not None:
+        entries = _traced.setdefault(fun, {})
+        known = entries.get(key)
+        if known is not None and _unchanged(known[1], surroundings):
+            return known[0]
+    flat = FlatFunction(fun, pytree.structure((pytree.unflatten(args, [0] * len(avals)), {})))
+    program, captured = trace_program(flat, avals, f"{what} {function_name(fun)}")
+    body = Body(program, captured, flat.out_tree)
+    if entries is not None and not captured:
+        entries[key] = (body, surroundings)
+    return body
+
+
+_MAX_FUNCTIONS = 32
+_CONSTANT = (
+    int, float, complex, bool, str, bytes, type(None), np.generic, np.dtype, Array, type,
+    types.ModuleType, types.BuiltinFunctionType, Primitive, dtypes.KeyDType,
+)  # fmt: skip
+
+
+def _surroundings(fun: Any) -> list[Any] | None:
+    """What a function reads from outside itself, `None` if that may change unnoticed.
+
+    A function that closes over a list, or reads an attribute of a global object, can mean something
+    else at the next call. Such functions are traced each time.
+    """
+    if type(fun) is not types.FunctionType:
+        return None
+    found: list[Any] = []
+    pending: list[types.FunctionType] = [fun]
+    seen = {id(fun)}
+    while pending:
+        function = pending.pop()
+        for value in _read_by(function):
+            if type(value) is types.FunctionType:
+                if id(value) not in seen and len(seen) < _MAX_FUNCTIONS:
+                    seen.add(id(value))
+                    pending.append(value)
+                found.append(weakref.ref(value))
+            elif _is_constant(value):
+                found.append(value)
+            else:
+                return None
+    return found
+
+
+def _read_by(function: types.FunctionType) -> list[Any]:
+    values: list[Any] = [cell.cell_contents for cell in function.__closure__ or () if _full(cell)]
+    namespace = function.__globals__
+    values += [namespace[name] for name in function.__code__.co_names if name in namespace]
+    values += function.__defaults__ or ()
+    return values + list((function.__kwdefaults__ or {}).values())
+
+
+def _full(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - empty cells raise
+    except ValueError:
+        return False
+    return True
+
+
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return builtins.all([_is_constant(v) for v in value])
+    return isinstance(value, _CONSTANT) or _is_internal(value)
+
+
+def _is_internal(value: Any) -> bool:
+    """Whether it is an object of this package, such as a transformed function."""
+    return type(value).__module__.startswith("covector.")
+
+
+def _unchanged(before: list[Any], now: list[Any]) -> bool:
+    return len(before) == len(now) and builtins.all(
+        [a is b or (type(a) is weakref.ref and a == b) for a, b in zip(before, now, strict=True)]
+    )
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+def check_callable(what: str, fun: Any) -> None:
+    """Raises unless `fun` can be called."""
+    if not callable(fun):
+        raise TypeError(f"{what} must be a function, got {type(fun).__name__}: {fun!r:.80}")
+
+
+def check_leaves(what: str, tree: Any) -> None:
+    """Raises unless every leaf is an array or a number, naming the first that is not."""
+    from covector.transforms.flat import check_leaves as check
+
+    check(what, tree)
+
+
+def parameter_name(fun: Any, position: int, default: str) -> str:
+    """What a function calls one of its parameters."""
+    try:
+        names = list(inspect.signature(fun).parameters)
+    except (TypeError, ValueError):
+        return default
+    return names[position] if position < len(names) else default
+
+
+def check_structure(what: str, name: str, expected: Any, found: Any) -> None:
+    """Raises if a body's output has not the structure of its carry.
+
+    Args:
+        what: "scan", "while_loop".
+        name: of the carry in the body.
+        expected: structure of the carry.
+        found: structure of the output.
+    """
+    if expected == found:
+        return
+    raise TypeError(
+        f"{what} body function carry input and carry output must have the same pytree structure, "
+        f"but they differ:\n\n  {difference(name, expected, found)}\n\n"
+        "Revise the function so that the carry output has the same pytree structure as the carry "
+        f"input.\n  at: {here()}"
+    )
+
+
+def difference(name: str, expected: Any, found: Any) -> str:
+    """Where two structures differ first, in a sentence."""
+    a = pytree.unflatten(expected, [_LEAF] * expected.num_leaves)
+    b = pytree.unflatten(found, [_LEAF] * found.num_leaves)
+    return _difference(name, a, b) or f"{name} is {expected} but became {found}"
+
+
+class _Leaf:
+    """Stands for an array."""
+
+
+_LEAF = _Leaf()
+
+
+def _difference(path: str, a: Any, b: Any) -> str | None:
+    if type(a) is not type(b):
+        return f"{path} is {_kind(a)}, but {_kind(b)} in the output"
+    if a is _LEAF:
+        return None
+    a_children, a_data = pytree.flatten_one_level_with_keys(a) if a is not None else ([], None)
+    b_children, b_data = pytree.flatten_one_level_with_keys(b) if b is not None else ([], None)
+    a_keys, b_keys = [k for k, _ in a_children], [k for k, _ in b_children]
+    if len(a_keys) != len(b_keys) or a_keys != b_keys:
+        return (
+            f"{path} is {_kind(a)} with {len(a_keys)} children {_keys(a_keys)}, but with "
+            f"{len(b_keys)} children {_keys(b_keys)} in the output"
+        )
+    for (key, x), (_, y) in zip(a_children, b_children, strict=True):
+        found = _difference(path + pytree.keystr((key,)), x, y)
+        if found:
+            return found
+    return None if a_data == b_data else f"{path} has the data {a_data!r}, but {b_data!r} then"
+
+
+def _kind(node: Any) -> str:
+    if node is _LEAF:
+        return "an array"
+    return "None" if node is None else f"a {type(node).__name__}"
+
+
+def _keys(keys: Sequence[Any]) -> str:
+    return ", ".join(pytree.keystr((k,)) for k in keys) or "(none)"
+
+
+def check_carry_types(
+    what: str, name: str, tree: Any, expected: Sequence[Aval], found: Sequence[Aval]
+) -> None:
+    """Raises if a carry changes its type, naming each component that does and the likely fix."""
+    if builtins.all([same_type(a, b) for a, b in zip(expected, found, strict=True)]):
+        return
+    paths = [p for p, _ in pytree.leaves_with_path(pytree.unflatten(tree, list(expected)))]
+    lines: list[str] = []
+    for path, a, b in zip(paths, expected, found, strict=True):
+        if not same_type(a, b):
+            where = f"{name}{pytree.keystr(path)}"
+            lines.append(
+                f"  * the input carry component {where} has type {a} but the corresponding output "
+                f"carry component has type {b}, so {mismatch(a, b)};\n    {_fix(where, a, b)}"
+            )
+    raise TypeError(
+        f"{what} body function carry input and carry output must have equal types, but they "
+        "differ:\n\n" + "\n".join(lines) + "\n\nRevise the function so that all output types match "
+        f"the corresponding input types.\n  at: {here()}"
+    )
+
+
+def mismatch(a: Aval, b: Aval) -> str:
+    """What differs between two avals, in a clause."""
+    parts: list[str] = []
+    if a.dtype != b.dtype:
+        parts.append("the dtypes do not match")
+    if a.shape != b.shape:
+        parts.append("the shapes do not match")
+    return " and ".join(parts)
+
+
+def _fix(where: str, a: Aval, b: Aval) -> str:
+    if a.shape == b.shape:
+        return (
+            f"start with {where} as {dtypes.short_name(b.dtype)}, or end the body with "
+            f"{where}.astype({where}.dtype)"
+        )
+    if len(a.shape) < len(b.shape):
+        return f"start with {where} of shape {_shape(b)}: the body broadcasts it"
+    return f"start with {where} of shape {_shape(b)}, or keep its shape in the body"
+
+
+def _shape(aval: Aval) -> str:
+    return "(" + ", ".join(map(str, aval.shape)) + ("," if len(aval.shape) == 1 else "") + ")"
