@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from covector.compiler.strides import has_simd_loop, reads_contiguously
 from covector.core import dtypes
 from covector.core.avals import Aval
 from covector.core.errors import CompilationError
 from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.loopir.builder import Builder
+from covector.loopir.ir import SERIAL, SIMD, For
 from covector.loopir.tensor import Index, Lazy, Registers, Scalar, Stored, Tensor
 
 CHEAP = 3.0
@@ -28,6 +30,9 @@ SMALL_IN_LOOP = 32
 """Elements up to which an array inside a loop lives in registers."""
 UNROLLED_REDUCTION = 16
 """Steps up to which a reduction is unrolled; inside register arrays `SMALL_IN_LOOP` applies."""
+
+REDUCTION_BLOCK = 4096
+"""Elements that a long reduction combines before it adds to its total."""
 
 WORDS = np.dtype(np.uint32)
 
@@ -320,7 +325,7 @@ class Schedule:
             for (target, _), value in zip(members, values, strict=True):
                 self.builder.store(target.buffer, index, value)
 
-        self.for_each(shape, store)
+        self.for_each(shape, store, independent=True)
 
     def resolved(self, tensor: Tensor) -> Tensor:
         """Where a tensor that has been stored is; other tensors as they are."""
@@ -337,12 +342,15 @@ class Schedule:
 
     # --- loops ------------------------------------------------------------------------------------
 
-    def for_each(self, shape: Sequence[Any], body: Callable[[Index], None]) -> None:
+    def for_each(
+        self, shape: Sequence[Any], body: Callable[[Index], None], independent: bool = False
+    ) -> None:
         """Runs `body` at each index.
 
         Args:
             shape: extents; few static ones are unrolled, others become a loop nest.
             body: given the index.
+            independent: no two indices touch the same memory, so that they may run in any order.
         """
         self.flush()
         size = _static_size(shape)
@@ -350,21 +358,31 @@ class Schedule:
             for index in np.ndindex(*shape):
                 body(index)
             return
-        self._nest(tuple(shape), (), body)
+        self._nest(tuple(shape), (), body, SIMD if independent else SERIAL)
 
-    def _nest(self, shape: Index, index: Index, body: Callable[[Index], None]) -> None:
+    def _nest(
+        self, shape: Index, index: Index, body: Callable[[Index], None], kind: str
+    ) -> None:
         if not shape:
             body(index)
             return
         rest = shape[1:]
 
         def step(i: Any) -> None:
-            self._nest(rest, (*index, i), body)
+            self._nest(rest, (*index, i), body, kind)
 
         if shape[0] == 1:
-            self._nest(rest, (*index, 0), body)
+            self._nest(rest, (*index, 0), body, kind)
         else:
-            self.builder.loop(0, shape[0], step)
+            innermost = all([type(extent) is int and extent == 1 for extent in rest])
+            self.builder.loop(0, shape[0], step, kind=kind if innermost else SERIAL)
+            self._prefer_inner_lanes()
+
+    def _prefer_inner_lanes(self) -> None:
+        """A loop around one that runs in lanes runs one iteration after the other."""
+        loop = self.builder.block.items[-1] if self.builder.block.items else None
+        if isinstance(loop, For) and loop.kind == SIMD and has_simd_loop(loop.body):
+            loop.kind = SERIAL
 
     def reduce(
         self,
@@ -379,10 +397,10 @@ class Schedule:
             extents: of the axes reduced.
             element: the element at an index.
             combine: of two elements; associative.
-            init: what to start from.
+            init: the neutral element, to start from.
 
         Returns:
-            The combination.
+            The combination, made in any order.
         """
         size = _static_size(extents)
         limit = SMALL_IN_LOOP if self.builder.depth else UNROLLED_REDUCTION
@@ -391,7 +409,7 @@ class Schedule:
             for index in np.ndindex(*extents):
                 total = combine(total, element(index))
             return total
-        return self._reduce_nest(tuple(extents), (), element, combine, init)
+        return self._reduce_nest(tuple(extents), (), element, combine, (init, init))
 
     def _reduce_nest(
         self,
@@ -399,16 +417,53 @@ class Schedule:
         index: Index,
         element: Callable[[Index], Scalar],
         combine: Callable[[Scalar, Scalar], Scalar],
-        carry: Scalar,
+        start: tuple[Scalar, Scalar],
     ) -> Scalar:
+        """One loop of a reduction; `start` is the total so far and the neutral element."""
+        carry, neutral = start
         if not extents:
             return combine(carry, element(index))
         rest = extents[1:]
+        if not rest and type(extents[0]) is int and extents[0] >= 2 * REDUCTION_BLOCK:
+            return self._reduce_blocks(extents[0], index, element, combine, start)
 
         def step(i: Any, total: Scalar) -> list[Scalar]:
-            return [self._reduce_nest(rest, (*index, i), element, combine, total)]
+            return [self._reduce_nest(rest, (*index, i), element, combine, (total, neutral))]
 
-        return self.builder.loop(0, extents[0], step, [carry])[0]
+        return self._reduction_loop(0, extents[0], step, carry)
+
+    def _reduce_blocks(
+        self,
+        extent: int,
+        index: Index,
+        element: Callable[[Index], Scalar],
+        combine: Callable[[Scalar, Scalar], Scalar],
+        start: tuple[Scalar, Scalar],
+    ) -> Scalar:
+        """A long reduction as one of blocks, so that rounding errors do not grow with its length."""
+        carry, neutral = start
+        op, index_of = self.builder.op, self.builder.index
+        blocks = -(-extent // REDUCTION_BLOCK)
+
+        def block(k: Any, total: Scalar) -> list[Scalar]:
+            low = op("mul", k, index_of(REDUCTION_BLOCK))
+            high = op("min", op("add", low, index_of(REDUCTION_BLOCK)), index_of(extent))
+            part = self._reduction_loop(
+                low, high, lambda i, t: [combine(t, element((*index, i)))], neutral
+            )
+            return [combine(total, part)]
+
+        return self.builder.loop(0, blocks, block, [carry])[0]
+
+    def _reduction_loop(
+        self, low: Any, high: Any, step: Callable[..., list[Scalar]], carry: Scalar
+    ) -> Scalar:
+        """A loop that combines in any order, in lanes where it reads neighbours."""
+        total = self.builder.loop(low, high, step, [carry])[0]
+        loop = self.builder.block.items[-1] if self.builder.block.items else None
+        if isinstance(loop, For) and reads_contiguously(loop) and not has_simd_loop(loop.body):
+            loop.kind = SIMD
+        return total
 
     # --- what can go wrong at run time ------------------------------------------------------------
 

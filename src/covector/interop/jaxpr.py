@@ -152,6 +152,8 @@ class _Recorder:
             handler = _HANDLERS.get(name)
             if handler is not None:
                 return handler(self, eqn, inputs)
+            if name not in REGISTRY:
+                return self._missing(eqn, inputs)
             return self.record(name, eqn, inputs, self._params(eqn))
         except JaxprError as error:
             if str(error).startswith("cannot import"):
@@ -178,15 +180,13 @@ class _Recorder:
         self, name: str, eqn: Any, inputs: Sequence[Atom], params: dict[str, Any]
     ) -> list[Atom]:
         """Records the equation of the primitive called `name` in place of a jaxpr's."""
+        primitive = REGISTRY[name]
         avals = [convert_aval(v.aval) for v in eqn.outvars]
         outputs = [Variable(aval) for aval in avals]
-        primitive = REGISTRY.get(name)
-        if primitive is None:
-            return self._record_missing(eqn, inputs, outputs)
         if "elementwise" in primitive.tags:
             inputs = [self._broadcast(eqn, x, avals[0]) for x in inputs]
         _check_types(primitive, inputs, params, avals)
-        self._append(eqn, primitive, inputs, outputs, params)
+        self.append(eqn, primitive, inputs, outputs, params)
         return list(outputs)
 
     def _broadcast(self, eqn: Any, operand: Atom, result: Aval) -> Atom:
@@ -197,10 +197,10 @@ class _Recorder:
         output = Variable(operand.aval.update(shape=result.shape))
         dims = tuple(range(len(shape)))
         params = {"shape": result.shape, "broadcast_dimensions": dims}
-        self._append(eqn, REGISTRY["broadcast_in_dim"], [operand], [output], params)
+        self.append(eqn, REGISTRY["broadcast_in_dim"], [operand], [output], params)
         return output
 
-    def _append(
+    def append(
         self,
         eqn: Any,
         primitive: Primitive,
@@ -214,14 +214,12 @@ class _Recorder:
             Equation(primitive, list(inputs), outputs, params, effects, location, scope)
         )
 
-    def _record_missing(
-        self, eqn: Any, inputs: Sequence[Atom], outputs: Sequence[Variable]
-    ) -> list[Atom]:
+    def _missing(self, eqn: Any, inputs: Sequence[Atom]) -> list[Atom]:
         implementation = eqn.primitive.impl
         if not _is_of_jax(implementation):
             return self.inline(_trace_implementation(eqn), inputs)
         self.importer.missing.setdefault(eqn.primitive.name, _shorten(eqn))
-        return list(outputs)
+        return [Variable(convert_aval(v.aval)) for v in eqn.outvars]
 
 
 def _check_types(
@@ -293,12 +291,10 @@ def _inline_param(name: str) -> _Handler:
 
 
 def _import_jit(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
-    if "call" not in REGISTRY:
-        return recorder.inline(eqn.params["jaxpr"], inputs)
     name = eqn.params["name"]
     program = recorder.importer.program(eqn.params["jaxpr"], name)
     params = {"program": program, "name": name, "inline": False}
-    return recorder.record("call", eqn, inputs, params)
+    return recorder.record("jit", eqn, inputs, params)
 
 
 def _import_scan(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
@@ -321,13 +317,49 @@ def _import_scan(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom
 
 def _import_while(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
     old = eqn.params
+    num_consts = old["cond_nconsts"]
+    condition = recorder.importer.program(old["cond_jaxpr"], "condition")
+    body = recorder.importer.program(old["body_jaxpr"], "body")
     params = {
-        "cond_program": recorder.importer.program(old["cond_jaxpr"], "condition"),
-        "cond_nconsts": old["cond_nconsts"],
-        "body_program": recorder.importer.program(old["body_jaxpr"], "body"),
+        "cond_program": condition,
+        "cond_nconsts": num_consts,
+        "body_program": body,
         "body_nconsts": old["body_nconsts"],
     }
+    if condition.output_avals[0].shape != ():
+        params |= _unbatched_predicate(condition, body, num_consts)
+        inputs = [*inputs[:num_consts], *inputs]
+        params["body_nconsts"] += num_consts
     return recorder.record("while", eqn, inputs, params)
+
+
+def _unbatched_predicate(condition: Program, body: Program, num_consts: int) -> dict[str, Any]:
+    """The programs of a `while` whose predicate has batch axes, as `vmap` of JAX leaves it.
+
+    The loop goes on while any lane does; lanes that are done keep their values. So the body needs
+    the constants of the condition too, before its own.
+    """
+    again = fresh_copy(condition)
+    carry = body.inputs[len(body.inputs) - len(body.outputs) :]
+    before, after = again.inputs[:num_consts], again.inputs[num_consts:]
+    merged = fresh_copy(again, dict(zip(after, carry, strict=True)))
+    (predicate,) = merged.outputs
+    equations = [*body.equations, *merged.equations]
+    outputs: list[Atom] = []
+    for old, new in zip(carry, body.outputs, strict=True):
+        output = Variable(old.aval)
+        which, extra = _broadcast_predicate(predicate, old.aval)
+        equations += [*extra, Equation(REGISTRY["select_n"], [which, old, new], [output], {})]
+        outputs.append(output)
+    any_lane = Variable(Aval((), predicate.aval.dtype))
+    axes = tuple(range(len(predicate.aval.shape)))
+    reduction = Equation(REGISTRY["reduce_or"], condition.outputs, [any_lane], {"axes": axes})
+    return {
+        "cond_program": condition.replace(
+            equations=[*condition.equations, reduction], outputs=[any_lane]
+        ),
+        "body_program": Program([*before, *body.inputs], equations, outputs, body.name),
+    }
 
 
 def _import_cond(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import inspect
 import types
 import weakref
@@ -13,10 +12,8 @@ import numpy as np
 
 from covector.core import dtypes, pytree
 from covector.core import trace as tracing
-from covector.core.array import Array
 from covector.core.avals import Aval, same_type
 from covector.core.config import config
-from covector.core.primitive import Primitive
 from covector.core.program import Program
 from covector.core.source import here
 from covector.core.trace import trace_program
@@ -45,10 +42,8 @@ class Body:
         return self.program.output_avals
 
 
-# What was traced before, by function; with what the function looked up outside itself.
-_traced: weakref.WeakKeyDictionary[Any, dict[Any, tuple[Body, list[Any]]]] = (
-    weakref.WeakKeyDictionary()
-)
+# What was traced before, by function; with what the function read from outside itself.
+_traced: weakref.WeakKeyDictionary[Any, dict[Any, tuple[Body, Any]]] = weakref.WeakKeyDictionary()
 
 
 def trace_body(what: str, fun: Callable[..., Any], args: Any, avals: Sequence[Aval]) -> Body:
@@ -60,16 +55,17 @@ def trace_body(what: str, fun: Callable[..., Any], args: Any, avals: Sequence[Av
         args: the structure of the tuple of its arguments.
         avals: of their leaves.
     """
-    names = tracing.named_axis_sizes()
-    key = (what, args, tuple(avals), config.trace_key(), names)
+    entries: dict[Any, tuple[Body, Any]] | None = None
+    key: Any = None
     surroundings = _surroundings(fun)
-    entries: Any = None
     if surroundings is not None:
+        key = (args, tuple(avals), config.trace_key(), tracing._axes.sizes)
         entries = _traced.setdefault(fun, {})
         known = entries.get(key)
-        if known is not None and _unchanged(known[1], surroundings):
+        if known is not None and known[1] == surroundings:
             return known[0]
-    flat = FlatFunction(fun, pytree.structure((pytree.unflatten(args, [0] * len(avals)), {})))
+    with_kwargs = pytree.structure((pytree.unflatten(args, [0] * len(avals)), {}))
+    flat = FlatFunction(fun, with_kwargs)
     program, captured = trace_program(flat, avals, f"{what} {function_name(fun)}")
     body = Body(program, captured, flat.out_tree)
     if entries is not None and not captured:
@@ -78,35 +74,54 @@ def trace_body(what: str, fun: Callable[..., Any], args: Any, avals: Sequence[Av
 
 
 _MAX_FUNCTIONS = 32
-_CONSTANT = (
-    int, float, complex, bool, str, bytes, type(None), np.generic, np.dtype, Array, type,
-    types.ModuleType, types.BuiltinFunctionType, Primitive, dtypes.KeyDType,
-)  # fmt: skip
+_MAX_BYTES = 1 << 20
+_CONSTANT = (int, float, complex, bool, str, bytes, type(None), np.generic, np.dtype, type)
+_IMMUTABLE = (*_CONSTANT, types.ModuleType, types.BuiltinFunctionType, np.ufunc)
+
+
+class _Changing(Exception):
+    """Raised for what may change without anyone noticing."""
+
+
+class _Same:
+    """Compares an object by identity."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _surroundings(fun: Any) -> list[Any] | None:
-    """What a function reads from outside itself, `None` if that may change unnoticed.
+    """What a function reads from outside itself, in a form to compare with later.
 
-    A function that closes over a list, or reads an attribute of a global object, can mean something
-    else at the next call. Such functions are traced each time.
+    Returns:
+        `None` if it may change unnoticed: a function that reads attributes of an object can mean
+        something else at the next call. Such functions are traced each time.
     """
     if type(fun) is not types.FunctionType:
         return None
     found: list[Any] = []
     pending: list[types.FunctionType] = [fun]
     seen = {id(fun)}
-    while pending:
-        function = pending.pop()
-        for value in _read_by(function):
-            if type(value) is types.FunctionType:
-                if id(value) not in seen and len(seen) < _MAX_FUNCTIONS:
-                    seen.add(id(value))
-                    pending.append(value)
-                found.append(weakref.ref(value))
-            elif _is_constant(value):
-                found.append(value)
-            else:
-                return None
+    try:
+        while pending:
+            for value in _read_by(pending.pop()):
+                if type(value) is types.FunctionType:
+                    if id(value) not in seen and len(seen) < _MAX_FUNCTIONS:
+                        seen.add(id(value))
+                        pending.append(value)
+                    # Weakly: it may be the function whose entry this belongs to.
+                    found.append(weakref.ref(value))
+                else:
+                    found.append(_snapshot(value))
+    except _Changing:
+        return None
     return found
 
 
@@ -126,21 +141,16 @@ def _full(cell: Any) -> bool:
     return True
 
 
-def _is_constant(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return builtins.all([_is_constant(v) for v in value])
-    return isinstance(value, _CONSTANT) or _is_internal(value)
-
-
-def _is_internal(value: Any) -> bool:
-    """Whether it is an object of this package, such as a transformed function."""
-    return type(value).__module__.startswith("covector.")
-
-
-def _unchanged(before: list[Any], now: list[Any]) -> bool:
-    return len(before) == len(now) and builtins.all(
-        [a is b or (type(a) is weakref.ref and a == b) for a, b in zip(before, now, strict=True)]
-    )
+def _snapshot(value: Any) -> Any:
+    if isinstance(value, _IMMUTABLE) or type(value).__module__.startswith("covector."):
+        return _Same(value)
+    if type(value) is np.ndarray and value.nbytes <= _MAX_BYTES and not value.dtype.hasobject:
+        return (value.dtype, value.shape, value.tobytes())
+    if type(value) in (tuple, list):
+        return [_snapshot(v) for v in value]
+    if type(value) is dict:
+        return [(_snapshot(k), _snapshot(v)) for k, v in value.items()]
+    raise _Changing
 
 
 # --- messages -------------------------------------------------------------------------------------
@@ -150,13 +160,6 @@ def check_callable(what: str, fun: Any) -> None:
     """Raises unless `fun` can be called."""
     if not callable(fun):
         raise TypeError(f"{what} must be a function, got {type(fun).__name__}: {fun!r:.80}")
-
-
-def check_leaves(what: str, tree: Any) -> None:
-    """Raises unless every leaf is an array or a number, naming the first that is not."""
-    from covector.transforms.flat import check_leaves as check
-
-    check(what, tree)
 
 
 def parameter_name(fun: Any, position: int, default: str) -> str:
@@ -235,7 +238,7 @@ def check_carry_types(
     what: str, name: str, tree: Any, expected: Sequence[Aval], found: Sequence[Aval]
 ) -> None:
     """Raises if a carry changes its type, naming each component that does and the likely fix."""
-    if builtins.all([same_type(a, b) for a, b in zip(expected, found, strict=True)]):
+    if all([same_type(a, b) for a, b in zip(expected, found, strict=True)]):
         return
     paths = [p for p, _ in pytree.leaves_with_path(pytree.unflatten(tree, list(expected)))]
     lines: list[str] = []

@@ -11,6 +11,7 @@ import numpy as np
 from covector.core.avals import Aval, Linear
 from covector.core.primitive import Primitive, unsupported
 from covector.core.trace import aval_of
+from covector.loopir.ir import component
 from covector.loopir.tensor import Stored
 from covector.ops import indices
 from covector.ops.common import Inseparable, batch_at_front, kind_of
@@ -75,7 +76,7 @@ def _broadcast_batch(
 ) -> Any:
     out_dim = _after_broadcast(dims[0], broadcast_dimensions)
     dimensions = inserted(past(broadcast_dimensions, out_dim), dims[0], out_dim)
-    size = aval_of(args[0]).shape[dims[0]]
+    size: Any = aval_of(args[0]).shape[dims[0]]
     out = broadcast_in_dim(
         args[0], shape=inserted(shape, out_dim, size), broadcast_dimensions=dimensions
     )
@@ -94,8 +95,6 @@ def _broadcast_lower(
 ) -> Any:
     extents = b.extents(Aval(shape, x.dtype))
     at = x.at
-    if not broadcast_dimensions:
-        return b.lazy(extents, x.dtype, lambda i: at(()), x.cost, moves=True)
     sources = [
         None if type(n) is int and n == 1 else d
         for n, d in zip(x.shape, broadcast_dimensions, strict=True)
@@ -112,8 +111,9 @@ def _broadcast_lanes(
 ) -> int | None:
     if dims[0] is None:
         return None
-    target = broadcast_dimensions[dims[0]]
-    if x.shape[dims[0]] != shape[target]:
+    lane: int = dims[0]
+    target = broadcast_dimensions[lane]
+    if x.shape[lane] != shape[target]:
         raise Inseparable("it repeats the lanes' only axis")
     return target
 
@@ -272,7 +272,7 @@ def _reshape_lanes(
 ) -> int | None:
     if dims[0] is None:
         return None
-    lanes = x.shape[dims[0]]
+    lanes: Any = x.shape[dims[0]]
     before = Aval(x.shape[: dims[0]], x.dtype).size
     for d, extent in enumerate(new_sizes):
         if extent == lanes and Aval(new_sizes[:d], x.dtype).size == before:
@@ -485,7 +485,8 @@ def _iota_evaluate(*, dtype: Any, shape: Sequence[Any], dimension: int) -> Any:
     aligned = [1] * len(shape)
     aligned[dimension] = shape[dimension]
     out = np.empty(shape, dtype)
-    out[...] = np.arange(shape[dimension]).astype(dtype).reshape(aligned)
+    numbers: Any = np.arange(shape[dimension])
+    out[...] = numbers.astype(dtype).reshape(aligned)
     return out
 
 
@@ -495,12 +496,14 @@ def _iota_batch(ctx: Any, args: Any, dims: Any, **params: Any) -> Any:
 
 def _iota_lower(b: Any, *, dtype: Any, shape: Sequence[Any], dimension: int) -> Any:
     builder = b.builder
+    real = component(dtype)
 
     def element(index: Any) -> Any:
         i = index[dimension]
         if type(i) is int:
             return builder.const(np.array(i).astype(dtype)[()], dtype)
-        return builder.op("convert", i, attr=dtype)
+        value = builder.convert(i, real)
+        return value if real is dtype else builder.complex(value, 0)
 
     return b.lazy(b.extents(Aval(shape, dtype)), dtype, element, 1.0, moves=True)
 

@@ -97,7 +97,8 @@ def _lower_cumulative(
 ) -> Any:
     builder = b.builder
     wide = accumulator(x.dtype)
-    if all(type(n) is int for n in x.shape) and np.prod(x.shape) <= _SMALL_SIZE:
+    size = indices.product(builder, x.shape)
+    if type(size) is int and size <= _SMALL_SIZE:
         return _in_registers(b, x, axis, reverse, combine)
     n = x.shape[axis]
     out = b.new(x.shape, x.dtype)
@@ -240,7 +241,10 @@ def _cumsum_transpose(
 
 
 def _accumulate(ufunc: np.ufunc) -> Callable[..., Any]:
-    return lambda x, axis: ufunc.accumulate(x, axis=axis, dtype=x.dtype)
+    def evaluate(x: np.ndarray[Any, Any], axis: int) -> Any:
+        return ufunc.accumulate(x, axis=axis, dtype=x.dtype)
+
+    return evaluate
 
 
 def _operation(name: str) -> Callable[[Any, Any, Any], Any]:

@@ -77,7 +77,19 @@ from covector.ops.functions import (
     tan,
     tanh,
 )
-from covector.ops.special import digamma, lgamma
+from covector.ops.special import (
+    bessel_i0e,
+    bessel_i1e,
+    digamma,
+    igamma,
+    igamma_grad_a,
+    igammac,
+    lgamma,
+    polygamma,
+    random_gamma_grad,
+    regularized_incomplete_beta,
+    zeta,
+)
 
 __all__ = [
     "RoundingMethod",
@@ -92,6 +104,8 @@ __all__ = [
     "atan",
     "atan2",
     "atanh",
+    "bessel_i0e",
+    "bessel_i1e",
     "bitcast_convert_type",
     "cbrt",
     "ceil",
@@ -117,6 +131,9 @@ __all__ = [
     "floor",
     "ge",
     "gt",
+    "igamma",
+    "igamma_grad_a",
+    "igammac",
     "imag",
     "integer_pow",
     "is_finite",
@@ -137,10 +154,13 @@ __all__ = [
     "nextafter",
     "not_",
     "or_",
+    "polygamma",
     "population_count",
     "pow_",
+    "random_gamma_grad",
     "real",
     "reduce_precision",
+    "regularized_incomplete_beta",
     "rem",
     "round_",
     "rsqrt",
@@ -158,4 +178,5 @@ __all__ = [
     "tanh",
     "to_dtype",
     "xor",
+    "zeta",
 ]

@@ -118,7 +118,8 @@ def _gather_evaluate(
     axes = list(range(which))
     for dim, axis in zip(window_dims(numbers, rank), numbers.offset_dims, strict=True):
         axes.insert(axis, which + inner.index(dim))
-    return np.ascontiguousarray(found.transpose(*axes, *range(len(axes), found.ndim)))
+    # Not ascontiguousarray, which would give a result of rank 0 an axis.
+    return np.asarray(found.transpose(*axes, *range(len(axes), found.ndim)), order="C")
 
 
 def _gather_jvp(ctx: Any, primals: Any, tangents: Any, **params: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def reduction(
     ufunc: np.ufunc,
     identity: Callable[[Any], Any],
     combine: Callable[[Any, Any, Any], Any],
-    partial: str | None,
+    over_lanes: str | None,
     kinds: str,
     jvp: Rule,
     transpose_rule: Rule | None = None,
@@ -110,7 +111,7 @@ def reduction(
         ufunc: the operation on NumPy arrays.
         identity: its identity, given a dtype.
         combine: the operation on loop IR scalars, `(builder, x, y) -> scalar`.
-        partial: what combines partial results of lanes (see `Partial`), or `None`.
+        over_lanes: what combines partial results of lanes (see `Partial`), or `None`.
         kinds: which dtypes it takes (see `common.KINDS`).
         jvp: as in `Primitive`.
         transpose_rule: for linear ones.
@@ -138,9 +139,9 @@ def reduction(
     def lanes_rule(dims: Any, x: Aval, *, axes: Axes) -> int | Partial | None:
         if dims[0] not in axes:
             return None if dims[0] is None else _kept_position(dims[0], axes)
-        if partial is None:
+        if over_lanes is None:
             raise Inseparable(f"{name} combines all lanes")
-        return Partial(partial)
+        return Partial(over_lanes)
 
     primitive = Primitive(
         name,
@@ -188,7 +189,7 @@ def lower_reduction(
             return builder.convert(at(tuple(place)), wide)
 
         init = builder.const(identity(wide), wide)
-        total = b.reduce(extents, term, lambda u, v: combine(builder, u, v), init)
+        total = b.reduce(extents, term, partial(combine, builder), init)
         return builder.convert(total, x.dtype)
 
     return b.lazy([x.shape[d] for d in kept], x.dtype, element, _cost(x, extents))
@@ -232,7 +233,7 @@ reduce_sum = reduction(
     ufunc=np.add,
     identity=lambda dtype: 0,
     combine=_operation("add"),
-    partial="add",
+    over_lanes="add",
     kinds="iufc",
     jvp=_sum_jvp,
     transpose_rule=_sum_transpose,
@@ -287,7 +288,7 @@ reduce_prod = reduction(
     ufunc=np.multiply,
     identity=lambda dtype: 1,
     combine=_operation("mul"),
-    partial="mul",
+    over_lanes="mul",
     kinds="iufc",
     jvp=_prod_jvp,
 )
@@ -317,7 +318,7 @@ reduce_max = reduction(
     ufunc=np.maximum,
     identity=lowest,
     combine=combine_extremum("max"),
-    partial="max",
+    over_lanes="max",
     kinds="biufc",
     jvp=_max_jvp,
 )
@@ -326,7 +327,7 @@ reduce_min = reduction(
     ufunc=np.minimum,
     identity=highest,
     combine=combine_extremum("min"),
-    partial="min",
+    over_lanes="min",
     kinds="biufc",
     jvp=_min_jvp,
 )
@@ -351,7 +352,7 @@ reduce_and = reduction(
     ufunc=np.bitwise_and,
     identity=_all_ones,
     combine=_operation("and"),
-    partial="and",
+    over_lanes="and",
     kinds="biu",
     jvp=_and_jvp,
 )
@@ -360,7 +361,7 @@ reduce_or = reduction(
     ufunc=np.bitwise_or,
     identity=lambda dtype: 0,
     combine=_operation("or"),
-    partial="or",
+    over_lanes="or",
     kinds="biu",
     jvp=_or_jvp,
 )
@@ -369,7 +370,7 @@ reduce_xor = reduction(
     ufunc=np.bitwise_xor,
     identity=lambda dtype: 0,
     combine=_operation("xor"),
-    partial=None,
+    over_lanes=None,
     kinds="biu",
     jvp=_xor_jvp,
 )

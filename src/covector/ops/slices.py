@@ -359,9 +359,10 @@ def _unpad(
 
 
 def _pad_lanes(dims: Any, x: Aval, value: Aval, *, padding_config: Padding) -> int | None:
-    if dims[0] is not None and tuple(padding_config[dims[0]]) != (0, 0, 0):
+    lane: int | None = dims[0]
+    if lane is not None and tuple(padding_config[lane]) != (0, 0, 0):
         raise Inseparable("it pads the lanes")
-    return dims[0]
+    return lane
 
 
 pad = movement(

@@ -128,15 +128,20 @@ def _sort_lower(
     if type(n) is int and n <= 1:
         return list(xs)
     if type(n) is int and n <= _NETWORK_LENGTH:
-        static = all(type(m) is int for m in shape) and np.prod(shape) <= _NETWORK_SIZE
-        by_network = _network_in_registers if static else _network_in_loops
+        size = indices.product(b.builder, shape)
+        few = type(size) is int and size <= _NETWORK_SIZE
+        by_network = _network_in_registers if few else _network_in_loops
         return by_network(b, xs, dimension, num_keys)
     if len(xs) <= _MOST_OPERANDS:
         return _sorted_by_library(b, xs, dimension, num_keys)
     # The keys carry their places along, and the other operands are read in that order.
     if num_keys >= _MOST_OPERANDS:
         raise NotImplementedError(f"sorting by {num_keys} keys at once is not supported")
-    places = b.lazy(shape, _INT32, lambda i: _as_int32(b.builder, i[dimension]), 1.0)
+
+    def place(index: Any) -> Any:
+        return _as_int32(b.builder, index[dimension])
+
+    places = b.lazy(shape, _INT32, place, 1.0)
     *keys, order = _sorted_by_library(b, (*xs[:num_keys], places), dimension, num_keys)
     return keys + [_permuted(b, x, order, dimension, n) for x in xs[num_keys:]]
 
@@ -377,7 +382,11 @@ def _top_k_lower(b: Any, x: Any, *, k: Any, axis: int) -> list[Any]:
     builder = b.builder
     n = x.shape[axis]
     sample = np.dtype(f"int{8 * x.dtype.itemsize}") if kind_of(x.dtype) == "f" else x.dtype
-    keys = b.lazy(x.shape, sample, lambda i: _total_order_scalar(builder, x.at(i)), x.cost + 3.0)
+
+    def key(index: Any) -> Any:
+        return _total_order_scalar(builder, x.at(index))
+
+    keys = b.lazy(x.shape, sample, key, x.cost + 3.0)
     columns = _with_axis_last(b, keys, axis)
     order = b.new(columns.shape, _INT32)
     builder.call(

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from covector import _native
-from covector.backends.native import engine
+from covector.backends.native import engine, libraries
 from covector.compiler.pipeline import Scheduled, schedule
 from covector.core import dtypes
 from covector.core.array import Array, KeyArray
@@ -39,6 +39,7 @@ class NativeBackend:
         scheduled = schedule(program)
         start = time.perf_counter()
         code = engine.compile_function(scheduled.function, effort=options.effort)
+        libraries.ensure_loaded(code.externals)
         scheduled.profile["llvm"] = time.perf_counter() - start
         return NativeExecutable(program, scheduled, code, options)
 

@@ -38,6 +38,7 @@ class Code:
         object_code: the relocatable object file.
         llvm_text: the LLVM IR before LLVM's passes.
         cpu: what it was compiled for.
+        externals: the functions it calls.
     """
 
     def __init__(self, engine: Engine, module: emit.Module, object_code: bytes, effort: int) -> None:
@@ -45,6 +46,7 @@ class Code:
         self.object_code = object_code
         self.llvm_text = module.text
         self.cpu = engine.cpu
+        self.externals = module.externals
         self._engine = engine
         self._effort = effort
         self._tracker = engine.link(object_code, module.symbol)
