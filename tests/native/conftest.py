@@ -1,6 +1,8 @@
 """What the tests of the native runtime share: a registered array class and ways to make entries."""
 
 import ctypes
+import gc
+import sys
 
 import numpy as np
 import pytest
@@ -21,9 +23,8 @@ class Context(ctypes.Structure):
 POINTERS = ctypes.POINTER(ctypes.c_void_p)
 CONTEXT = ctypes.POINTER(Context)
 ALLOC = ctypes.PYFUNCTYPE(ctypes.c_void_p, CONTEXT, ctypes.c_int64, ctypes.c_int32)
-# Called by entries written in Python, which hold the interpreter lock: ctypes must not release it.
-CALLBACK = ctypes.PYFUNCTYPE(ctypes.c_int32, CONTEXT, ctypes.c_int32, POINTERS, POINTERS)
-POLL = ctypes.PYFUNCTYPE(ctypes.c_int32, CONTEXT)
+CALLBACK = (ctypes.c_int32, CONTEXT, ctypes.c_int32, POINTERS, POINTERS)
+POLL = (ctypes.c_int32, CONTEXT)
 ENTRY = ctypes.PYFUNCTYPE(
     ctypes.c_int32, ctypes.POINTER(ctypes.c_int64), POINTERS, POINTERS, CONTEXT
 )
@@ -33,9 +34,19 @@ Context._fields_ = [
     ("error", ctypes.c_int32),
     ("workspace", ctypes.c_void_p),
     ("constants", POINTERS),
-    ("callback", CALLBACK),
-    ("poll", POLL),
+    ("callback", ctypes.c_void_p),
+    ("poll", ctypes.c_void_p),
 ]
+
+
+def runtime_function(address, signature, released):
+    """A function of the runtime as an entry written in Python may call it.
+
+    ctypes takes the interpreter lock for such an entry. The runtime must find it as it believes it
+    to be: released if the executable releases it, held otherwise.
+    """
+    make = ctypes.CFUNCTYPE if released else ctypes.PYFUNCTYPE
+    return make(*signature)(address)
 
 
 def view(pointer, shape, dtype):
@@ -55,6 +66,17 @@ class Entries:
         self.count = 0
 
     view = staticmethod(view)
+
+    @staticmethod
+    def callback(ctx, index, args, results, released=False):
+        """Calls ctx->callback."""
+        function = runtime_function(ctx.contents.callback, CALLBACK, released)
+        return function(ctx, index, args, results)
+
+    @staticmethod
+    def poll(ctx, released=False):
+        """Calls ctx->poll."""
+        return runtime_function(ctx.contents.poll, POLL, released)(ctx)
 
     def python(self, function):
         """The address of an entry which runs `function(dims, args, results, ctx)`."""
@@ -93,6 +115,27 @@ def array_class():
 def entries():
     """A maker of entries."""
     return Entries()
+
+
+@pytest.fixture
+def leaked_blocks():
+    """Counts the memory blocks that 200 rounds of work leave behind.
+
+    The interpreter and NumPy fill caches at times: a leak is what every series of rounds adds.
+    """
+
+    def measure(work):
+        growths = []
+        for _ in range(5):
+            gc.collect()
+            before = sys.getallocatedblocks()
+            for _ in range(200):
+                work()
+            gc.collect()
+            growths.append(sys.getallocatedblocks() - before)
+        return min(growths)
+
+    return measure
 
 
 @pytest.fixture

@@ -12,17 +12,25 @@ def define(filename, text, **names):
     return names
 
 
-CHAIN = "def call(function, depth):\n    return call(function, depth - 1) if depth else function()\n"
+CHAIN = """
+def call(function, depth):
+    return call(function, depth - 1) if depth else function()
+"""
+USER = """
+def user(call, function):
+    x = 1
+    return call(function, 10)
+"""
 
 
 def test_the_innermost_user_frame_is_found():
     _native.register_internal_prefix("/made-up/covector/")
     inner = define("/made-up/covector/inner.py", CHAIN)["call"]
-    user = define("/made-up/user.py", "def user(call, f):\n    x = 1\n    return call(f, 10)\n")["user"]
+    user = define("/made-up/user.py", USER)["user"]
     code, lasti = user(inner, _native.find_frame)
     assert code is user.__code__
     positions = list(code.co_positions())[lasti // 2]
-    assert positions[0] == 3
+    assert positions[0] == 4
 
 
 def test_a_frame_of_the_user_is_its_own_answer():

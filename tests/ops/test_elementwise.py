@@ -99,7 +99,11 @@ def ulps_between(
 
 
 def assert_agree(
-    row: OpRow, operands: Any, found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], by: float
+    row: OpRow,
+    operands: Any,
+    found: np.ndarray[Any, Any],
+    expected: np.ndarray[Any, Any],
+    by: float,
 ) -> None:
     assert found.dtype == expected.dtype
     assert found.shape == expected.shape
@@ -154,9 +158,7 @@ def test_weak_types_are_those_of_jax(row: OpRow, weak: bool) -> None:
     assert (aval.shape, aval.dtype, aval.weak_type) == ((), expected.dtype, expected.weak_type)
 
 
-@pytest.mark.parametrize(
-    ("row", "dtype"), list(cases(ROWS)), ids=case_ids(list(cases(ROWS)))
-)
+@pytest.mark.parametrize(("row", "dtype"), list(cases(ROWS)), ids=case_ids(list(cases(ROWS))))
 @pytest.mark.parametrize("shape", [(), (0, 3)], ids=str)
 def test_evaluation_keeps_what_the_shape_rule_says(
     row: OpRow, dtype: str, shape: tuple[int, ...]
@@ -329,8 +331,14 @@ def test_derivatives_are_limits_of_quotients(row: OpRow, dtype: str, order: int)
     target = function if order == 1 else derivative
     _, found = cv.jvp(target, primals, tangents)
     step = 1e-5
-    ahead = [ops.add(p, ops.mul(t, as_array(np.asarray(step, t.dtype)))) for p, t in zip(primals, tangents, strict=True)]
-    behind = [ops.sub(p, ops.mul(t, as_array(np.asarray(step, t.dtype)))) for p, t in zip(primals, tangents, strict=True)]
+    ahead = [
+        ops.add(p, ops.mul(t, as_array(np.asarray(step, t.dtype))))
+        for p, t in zip(primals, tangents, strict=True)
+    ]
+    behind = [
+        ops.sub(p, ops.mul(t, as_array(np.asarray(step, t.dtype))))
+        for p, t in zip(primals, tangents, strict=True)
+    ]
     quotient = (np.asarray(target(*ahead)) - np.asarray(target(*behind))) / (2 * step)
     np.testing.assert_allclose(np.asarray(found), quotient, rtol=1e-5, atol=1e-5)
 

@@ -14,7 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import numpy as np
+
+from covector.core.array import Array
 from covector.core.avals import Aval, same_type
+from covector.core.dtypes import is_key, uint32
 from covector.core.effects import NONE
 from covector.core.errors import compose
 from covector.core.primitive import REGISTRY, Primitive
@@ -26,6 +30,7 @@ from covector.interop.values import (
     convert_param,
     convert_source,
 )
+from covector.ops.callback import FlatCallback
 from covector.ops.registry import load_all
 
 
@@ -103,7 +108,7 @@ class _Importer:
         if known is not None:
             return known[1]
         recorder = _Recorder(self)
-        inputs = [Variable(convert_aval(v.aval)) for v in jaxpr.jaxpr.invars]
+        inputs = _new_inputs(jaxpr)
         outputs = recorder.inline(jaxpr, inputs)
         program = Program(inputs, recorder.equations, outputs, name)
         self._programs[id(jaxpr)] = (jaxpr, program)
@@ -194,10 +199,16 @@ class _Recorder:
         shape = operand.aval.shape
         if shape in ((), result.shape) or len(shape) != len(result.shape):
             return operand
-        output = Variable(operand.aval.update(shape=result.shape))
-        dims = tuple(range(len(shape)))
-        params = {"shape": result.shape, "broadcast_dimensions": dims}
-        self.append(eqn, REGISTRY["broadcast_in_dim"], [operand], [output], params)
+        params = {"shape": result.shape, "broadcast_dimensions": tuple(range(len(shape)))}
+        aval = operand.aval.update(shape=result.shape)
+        return self.apply("broadcast_in_dim", eqn, [operand], aval, **params)
+
+    def apply(
+        self, name: str, eqn: Any, inputs: Sequence[Atom], aval: Aval, **params: Any
+    ) -> Variable:
+        """Records an equation with one result that is part of what an equation of JAX does."""
+        output = Variable(aval)
+        self.append(eqn, REGISTRY[name], inputs, [output], params)
         return output
 
     def append(
@@ -317,54 +328,86 @@ def _import_scan(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom
 
 def _import_while(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
     old = eqn.params
-    num_consts = old["cond_nconsts"]
-    condition = recorder.importer.program(old["cond_jaxpr"], "condition")
-    body = recorder.importer.program(old["body_jaxpr"], "body")
     params = {
-        "cond_program": condition,
-        "cond_nconsts": num_consts,
-        "body_program": body,
+        "cond_program": recorder.importer.program(old["cond_jaxpr"], "condition"),
+        "cond_nconsts": old["cond_nconsts"],
+        "body_program": recorder.importer.program(old["body_jaxpr"], "body"),
         "body_nconsts": old["body_nconsts"],
     }
-    if condition.output_avals[0].shape != ():
-        params |= _unbatched_predicate(condition, body, num_consts)
-        inputs = [*inputs[:num_consts], *inputs]
-        params["body_nconsts"] += num_consts
+    if params["cond_program"].output_avals[0].shape != ():
+        params |= _with_scalar_predicate(recorder.importer, eqn)
+        inputs = [*inputs[: old["cond_nconsts"]], *inputs]
     return recorder.record("while", eqn, inputs, params)
 
 
-def _unbatched_predicate(condition: Program, body: Program, num_consts: int) -> dict[str, Any]:
-    """The programs of a `while` whose predicate has batch axes, as `vmap` of JAX leaves it.
+def _with_scalar_predicate(importer: _Importer, eqn: Any) -> dict[str, Any]:
+    """The programs of a `while` whose predicate has batch axes, as JAX's `vmap` leaves it.
 
-    The loop goes on while any lane does; lanes that are done keep their values. So the body needs
+    It goes on while any lane does, and lanes that are done keep their values; so the body needs
     the constants of the condition too, before its own.
     """
-    again = fresh_copy(condition)
-    carry = body.inputs[len(body.inputs) - len(body.outputs) :]
-    before, after = again.inputs[:num_consts], again.inputs[num_consts:]
-    merged = fresh_copy(again, dict(zip(after, carry, strict=True)))
-    (predicate,) = merged.outputs
-    equations = [*body.equations, *merged.equations]
-    outputs: list[Atom] = []
-    for old, new in zip(carry, body.outputs, strict=True):
-        output = Variable(old.aval)
-        which, extra = _broadcast_predicate(predicate, old.aval)
-        equations += [*extra, Equation(REGISTRY["select_n"], [which, old, new], [output], {})]
-        outputs.append(output)
-    any_lane = Variable(Aval((), predicate.aval.dtype))
-    axes = tuple(range(len(predicate.aval.shape)))
-    reduction = Equation(REGISTRY["reduce_or"], condition.outputs, [any_lane], {"axes": axes})
+    old = eqn.params
+    condition, body = _Recorder(importer), _Recorder(importer)
+    tested = _new_inputs(old["cond_jaxpr"])
+    (lanes,) = condition.inline(old["cond_jaxpr"], tested)
+    axes = tuple(range(lanes.aval.ndim))
+    predicate = condition.apply("reduce_or", eqn, [lanes], Aval((), lanes.aval.dtype), axes=axes)
+    constants = _new_inputs(old["cond_jaxpr"])[: old["cond_nconsts"]]
+    inputs = _new_inputs(old["body_jaxpr"])
+    carry = inputs[old["body_nconsts"] :]
+    (alive,) = body.inline(old["cond_jaxpr"], [*constants, *carry])
+    results = body.inline(old["body_jaxpr"], inputs)
+    outputs = [_keep_finished(body, eqn, alive, *x) for x in zip(carry, results, strict=True)]
     return {
-        "cond_program": condition.replace(
-            equations=[*condition.equations, reduction], outputs=[any_lane]
-        ),
-        "body_program": Program([*before, *body.inputs], equations, outputs, body.name),
+        "cond_program": Program(tested, condition.equations, [predicate], "condition"),
+        "body_program": Program([*constants, *inputs], body.equations, outputs, "body"),
+        "body_nconsts": len(constants) + old["body_nconsts"],
     }
 
 
+def _keep_finished(recorder: _Recorder, eqn: Any, alive: Atom, old: Atom, new: Atom) -> Atom:
+    """The new value in the lanes that go on; the lanes are the leading axes."""
+    aval = old.aval
+    if alive.aval.shape != aval.shape:
+        which = Aval(aval.shape, alive.aval.dtype)
+        dims = tuple(range(alive.aval.ndim))
+        params: dict[str, Any] = {"shape": aval.shape, "broadcast_dimensions": dims}
+        alive = recorder.apply("broadcast_in_dim", eqn, [alive], which, **params)
+    return recorder.apply("select_n", eqn, [alive, old, new], aval)
+
+
+def _new_inputs(jaxpr: Any) -> list[Variable]:
+    return [Variable(convert_aval(v.aval)) for v in jaxpr.jaxpr.invars]
+
+
 def _import_cond(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    which = inputs[0]
+    if eqn.params.get("branches_platforms") is not None and isinstance(which, Literal):
+        return recorder.inline(eqn.params["branches"][int(which.value)], inputs[1:])
     branches = [recorder.importer.program(b, "branch") for b in eqn.params["branches"]]
     return recorder.record("cond", eqn, inputs, {"branches": tuple(branches)})
+
+
+def _import_platform_index(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    """Which branch of `lax.platform_dependent` is meant for CPUs, or for whatever has none."""
+    platforms = eqn.params["platforms"]
+    suitable = [i for i, names in enumerate(platforms) if names is None or "cpu" in names]
+    if not suitable:
+        raise JaxprError("no branch is meant for CPUs")
+    return [convert_array(np.int32(suitable[0]), convert_aval(eqn.outvars[0].aval))]
+
+
+def _import_empty(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    """Zeros: programs have no uninitialised arrays."""
+    aval = convert_aval(eqn.outvars[0].aval)
+    words = (aval.dtype.words,) if is_key(aval.dtype) else ()
+    zero = np.zeros(words, uint32 if words else aval.dtype)
+    scalar = Aval((), aval.dtype)
+    literal = Literal(Array.of(zero, scalar), scalar)
+    if aval.shape == ():
+        return [literal]
+    params: dict[str, Any] = {"shape": aval.shape, "broadcast_dimensions": ()}
+    return [recorder.apply("broadcast_in_dim", eqn, [literal], aval, **params)]
 
 
 def _import_linear_solve(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
@@ -374,6 +417,50 @@ def _import_linear_solve(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> l
     constants = inputs[first : first + lengths.solve]
     operands = inputs[first + lengths.solve + lengths.transpose_solve :]
     return recorder.inline(eqn.params["jaxprs"].solve, [*constants, *operands])
+
+
+def _import_callback(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    old = eqn.params
+    params: dict[str, Any] = {
+        "callback": _flat_callback(old["callback"], inputs, eqn.primitive.name),
+        "result_avals": tuple([convert_aval(a) for a in old["result_avals"]]),
+    }
+    if "ordered" in old:
+        params["ordered"] = old["ordered"]
+    else:
+        params["vmap_method"] = old.get("vmap_method")
+    return recorder.record(eqn.primitive.name, eqn, inputs, params)
+
+
+def _import_debug_callback(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    callback = _flat_callback(eqn.params["callback"], inputs, "debug_callback")
+    ordered = "Ordered" in str(eqn.params.get("effect"))
+    return recorder.record(
+        "debug_callback", eqn, inputs, {"callback": callback, "ordered": ordered}
+    )
+
+
+def _import_debug_print(recorder: _Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    """`jax.debug.print` prints what it is given by itself."""
+    implementation, params = eqn.primitive.impl, eqn.params
+
+    def debug_print(*arrays: Any) -> Sequence[Any]:
+        return implementation(*[np.asarray(a) for a in arrays], **params)
+
+    callback = FlatCallback(debug_print, [a.aval.dtype for a in inputs], "debug_print")
+    new = {"callback": callback, "ordered": params["ordered"]}
+    return recorder.record("debug_callback", eqn, inputs, new)
+
+
+def _flat_callback(function: Callable[..., Any], inputs: Sequence[Atom], name: str) -> FlatCallback:
+    """A callback of JAX, which takes and returns flat arrays, as one that takes ours."""
+
+    def call(*arrays: Any) -> Sequence[Any]:
+        import jax
+
+        return function(*[jax.device_put(np.asarray(a)) for a in arrays])
+
+    return FlatCallback(call, [a.aval.dtype for a in inputs], name)
 
 
 _HANDLERS: dict[str, _Handler] = {
@@ -409,6 +496,12 @@ _HANDLERS: dict[str, _Handler] = {
     ),
     "custom_vjp_call_jaxpr": _inline_param("fun_jaxpr"),
     "custom_linear_solve": _import_linear_solve,
+    **dict.fromkeys(("empty", "empty2"), _import_empty),
+    "platform_index": _import_platform_index,
+    "debug_callback": _import_debug_callback,
+    "debug_print": _import_debug_print,
+    "io_callback": _import_callback,
+    "pure_callback": _import_callback,
     "scan": _import_scan,
     "while": _import_while,
     "cond": _import_cond,

@@ -46,26 +46,33 @@ class Body:
 _traced: weakref.WeakKeyDictionary[Any, dict[Any, tuple[Body, Any]]] = weakref.WeakKeyDictionary()
 
 
-def trace_body(what: str, fun: Callable[..., Any], args: Any, avals: Sequence[Aval]) -> Body:
+def trace_body(
+    what: str,
+    fun: Callable[..., Any],
+    args: Any,
+    avals: Sequence[Aval],
+    adapt: Callable[[Any], Callable[..., Any]] | None = None,
+) -> Body:
     """Traces a function of pytrees; the same function and types are traced once.
 
     Args:
         what: for messages, "scan body".
-        fun: a function of positional arguments.
-        args: the structure of the tuple of its arguments.
+        fun: a user's function.
+        args: the structure of the tuple of positional arguments.
         avals: of their leaves.
+        adapt: makes of `fun` the function to trace; by default that is `fun`.
     """
     entries: dict[Any, tuple[Body, Any]] | None = None
     key: Any = None
     surroundings = _surroundings(fun)
     if surroundings is not None:
-        key = (args, tuple(avals), config.trace_key(), tracing._axes.sizes)
+        key = (adapt, args, tuple(avals), config.trace_key(), tracing._axes.sizes)
         entries = _traced.setdefault(fun, {})
         known = entries.get(key)
         if known is not None and known[1] == surroundings:
             return known[0]
     with_kwargs = pytree.structure((pytree.unflatten(args, [0] * len(avals)), {}))
-    flat = FlatFunction(fun, with_kwargs)
+    flat = FlatFunction(fun if adapt is None else adapt(fun), with_kwargs)
     program, captured = trace_program(flat, avals, f"{what} {function_name(fun)}")
     body = Body(program, captured, flat.out_tree)
     if entries is not None and not captured:

@@ -173,8 +173,20 @@ class Lowering(Protocol):
         """The shape of an aval as extents, symbolic sizes as run-time values."""
         ...
 
+    def element_dtype(self, aval: Aval) -> np.dtype[Any]:
+        """The dtype of an aval's data: that of the words for PRNG keys."""
+        ...
+
     def stored(self, tensor: Tensor) -> Stored:
         """The tensor in a row-major buffer, computing it into one if need be."""
+        ...
+
+    def hoist(self, tensor: Tensor) -> Tensor:
+        """The tensor computed here once if that is costly, in registers or a buffer."""
+        ...
+
+    def update_in_place(self, tensor: Tensor) -> Stored:
+        """A copy of the tensor in a buffer that the caller may write to."""
         ...
 
     def new(self, shape: Sequence[Extent], dtype: np.dtype[Any]) -> Stored:
@@ -195,4 +207,13 @@ class Lowering(Protocol):
 
     def inline(self, program: Program, operands: Sequence[Tensor]) -> list[Tensor]:
         """Lowers a nested program's equations in place."""
+        ...
+
+    def callback(self, function: tuple[Any, Any, Any]) -> int:
+        """The number by which generated code calls a Python function.
+
+        Args:
+            function: takes a list of NumPy arrays and returns a sequence of them; then shape and
+                dtype of each operand, and of each result.
+        """
         ...

@@ -183,9 +183,7 @@ def _sign_evaluate(x: Any) -> Any:
     return np.where(size == 0, x, x / np.where(size == 0, np.ones_like(size), size))
 
 
-sign = elementwise(
-    "sign", evaluate=_sign_evaluate, jvp=None, scalar="sign", kinds="iufc", cost=3.0
-)
+sign = elementwise("sign", evaluate=_sign_evaluate, jvp=None, scalar="sign", kinds="iufc", cost=3.0)
 
 
 def _abs_jvp(t: Any, out: Any, x: Any) -> Any:
@@ -385,7 +383,6 @@ clamp = elementwise(
 )
 
 # --- powers with integer exponents --------------------------------------------------------------
-
 
 
 def _square_evaluate(x: Any) -> Any:

@@ -74,13 +74,11 @@ def _broadcast_transpose(
 def _broadcast_batch(
     ctx: Any, args: Any, dims: Any, *, shape: Sequence[Any], broadcast_dimensions: Sequence[int]
 ) -> Any:
-    out_dim = _after_broadcast(dims[0], broadcast_dimensions)
-    dimensions = inserted(past(broadcast_dimensions, out_dim), dims[0], out_dim)
-    size: Any = aval_of(args[0]).shape[dims[0]]
-    out = broadcast_in_dim(
-        args[0], shape=inserted(shape, out_dim, size), broadcast_dimensions=dimensions
-    )
-    return out, out_dim
+    x, dim = args[0], int(dims[0])
+    out_dim = _after_broadcast(dim, broadcast_dimensions)
+    dimensions = inserted(past(broadcast_dimensions, out_dim), dim, out_dim)
+    new_shape = inserted(shape, out_dim, aval_of(x).shape[dim])
+    return broadcast_in_dim(x, shape=new_shape, broadcast_dimensions=dimensions), out_dim
 
 
 def _after_broadcast(dim: int, broadcast_dimensions: Sequence[int]) -> int:
@@ -272,8 +270,8 @@ def _reshape_lanes(
 ) -> int | None:
     if dims[0] is None:
         return None
-    lanes: Any = x.shape[dims[0]]
-    before = Aval(x.shape[: dims[0]], x.dtype).size
+    lane = int(dims[0])
+    lanes, before = x.shape[lane], Aval(x.shape[:lane], x.dtype).size
     for d, extent in enumerate(new_sizes):
         if extent == lanes and Aval(new_sizes[:d], x.dtype).size == before:
             return d
@@ -485,8 +483,7 @@ def _iota_evaluate(*, dtype: Any, shape: Sequence[Any], dimension: int) -> Any:
     aligned = [1] * len(shape)
     aligned[dimension] = shape[dimension]
     out = np.empty(shape, dtype)
-    numbers: Any = np.arange(shape[dimension])
-    out[...] = numbers.astype(dtype).reshape(aligned)
+    out[...] = np.arange(int(shape[dimension])).astype(dtype).reshape(aligned)
     return out
 
 

@@ -89,9 +89,7 @@ def _call_linearize(
     results = call(*primals, program=known.replace(outputs=[*outs, *extra]), **params)
     sources = {"operand": primals, "result": results}
     residuals = [sources[kind][k] for kind, k in (places[atom] for atom in kept)]
-    linear_program = substitute(body.linear, names).replace(
-        inputs=[*kept.values(), *tangent_vars]
-    )
+    linear_program = substitute(body.linear, names).replace(inputs=[*kept.values(), *tangent_vars])
 
     def linear(residuals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
         return call(*residuals, *tangents, program=linear_program, **params)
@@ -122,9 +120,7 @@ def _call_batch(
     return outs, [0 if b else None for b in out_batched]
 
 
-def _call_lower(
-    b: Lowering, *tensors: Tensor, program: Program, **params: Any
-) -> list[Tensor]:
+def _call_lower(b: Lowering, *tensors: Tensor, program: Program, **params: Any) -> list[Tensor]:
     return b.inline(program, tensors)
 
 
@@ -242,9 +238,7 @@ def _linear_batch(
     num_outs = len(program.outputs)
     forward, _ = ctx.batch(program, batched + [True] * (len(args) - num_residuals), True)
     backward, _ = ctx.batch(transposed, batched + [True] * num_outs, True)
-    outs = linear_call(
-        *operands, program=forward, transposed=backward, num_residuals=num_residuals
-    )
+    outs = linear_call(*operands, program=forward, transposed=backward, num_residuals=num_residuals)
     return outs, [0] * num_outs
 
 

@@ -191,6 +191,7 @@ def members(kinds: str) -> frozenset[Any]:
     """The dtypes of some kinds (letters of `KINDS`), apart from those of PRNG keys."""
     return frozenset().union(*(_MEMBERS[k] for k in kinds))
 
+
 _kind_cache: dict[Any, str] = {}
 
 
@@ -208,5 +209,3 @@ def _find_kind(dtype: Any) -> str:
     if dtype.names:
         return "0"
     return "f" if dtypes.is_floating(dtype) else dtype.kind
-
-

@@ -115,7 +115,7 @@ class _SplitBranches:
         self.operands = sorted({k for p in places for kind, k in p.values() if kind == "operand"})
         self.results = sorted({k for p in places for kind, k in p.values() if kind == "result"})
         slots: list[Aval] = []
-        taken = [_take_slots(body, p, num_outs, slots) for body, p in zip(bodies, places, strict=True)]
+        taken = [_take_slots(b, p, num_outs, slots) for b, p in zip(bodies, places, strict=True)]
         known = [_with_slots(b, t, num_outs, slots) for b, t in zip(bodies, taken, strict=True)]
         linear = [
             self._linear(body, p, t, num_outs, slots)
@@ -203,14 +203,9 @@ def _cond_transpose(
     linear = [type(a) is Linear for a in operands]
     used = [type(ct) is not Zero for ct in cts]
     pullbacks = tuple(
-        [
-            ctx.transpose(prune(b.replace(outputs=chosen(b.outputs, used))), linear)
-            for b in branches
-        ]
+        [ctx.transpose(prune(b.replace(outputs=chosen(b.outputs, used))), linear) for b in branches]
     )
-    results = iter(
-        cond(index, *others(operands, linear), *chosen(cts, used), branches=pullbacks)
-    )
+    results = iter(cond(index, *others(operands, linear), *chosen(cts, used), branches=pullbacks))
     return [None, *[next(results) if lin else None for lin in linear]]
 
 
@@ -276,9 +271,7 @@ def _batch_by_choice(
 # --- native code ----------------------------------------------------------------------------------
 
 
-def _cond_lower(
-    b: Lowering, index: Tensor, *operands: Tensor, branches: Branches
-) -> list[Tensor]:
+def _cond_lower(b: Lowering, index: Tensor, *operands: Tensor, branches: Branches) -> list[Tensor]:
     builder = b.builder
     taken = index.at(())
     places = _Results(b, branches[0].output_avals)

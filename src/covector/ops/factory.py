@@ -57,8 +57,9 @@ def elementwise(
         check: extra checks of the operands' avals and parameters.
 
     Example:
-        >>> sin = elementwise("sin", evaluate=np.sin, jvp=lambda t, x: mul(t, cos(x)),
-        ...                   scalar="sin")  # doctest: +SKIP
+        >>> sin = elementwise(
+        ...     "sin", evaluate=np.sin, jvp=lambda t, x: mul(t, cos(x)), scalar="sin"
+        ... )  # doctest: +SKIP
     """
     rules: list[JvpRule | None]
     if jvp is None:
@@ -282,9 +283,7 @@ def lower_elementwise(
         if len(tensors) == 2 and len(tensors[0].shape) == len(tensors[1].shape):
             at0, at1 = tensors[0].at, tensors[1].at
             return b.lazy(shape, dtype, lambda i: builder.op(operation, at0(i), at1(i)), total)
-        return b.lazy(
-            shape, dtype, lambda i: builder.op(operation, *elements(tensors, i)), total
-        )
+        return b.lazy(shape, dtype, lambda i: builder.op(operation, *elements(tensors, i)), total)
     fn = scalar
     return b.lazy(shape, dtype, lambda i: fn(builder, *elements(tensors, i), **params), total)
 

@@ -302,15 +302,9 @@ def _one_minus_square(x: Any) -> Any:
     return sub(like(x, 1), mul(x, x))
 
 
-asin = function(
-    "asin", np.arcsin, lambda t, x: mul(t, rsqrt(_one_minus_square(x))), cost=18.0
-)
-acos = function(
-    "acos", np.arccos, lambda t, x: mul(t, neg(rsqrt(_one_minus_square(x)))), cost=18.0
-)
-atan = function(
-    "atan", np.arctan, lambda t, x: div(t, add(mul(x, x), like(x, 1))), cost=16.0
-)
+asin = function("asin", np.arcsin, lambda t, x: mul(t, rsqrt(_one_minus_square(x))), cost=18.0)
+acos = function("acos", np.arccos, lambda t, x: mul(t, neg(rsqrt(_one_minus_square(x)))), cost=18.0)
+atan = function("atan", np.arctan, lambda t, x: div(t, add(mul(x, x), like(x, 1))), cost=16.0)
 
 
 def _atan2_evaluate(y: Array, x: Array) -> Any:

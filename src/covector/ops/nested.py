@@ -145,8 +145,10 @@ def zero_atom(aval: Aval) -> tuple[Atom, list[Equation]]:
 
 def is_zero(atom: Atom) -> bool:
     """Whether an atom is a literal of zeros."""
-    return isinstance(atom, Literal) and not dtypes.is_key(atom.aval.dtype) and not np.any(
-        atom.value._value
+    return (
+        isinstance(atom, Literal)
+        and not dtypes.is_key(atom.aval.dtype)
+        and not np.any(atom.value._value)
     )
 
 

@@ -25,10 +25,10 @@ from covector.ops.nested import (
     either,
     is_zero,
     others,
-    stored_zeros,
     prune,
     split,
     stacked,
+    stored_zeros,
 )
 from covector.ops.scan_linearize import linearize_scan
 
@@ -202,9 +202,7 @@ def _scan_transpose(
     known_xs = known_carry + others(xs, x_lin)
     outs = scan(
         *(*known_consts, *sums, *last, *known_xs, *chosen(y_cts, y_used)),
-        program=_accumulating(
-            pullback, len(known_consts), len(known_xs), len(sums), len(last)
-        ),
+        program=_accumulating(pullback, len(known_consts), len(known_xs), len(sums), len(last)),
         num_consts=len(known_consts),
         num_carry=len(sums) + len(last),
         length=length,
@@ -215,9 +213,7 @@ def _scan_transpose(
     init_all = [next(init_cts) if lin else None for lin in carry_lin]
     return [
         *[next(const_cts) if lin else None for lin in const_lin],
-        *[
-            ct if type(c) is Linear else None for ct, c in zip(init_all, carry, strict=True)
-        ],
+        *[ct if type(c) is Linear else None for ct, c in zip(init_all, carry, strict=True)],
         *[next(x_cts) if lin else None for lin in x_lin],
     ]
 
@@ -311,9 +307,7 @@ def _scan_batch(
             operands.append(batch_at_front(x, dim, ctx.axis_size))
         else:
             operands.append(x if dim is None else move_axis(x, dim, 0))
-    outs = scan(
-        *operands, program=body, num_consts=num_consts, num_carry=num_carry, **params
-    )
+    outs = scan(*operands, program=body, num_consts=num_consts, num_carry=num_carry, **params)
     carry_dims = [0 if b else None for b in carry_b]
     return outs, carry_dims + [1 if b else None for b in out_b[num_carry:]]
 

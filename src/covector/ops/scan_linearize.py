@@ -251,4 +251,3 @@ def _counters(known: Program, carry: Sequence[Variable]) -> dict[Variable, Sourc
         if len(steps) == 1 and isinstance(steps[0], Literal):
             found[variable] = Counter(k, steps[0])
     return found
-

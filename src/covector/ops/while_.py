@@ -37,8 +37,9 @@ def _while_shape(
     if predicate.shape != () or predicate.dtype != dtypes.bool_:
         raise TypeError(f"while: the condition must give a bool, it gives {predicate}")
     results: list[Aval] = []
-    for before, after in zip(body_program.input_avals[body_nconsts:], body_program.output_avals,
-                             strict=True):
+    for before, after in zip(
+        body_program.input_avals[body_nconsts:], body_program.output_avals, strict=True
+    ):
         if not same_type(before, after):
             raise TypeError(f"while: a carry of type {before} becomes {after} in the body")
         results.append(before if after.weak_type else before.strong())

@@ -46,9 +46,7 @@ def _scipy(name: str) -> Callable[..., Any]:
     return twin
 
 
-def _unary(
-    name: str, operand: Operand, twin: Callable[..., Any] | None, **options: Any
-) -> OpRow:
+def _unary(name: str, operand: Operand, twin: Callable[..., Any] | None, **options: Any) -> OpRow:
     op = getattr(ops, name, None) or getattr(ops, f"{name}_")
     return OpRow(name, op, (operand,), numpy=twin, jax=f"lax.{name}", **options)
 
@@ -233,7 +231,13 @@ _COMPARISONS = (
 
 _BITWISE = (
     OpRow(
-        "not", ops.not_, (BITS,), ("bool", *INTEGERS), numpy=np.invert, jax="lax.bitwise_not", order=0
+        "not",
+        ops.not_,
+        (BITS,),
+        ("bool", *INTEGERS),
+        numpy=np.invert,
+        jax="lax.bitwise_not",
+        order=0,
     ),
     *(
         _binary(
