@@ -148,7 +148,7 @@ def scalar_while(api: Api) -> Case:
 
         return api.lax.while_loop(lambda c: c[0] < 2**22, body, (0, x))[1]
 
-    return _case(api, api.jit(loop), api.np.float32(1.0))
+    return _case(api, api.jit(loop), api.np.asarray(1.0, dtype="float32"))
 
 
 WORKLOADS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -25,6 +25,8 @@ from covector.testing.rows.elementwise import ROWS
 TINY = [np.nan, np.inf, 0.0, 1.0, 0.5, 2.0, 3.0, 1e-30, 1e30, 1e-3, 0.3, 0.7, 10.0, 80.0]
 MORE = [100.0, 1000.0, 1e4, 0.9999, 1.0001, 2.5, 1.5, 3.2, 7.9, 30.5]
 FLOAT_EDGES = np.array([s * v for v in TINY + MORE for s in (1, -1)])
+RARE = ("i16", "i64", "u16", "u64", "c128")
+QUICK = {"xla_backend_optimization_level": 0}
 INT_EDGES = [0, 1, 2, 3, 5, 7, 8, 31, 32, 33, 63, 64, 100, -1, -2, -7, -100]
 
 
@@ -52,7 +54,9 @@ def edges_of(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 def operands_of(row: OpRow, dtype: str) -> list[np.ndarray[Any, Any]]:
     """Random operands, followed by combinations of the ends of the dtypes' ranges."""
     sampled = row.sample(0, dtype, (200,))
-    if any(o.shape is not None for o in row.operands) or dtypes.is_complex(sampled[-1].dtype):
+    if not row.edges or any(o.shape is not None for o in row.operands):
+        return sampled
+    if dtypes.is_complex(sampled[-1].dtype):
         return sampled
     edges = [edges_of(x.dtype) for x in sampled]
     if len(edges) == 2:
@@ -76,7 +80,7 @@ def oracle(dtype: str) -> dict[str, np.ndarray[Any, Any]]:
     def all_of(operands: Any) -> Any:
         return [row.jax_twin(jax)(*xs) for row, xs in zip(rows, operands, strict=True)]
 
-    results = jax.jit(all_of)(operands)
+    results = jax.jit(all_of, compiler_options=QUICK)(operands)
     return {row.name: np.asarray(r) for row, r in zip(rows, results, strict=True)}
 
 
@@ -120,9 +124,14 @@ def assert_agree(
 # --- values and types ---------------------------------------------------------------------------
 
 COMPARED = [case for case in cases(ROWS) if case[0].jax]
+# Compiling JAX's side of each dtype takes a second or two; some dtypes stand for others.
+EVERYWHERE = [
+    pytest.param(row, dtype, marks=[pytest.mark.slow] if dtype in RARE else [], id=f"{row}-{dtype}")
+    for row, dtype in COMPARED
+]
 
 
-@pytest.mark.parametrize(("row", "dtype"), COMPARED, ids=case_ids(COMPARED))
+@pytest.mark.parametrize(("row", "dtype"), EVERYWHERE)
 def test_values_are_those_of_jax(row: OpRow, dtype: str) -> None:
     operands = operands_of(row, dtype)
     # Errors of complex functions are relative to the whole number, and grow near their poles.
@@ -146,7 +155,11 @@ def scalars(row: OpRow, weak: bool) -> Any:
     return [x.item() if weak else x for x in row.sample(0, dtype, ())]
 
 
-SCALAR_ROWS = [r for r in ROWS if r.jax and not any(o.shape for o in r.operands)]
+def has_free_shape(row: OpRow) -> bool:
+    return all(o.shape is None for o in row.operands)
+
+
+SCALAR_ROWS = [r for r in ROWS if r.jax and has_free_shape(r) and not r.name.startswith("conj")]
 
 
 @pytest.mark.parametrize("row", SCALAR_ROWS, ids=str)
@@ -172,7 +185,7 @@ def test_evaluation_keeps_what_the_shape_rule_says(
     assert value.flags.c_contiguous
 
 
-NARY_ROWS = [r for r in ROWS if len(r.operands) > 1 and not any(o.shape for o in r.operands)]
+NARY_ROWS = [r for r in ROWS if len(r.operands) > 1 and has_free_shape(r)]
 
 
 @pytest.mark.parametrize("row", NARY_ROWS, ids=str)
@@ -268,13 +281,13 @@ def jvp_oracle(dtype: str) -> dict[str, np.ndarray[Any, Any]]:
             results.append(jax.jvp(function, [xs[k] for k in active(row)], ts)[1])
         return results
 
-    found = jax.jit(all_of)(operands, tangents)
+    found = jax.jit(all_of, compiler_options=QUICK)(operands, tangents)
     return {row.name: np.asarray(r) for row, r in zip(rows, found, strict=True)}
 
 
 JVP_COMPARED = [case for case in DIFFERENTIABLE if case[0].jax]
-# Where the derivative cancels, or XLA contracts products, or a quotient by zero is one of NaN and inf.
-LOOSE_JVP = {"div": 0.0, "rem": 0.0, "tanh": 1e9, "tan": 1e9, "atanh": 1e4}
+# Where the derivative cancels.
+LOOSE_JVP = {"tanh": 1e9, "tan": 1e9, "atanh": 1e4}
 
 
 @pytest.mark.parametrize(("row", "dtype"), JVP_COMPARED, ids=case_ids(JVP_COMPARED))
@@ -285,16 +298,17 @@ def test_forward_derivatives_are_those_of_jax(row: OpRow, dtype: str) -> None:
     _, found = cv.jvp(restricted(row, row, operands), primals, tangents)
     expected, values = jvp_oracle(dtype)[row.name], np.asarray(found)
     if row.name in ("div", "rem"):
-        regular = np.asarray(operands[1]) != 0
+        # By zero and of infinity, NaN on one side may be an infinity on the other.
+        x, y = [np.asarray(v) for v in operands]
+        regular = (y != 0) & np.isfinite(x) & (np.abs(x) < 1e15 * np.abs(y))
         values, expected = values[regular], expected[regular]
-    allowed = LOOSE_JVP.get(row.name) or 4e3
-    assert_agree(row, [], values, expected, allowed)
+    assert_agree(row, [], values, expected, LOOSE_JVP.get(row.name, 4e3))
 
 
 @pytest.mark.parametrize(("row", "dtype"), DIFFERENTIABLE, ids=case_ids(DIFFERENTIABLE))
 def test_reverse_derivatives_are_the_transposes_of_forward_ones(row: OpRow, dtype: str) -> None:
-    if not row.reverse:
-        pytest.skip("forward mode only")
+    if not row.reverse or row.name.startswith("reduce_precision"):
+        pytest.skip("rounds its cotangents")
     operands = [as_array(x) for x in row.sample(1, dtype)]
     tangents = [as_array(t) for t in tangents_of(row, operands)]
     function = restricted(row, row, operands)
@@ -311,15 +325,16 @@ def test_reverse_derivatives_are_the_transposes_of_forward_ones(row: OpRow, dtyp
     right = sum(
         np.sum(np.asarray(c) * np.asarray(t)).real for c, t in zip(pulled, tangents, strict=True)
     )
-    np.testing.assert_allclose(right, left, rtol=1e-10)
+    rounding = float(ml_dtypes.finfo(out.dtype).eps)
+    np.testing.assert_allclose(right, left, rtol=1e5 * rounding if rounding < 1e-10 else 0.05)
     assert [c.aval for c in pulled] == [p.aval.strong() for p in primals]
 
 
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize(("row", "dtype"), DIFFERENTIABLE, ids=case_ids(DIFFERENTIABLE))
 def test_derivatives_are_limits_of_quotients(row: OpRow, dtype: str, order: int) -> None:
-    if order > row.order or row.name.startswith(("reduce_precision", "abs")):
-        pytest.skip("no such derivative")
+    if order > row.order or row.name.startswith(("reduce_precision", "abs", "convert")):
+        pytest.skip("not smooth enough")
     operands = [as_array(x) for x in row.sample(4, dtype)]
     tangents = [as_array(t) for t in tangents_of(row, operands)]
     function = restricted(row, row, operands)
@@ -367,7 +382,7 @@ def test_derivatives_by_rank_0_operands(row: OpRow) -> None:
 
 def test_derivatives_at_ties_are_those_of_jax() -> None:
     def slope(function: Any, *xs: float, at: int = 0) -> float:
-        return float(cv.grad(lambda *ys: function(*ys), argnums=at)(*map(float, xs)))
+        return float(cv.grad(lambda *ys: function(*ys), argnums=at)(*map(as_array, xs)))
 
     assert slope(ops.max_, 1.0, 1.0) == 0.5
     assert slope(ops.min_, 1.0, 1.0, at=1) == 0.5
@@ -386,7 +401,7 @@ def test_derivatives_at_ties_are_those_of_jax() -> None:
 
 # --- batching, lanes, tracing -------------------------------------------------------------------
 
-BATCHED = [row for row in ROWS if not any(o.shape for o in row.operands)]
+BATCHED = [row for row in ROWS if has_free_shape(row)]
 
 
 @pytest.mark.parametrize("row", BATCHED, ids=str)
@@ -422,11 +437,11 @@ def test_vmap_over_a_scalar_operand(row: OpRow) -> None:
 
 def test_vmap_of_bitcasts_moves_the_axis_that_is_made_or_used_up() -> None:
     x = as_array(np.arange(12, dtype=np.uint8).reshape(4, 3))
-    to_u32 = lambda v: ops.bitcast_convert_type(v, new_dtype=np.dtype(np.uint32))
+    to_u32 = partial(ops.bitcast_convert_type, new_dtype=np.dtype(np.uint32))
     found = cv.vmap(to_u32, in_axes=1)(x)
     expected = np.ascontiguousarray(np.asarray(x).T).view(np.uint32)[:, 0]
     np.testing.assert_array_equal(np.asarray(found), expected)
-    to_u8 = lambda v: ops.bitcast_convert_type(v, new_dtype=np.dtype(np.uint8))
+    to_u8 = partial(ops.bitcast_convert_type, new_dtype=np.dtype(np.uint8))
     back = cv.vmap(to_u8, in_axes=0, out_axes=1)(found)
     np.testing.assert_array_equal(np.asarray(back), np.asarray(x))
 

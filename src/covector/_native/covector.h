@@ -267,7 +267,7 @@ int32_t cv_context_run(cv_context *ctx, cv_entry entry, void **args, void **resu
 void cv_context_finish(cv_context *ctx);
 /* leaf.c: a value given to a compiled function. */
 enum cv_leaf_kind {
-    CV_LEAF_ARRAY = 1,    /* an instance of the registered class (or ArrayBase itself) */
+    CV_LEAF_ARRAY = 1,    /* an instance of ArrayBase */
     CV_LEAF_NDARRAY,      /* exactly numpy.ndarray */
     CV_LEAF_NUMPY_SCALAR,
     CV_LEAF_BOOL, CV_LEAF_INT, CV_LEAF_FLOAT, CV_LEAF_COMPLEX,
@@ -317,7 +317,7 @@ typedef struct {
     size_t word_count, word_capacity;
     CvLeaf *leaves; /* with references to their objects */
     Py_ssize_t leaf_count, leaf_capacity;
-    PyObject *references[CV_MAX_REFERENCES]; /* static arguments and extended dtypes */
+    PyObject *references[CV_MAX_REFERENCES]; /* static arguments, classes, extended dtypes */
     Py_ssize_t reference_count;
     uint64_t hash;
     uint64_t inline_words[CV_INLINE_WORDS];

@@ -241,17 +241,18 @@ delete_donated(CvExecutable *self, Call *call)
     return 0;
 }
 
+/* The handler is asked about failed checks and memory: what has a site in the user's program. */
 static int
 report(CvExecutable *self, const cv_context *ctx, int32_t code)
 {
     if (PyErr_Occurred())
         return -1;
-    int32_t site = code > 0 ? code - 1 : -1;
+    int32_t site = code - 1;
     if (ctx->error == CV_OUT_OF_MEMORY) {
         code = CV_OUT_OF_MEMORY;
         site = ctx->failed_site;
     }
-    if (self->error_handler != NULL) {
+    if (self->error_handler != NULL && (code > 0 || code == CV_OUT_OF_MEMORY)) {
         PyObject *returned = PyObject_CallFunction(self->error_handler, "ii", code, site);
         if (returned == NULL)
             return -1;

@@ -5,7 +5,7 @@ CvLeaf
 cv_leaf(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
-    if (CV_LIKELY(type == cv_array_class || type == &CvArray_Type))
+    if (CV_LIKELY(type == cv_array_class))
         return (CvLeaf){object, CV_LEAF_ARRAY};
     if (PyArray_CheckExact(object))
         return (CvLeaf){object, CV_LEAF_NDARRAY};
@@ -19,7 +19,7 @@ cv_leaf(PyObject *object)
         return (CvLeaf){object, CV_LEAF_COMPLEX};
     if (PyArray_IsScalar(object, Generic))
         return (CvLeaf){object, CV_LEAF_NUMPY_SCALAR};
-    return (CvLeaf){object, CV_LEAF_OTHER};
+    return (CvLeaf){object, cv_is_array(object) ? CV_LEAF_ARRAY : CV_LEAF_OTHER};
 }
 
 PyArrayObject *

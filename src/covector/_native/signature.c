@@ -4,7 +4,7 @@
 
 enum { MAX_DEPTH = 64, MAX_DICT = 64 };
 
-enum Tag { TAG_TUPLE = 32, TAG_LIST, TAG_DICT, TAG_NONE, TAG_STATIC, TAG_EXTENDED };
+enum Tag { TAG_TUPLE = 32, TAG_LIST, TAG_DICT, TAG_NONE, TAG_REFERENCE };
 
 void
 cv_signature_start(CvSignature *self)
@@ -99,12 +99,12 @@ known_type(int type_number)
 }
 
 static enum cv_outcome
-put_extended(CvSignature *self, PyObject *dtype)
+put_reference(CvSignature *self, PyObject *object)
 {
     if (self->reference_count == CV_MAX_REFERENCES)
         return CV_DECLINED;
-    self->references[self->reference_count++] = Py_NewRef(dtype);
-    return put_word(self, TAG_EXTENDED);
+    self->references[self->reference_count++] = Py_NewRef(object);
+    return put_word(self, TAG_REFERENCE);
 }
 
 static enum cv_outcome
@@ -125,6 +125,8 @@ put_array(CvSignature *self, enum cv_leaf_kind kind, PyArrayObject *value, unsig
 static enum cv_outcome
 put_numpy_scalar(CvSignature *self, PyObject *object)
 {
+    if (PyArray_IsScalar(object, Void))
+        return CV_DECLINED; /* classes of these may run Python code when asked for their dtype */
     PyArray_Descr *descr = PyArray_DescrFromTypeObject((PyObject *)Py_TYPE(object));
     if (descr == NULL) {
         PyErr_Clear();
@@ -138,6 +140,20 @@ put_numpy_scalar(CvSignature *self, PyObject *object)
 }
 
 static enum cv_outcome
+put_instance(CvSignature *self, const CvArray *array)
+{
+    enum cv_outcome outcome = array->deleted ? CV_DECLINED : CV_DONE;
+    if (CV_UNLIKELY(Py_TYPE(array) != cv_array_class) && outcome == CV_DONE)
+        outcome = put_reference(self, (PyObject *)Py_TYPE(array));
+    if (CV_UNLIKELY(array->dtype != NULL) && outcome == CV_DONE)
+        outcome = put_reference(self, array->dtype);
+    if (outcome != CV_DONE)
+        return outcome;
+    return put_array(self, CV_LEAF_ARRAY, array->value,
+                     (unsigned)array->weak_type | (unsigned)array->extended << 1);
+}
+
+static enum cv_outcome
 put_leaf(CvSignature *self, PyObject *object)
 {
     CvLeaf leaf = cv_leaf(object);
@@ -146,18 +162,8 @@ put_leaf(CvSignature *self, PyObject *object)
     if (self->leaf_count == self->leaf_capacity && !grow_leaves(self))
         return CV_FAILED;
     self->leaves[self->leaf_count++] = (CvLeaf){Py_NewRef(object), leaf.kind};
-    if (CV_LIKELY(leaf.kind == CV_LEAF_ARRAY)) {
-        const CvArray *array = (CvArray *)object;
-        if (array->deleted)
-            return CV_DECLINED;
-        if (CV_UNLIKELY(array->dtype != NULL)) {
-            enum cv_outcome outcome = put_extended(self, array->dtype);
-            if (outcome != CV_DONE)
-                return outcome;
-        }
-        return put_array(self, leaf.kind, array->value,
-                         (unsigned)array->weak_type | (unsigned)array->extended << 1);
-    }
+    if (CV_LIKELY(leaf.kind == CV_LEAF_ARRAY))
+        return put_instance(self, (CvArray *)object);
     if (leaf.kind == CV_LEAF_NDARRAY)
         return put_array(self, leaf.kind, (PyArrayObject *)object, 0);
     if (leaf.kind == CV_LEAF_NUMPY_SCALAR)
@@ -279,9 +285,9 @@ put_value(CvSignature *self, PyObject *value, int depth)
 static enum cv_outcome
 put_static(CvSignature *self, PyObject *value)
 {
-    if (self->reference_count == CV_MAX_REFERENCES)
-        return CV_DECLINED;
-    self->references[self->reference_count++] = Py_NewRef(value);
+    enum cv_outcome outcome = put_reference(self, value);
+    if (outcome != CV_DONE)
+        return outcome;
     Py_hash_t hash = PyObject_Hash(value);
     if (hash == -1) {
         if (!PyErr_ExceptionMatches(PyExc_TypeError))
@@ -289,11 +295,7 @@ put_static(CvSignature *self, PyObject *value)
         PyErr_Clear(); /* unhashable: the fallback explains */
         return CV_DECLINED;
     }
-    if (!have_room(self, 2))
-        return CV_FAILED;
-    put(self, TAG_STATIC);
-    put(self, (uint64_t)hash);
-    return CV_DONE;
+    return put_word(self, (uint64_t)hash);
 }
 
 /* ---- calls ---- */

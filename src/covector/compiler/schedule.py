@@ -325,7 +325,12 @@ class Schedule:
             for (target, _), value in zip(members, values, strict=True):
                 self.builder.store(target.buffer, index, value)
 
-        self.for_each(shape, store, independent=True)
+        if any([type(source) is Registers for _, source in members]):
+            # Register arrays are small, and only indices known here reach their values.
+            for index in np.ndindex(*shape):
+                store(index)
+        else:
+            self.for_each(shape, store, independent=True)
 
     def resolved(self, tensor: Tensor) -> Tensor:
         """Where a tensor that has been stored is; other tensors as they are."""

@@ -80,7 +80,7 @@ def _to_odd_float32(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _residual(x: np.ndarray[Any, Any], narrow: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    # float32 holds multiples of 2^n exactly: the difference fits float64 once the high parts cancel.
+    # The high parts nearly cancel, and what remains fits float64 exactly.
     high, low = x >> np.array(11, x.dtype), x & np.array(2047, x.dtype)
     difference = high.astype(np.float64) * 2048.0 - narrow.astype(np.float64)
     return difference + low.astype(np.float64)

@@ -136,7 +136,7 @@ def _shape_rule(
     result: Callable[[Any], Any] | None,
     check: Callable[..., None] | None,
 ) -> Rule:
-    """The shape rule: a fast path for operands of one type, and the general case."""
+    """The shape rule: a fast path for one or two operands of one dtype, and the general case."""
     accepted = common.members("biufc" if kinds is None else kinds)
 
     def general(avals: Sequence[Aval]) -> Aval:
@@ -147,33 +147,22 @@ def _shape_rule(
         weak = all([a.weak_type for a in avals])
         return Aval(shape, dtype if result is None else result(dtype), weak)
 
-    def of_one(*avals: Aval, **params: Any) -> Aval:
+    def shape_rule(*avals: Aval, **params: Any) -> Aval:
         if check is not None:
             check(*avals, **params)
-        if len(avals) == 1 and avals[0].dtype in accepted:
-            x = avals[0]
-            return x if result is None else Aval(x.shape, result(x.dtype), x.weak_type)
-        return general(avals)
+        if len(avals) != arity or arity > 2:
+            return general(avals)
+        x, y = avals[0], avals[-1]
+        if x.dtype is not y.dtype or x.dtype not in accepted:
+            return general(avals)
+        wider = x if arity == 1 else _of_result(x, y)
+        if wider is None:
+            return general(avals)
+        if result is None:
+            return wider
+        return Aval(wider.shape, result(x.dtype), wider.weak_type)
 
-    def of_two(*avals: Aval, **params: Any) -> Aval:
-        if check is not None:
-            check(*avals, **params)
-        if len(avals) == 2:
-            x, y = avals
-            if x.dtype is y.dtype and x.dtype in accepted:
-                wider = _of_result(x, y)
-                if wider is not None:
-                    if result is None:
-                        return wider
-                    return Aval(wider.shape, result(x.dtype), wider.weak_type)
-        return general(avals)
-
-    def of_many(*avals: Aval, **params: Any) -> Aval:
-        if check is not None:
-            check(*avals, **params)
-        return general(avals)
-
-    return of_one if arity == 1 else of_two if arity == 2 else of_many
+    return shape_rule
 
 
 def _of_result(x: Aval, y: Aval) -> Aval | None:

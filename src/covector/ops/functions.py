@@ -179,18 +179,14 @@ logistic = function(
 
 
 def _pow_shape(x: Aval, y: Aval) -> Aval:
-    if x.dtype is y.dtype and x.dtype in dtypes.INEXACT:
-        dtype = x.dtype
-    elif x.dtype in dtypes.INEXACT and y.dtype in dtypes.INTEGER:
-        dtype = x.dtype
-    else:
+    if x.dtype not in dtypes.INEXACT or (y.dtype is not x.dtype and y.dtype not in dtypes.INTEGER):
         raise TypeError(
             "pow takes a floating or complex base, and an exponent of the same dtype or an "
             f"integer one, got {x} and {y}"
         )
     if x.shape == y.shape and x.weak_type is y.weak_type:
         return x
-    return Aval(common_shape("pow", (x, y)), dtype, x.weak_type and y.weak_type)
+    return Aval(common_shape("pow", (x, y)), x.dtype, x.weak_type and y.weak_type)
 
 
 def _pow_evaluate(x: Array, y: Array) -> Any:

@@ -250,7 +250,7 @@ def _product_tangent(x: Any, t: Any, axes: Axes) -> Any:
     """The tangent of a product, by products of pairs: no division, so that zeros are no trouble."""
     shape = aval_of(x).shape
     kept = without(axes, len(shape))
-    x, t = _merge_last(x, kept, axes), _merge_last(t, kept, axes)
+    x, t = merge_last(x, kept, axes), merge_last(t, kept, axes)
     last = len(kept)
     n = aval_of(x).shape[last]
     if type(n) is not int:
@@ -267,7 +267,7 @@ def _product_tangent(x: Any, t: Any, axes: Axes) -> Any:
     return reshape(t, new_sizes=tuple([shape[d] for d in kept]), dimensions=None)
 
 
-def _merge_last(x: Any, kept: Axes, axes: Axes) -> Any:
+def merge_last(x: Any, kept: Axes, axes: Axes) -> Any:
     """`x` with the given axes merged into one, the last."""
     shape = aval_of(x).shape
     x = transpose(x, permutation=(*kept, *axes))

@@ -18,10 +18,10 @@ from covector.core.errors import UnsupportedRuleError
 from covector.core.primitive import Primitive, Rule, unsupported
 from covector.core.trace import aval_of
 from covector.ops import common
+from covector.ops.arithmetic import add, div, mul, neg, sub
 from covector.ops.common import Inseparable, batch_at_front, is_linear, like
 from covector.ops.compare import eq, select_n
 from covector.ops.convert import convert_element_type
-from covector.ops.elementwise import add, div, mul, neg, sub
 from covector.ops.index import (
     WHOLE_WINDOWS,
     check_mode,

@@ -40,12 +40,14 @@ class Domain:
         high: greatest value.
         avoid: points where the operation has no derivative or varies too fast.
         margin: how far to stay away from these.
+        whole: only whole numbers.
     """
 
     low: float = -2.0
     high: float = 2.0
     avoid: tuple[float, ...] = ()
     margin: float = 0.1
+    whole: bool = False
 
     def sample(self, rng: np.random.Generator, dtype: np.dtype[Any], shape: Shape) -> Array:
         """Random values of a dtype.
@@ -76,6 +78,8 @@ class Domain:
 
     def _uniform(self, rng: np.random.Generator, shape: Shape) -> Array:
         x = np.asarray(rng.uniform(self.low, self.high, shape))
+        if self.whole:
+            x = np.rint(x)
         for point in self.avoid:
             moved = np.where(x < point, point - self.margin, point + self.margin)
             x = np.where(np.abs(x - point) < self.margin, moved, x)

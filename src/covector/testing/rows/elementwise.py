@@ -318,5 +318,39 @@ _FUNCTIONS = (
     ),
 )
 
-ROWS = _ARITHMETIC + _CONVERSIONS + _COMPARISONS + _BITWISE + _FUNCTIONS
+_SHAPE = Operand(Domain(0.3, 6))
+
+
+def _special(name: str, twin: str | None, *operands: Operand, **options: Any) -> OpRow:
+    return OpRow(
+        name,
+        getattr(ops, name),
+        operands,
+        FLOATS,
+        numpy=None if twin is None else _scipy(twin),
+        **{"jax": f"lax.{name}", "edges": False, "ulps": 2000, **options},
+    )
+
+
+_SPECIAL = (
+    _special("zeta", "zeta", ABOVE_ONE, POSITIVE, differentiable=(1,)),
+    _special("polygamma", None, Operand(Domain(0, 3, whole=True)), POSITIVE, differentiable=(1,)),
+    _special("igamma", "gammainc", _SHAPE, _SHAPE, order=1),
+    _special("igammac", "gammaincc", _SHAPE, _SHAPE, order=1),
+    _special("igamma_grad_a", None, _SHAPE, _SHAPE, order=0),
+    _special("random_gamma_grad", None, _SHAPE, _SHAPE, order=0, ulps=1e6),
+    _special(
+        "regularized_incomplete_beta",
+        "betainc",
+        _SHAPE,
+        _SHAPE,
+        PROBABILITY,
+        jax="lax.betainc",
+        differentiable=(2,),
+    ),
+    _special("bessel_i0e", "i0e", Operand(Domain(-20, 20))),
+    _special("bessel_i1e", "i1e", Operand(Domain(-20, 20, avoid=(0.0,)))),
+)
+
+ROWS = _ARITHMETIC + _CONVERSIONS + _COMPARISONS + _BITWISE + _FUNCTIONS + _SPECIAL
 """The rows of this family."""

@@ -1,0 +1,9 @@
+"""`jax.lax`'s functions: control flow, and operations without promotion or broadcasting."""
+
+from __future__ import annotations
+
+from covector.lax.control_flow import *  # noqa: F403
+from covector.lax.operations import *  # noqa: F403
+from covector.ops.windows import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers
+
+__all__ = ["GatherDimensionNumbers", "GatherScatterMode", "ScatterDimensionNumbers"]
