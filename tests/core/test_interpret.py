@@ -59,7 +59,8 @@ def test_values_are_freed_after_their_last_use(first):
 
     references: list = []
     first.evaluate = evaluate
-    steps = "\n".join(f"  {b}: f32[3] = test_first {a}" for a, b in zip("abcdef", "bcdefg", strict=True))
+    pairs = zip("abcdef", "bcdefg", strict=True)
+    steps = "\n".join(f"  {b}: f32[3] = test_first {a}" for a, b in pairs)
     program = parse(f"program (a: f32[3]) {{\n{steps}\n}} -> g")
     run(program, np.zeros(3, np.float32))
     # np.asarray makes a plain view, which keeps the tracked array alive as its base.

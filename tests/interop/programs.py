@@ -45,9 +45,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 def lorenz(t: Any, y: Any, args: Any) -> Any:
     sigma, rho, beta = args
-    return jnp.stack(
-        [sigma * (y[1] - y[0]), y[0] * (rho - y[2]) - y[1], y[0] * y[1] - beta * y[2]]
-    )
+    return jnp.stack([sigma * (y[1] - y[0]), y[0] * (rho - y[2]) - y[1], y[0] * y[1] - beta * y[2]])
 
 
 LORENZ = (jnp.array([1.0, 1.0, 1.0]), jnp.array([10.0, 28.0, 8 / 3]))

@@ -373,13 +373,14 @@ def test_comparisons_may_change_the_table(entries):
         return dispatcher.insert(args, kwargs, executable, ())
 
     dispatcher = Dispatcher(fall_back, static_argnums=[0])
-    dispatcher(Wild(lambda: None))
-    assert dispatcher(Wild(dispatcher.clear)) is True
+    dispatcher(Wild(dispatcher.clear))
+    assert dispatcher(Wild(lambda: None)) is True  # inserted anew
+    assert dispatcher(Wild(lambda: None)) == ()
     dispatcher.clear()
-    dispatcher(Wild(lambda: None))
+    dispatcher(Wild(lambda: 1 / 0))
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
-            dispatcher(Wild(lambda: 1 / 0))
+            dispatcher(Wild(lambda: None))
 
 
 def test_outputs_are_rebuilt(entries, array_class):

@@ -32,7 +32,7 @@ class AgainstJax:
         args: Sequence[Array],
         differentiable: Sequence[int] | None = None,
     ) -> None:
-        """Values, both modes of differentiation, and batching along every combination of axes."""
+        """Values, both modes of differentiation, and batching."""
         self.value(ours, theirs, args)
         self.jvp(ours, theirs, args, differentiable)
         self.vjp(ours, theirs, args, differentiable)
@@ -77,9 +77,11 @@ class AgainstJax:
     def vmap(
         self, ours: Callable[..., Any], theirs: Callable[..., Any], args: Sequence[Array]
     ) -> None:
-        for axes in itertools.product((None, 0, -1), repeat=len(args)):
-            if all(axis is None for axis in axes):
+        """Batches along all combinations of operands, of which the axes alternate."""
+        for flags in itertools.product((False, True), repeat=len(args)):
+            if not any(flags):
                 continue
+            axes = tuple([(-(i % 2) if f else None) for i, f in enumerate(flags)])
             stacked = [
                 x if axis is None else np.stack([x, *_others(x)], axis)
                 for x, axis in zip(args, axes, strict=True)

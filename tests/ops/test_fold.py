@@ -83,10 +83,11 @@ def test_programs_that_are_not_elementwise():
     np.testing.assert_allclose(np.asarray(found), 1 + x.sum(1), rtol=1e-6)
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 5, 8])
+@pytest.mark.parametrize("n", [1, 2, 5])
 def test_derivatives(n):
     x, y = drawn(2, n, 3), drawn(2, n, 3) + 1
-    start = np.float64(0.5), np.float64(-9.0)
+    # JAX forgets initial values other than identities in the jvp.
+    start = np.float64(0), np.float64(-9)
 
     def ours(x: Any, y: Any) -> Any:
         s, p = reduce_(x, y, *start, program=SUM_AND_GREATEST, dimensions=(1,))
@@ -103,6 +104,20 @@ def test_derivatives(n):
     ct = drawn(2, 3)
     for a, b in zip(cv.vjp(ours, x, y)[1](ct), jax.vjp(theirs, x, y)[1](ct), strict=True):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_derivatives_with_initial_values(n):
+    x = drawn(n)
+    times = program(lambda x, y: [mul(x, y)], np.float64)
+
+    def product(x: Any, start: Any) -> Any:
+        return reduce_(x, start, program=times, dimensions=(0,))[0]
+
+    found, tangent = cv.jvp(product, (x, np.float64(3)), (np.ones(n), np.float64(0.5)))
+    assert float(found) == pytest.approx(3 * np.prod(x))
+    others = [np.prod(np.delete(x, k)) for k in range(n)]
+    assert float(tangent) == pytest.approx(3 * np.sum(others) + 0.5 * np.prod(x))
 
 
 def test_batching():

@@ -143,13 +143,23 @@ def updates_shape(layout: str) -> tuple[int, ...]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gather(against_jax: Any, layout: str, mode: str):
-    ours, theirs = gather_pair(layout, mode)
-    for dtype in DTYPES:
-        for index_dtype in ("i4", "i1", "u1", "u4", "i8", "u8"):
-            indices = starts(LAYOUTS[layout][1], index_dtype)
-            if mode == "promise_in_bounds":
-                indices = indices.clip(0, 1)
-            against_jax.value(ours, theirs, (numbers((5, 4), dtype), indices))
+    indices = starts(LAYOUTS[layout][1])
+    if mode == "promise_in_bounds":
+        indices = indices.clip(0, 1)
+    against_jax.value(*gather_pair(layout, mode), (numbers((5, 4)), indices))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gather_of_every_dtype(against_jax: Any, dtype: str):
+    operands = (numbers((5, 4), dtype), starts((2, 3, 2)))
+    against_jax.value(*gather_pair("blocks-split", "fill"), operands)
+
+
+@pytest.mark.parametrize("dtype", ("i1", "u1", "u4", "i8", "u8"))
+def test_gather_with_every_index_dtype(against_jax: Any, dtype: str):
+    for mode in ("clip", "fill"):
+        operands = (numbers((5, 4)), starts((2, 3, 2), dtype))
+        against_jax.value(*gather_pair("blocks-split", mode), operands)
 
 
 def test_gather_fills_with_a_given_value(against_jax: Any):
@@ -163,8 +173,10 @@ def test_gather_of_huge_unsigned_indices_is_outside(against_jax: Any):
         against_jax.value(*gather_pair("rows", mode), (numbers((5, 4)), indices))
 
 
-@pytest.mark.parametrize("mode", ("clip", "fill"))
-@pytest.mark.parametrize("layout", ("rows", "blocks-split", "columns", "batched-rows", "whole"))
+@pytest.mark.parametrize(
+    ("layout", "mode"),
+    [("rows", "clip"), ("blocks-split", "fill"), ("batched-rows", "clip"), ("whole", "fill")],
+)
 def test_transformed_gather(against_jax: Any, layout: str, mode: str):
     ours, theirs = gather_pair(layout, mode)
     against_jax.everything(ours, theirs, (numbers((5, 4)), starts(LAYOUTS[layout][1])))
@@ -251,23 +263,34 @@ def test_lanes_of_gather():
 # --- scatter --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ("clip", "drop", "promise_in_bounds"))
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ("scatter", "scatter-add", "scatter-max"))
+def test_scatter(against_jax: Any, name: str, layout: str):
+    operands = (
+        numbers((5, 4)),
+        starts(LAYOUTS[layout][1]),
+        numbers(updates_shape(layout), seed=1),
+    )
+    against_jax.value(*scatter_pair(name, layout, "drop"), operands)
+
+
+@pytest.mark.parametrize("mode", ("clip", "promise_in_bounds"))
 @pytest.mark.parametrize("name", SCATTERS)
-def test_scatter(against_jax: Any, name: str, layout: str, mode: str):
-    ours, theirs = scatter_pair(name, layout, mode)
-    shape = updates_shape(layout)
-    for dtype in DTYPES:
-        if dtype == "?" and name in ("scatter-add", "scatter-sub", "scatter-mul"):
-            continue
-        if dtype == "c8" and name in ("scatter-min", "scatter-max"):
-            continue
-        for index_dtype in ("i4", "u1"):
-            indices = starts(LAYOUTS[layout][1], index_dtype)
-            if mode == "promise_in_bounds":
-                indices = indices.clip(0, 1)
-            operands = (numbers((5, 4), dtype), indices, numbers(shape, dtype, seed=1))
-            against_jax.value(ours, theirs, operands)
+def test_scatter_in_other_modes(against_jax: Any, name: str, mode: str):
+    indices = starts((2, 3, 2))
+    operands = (numbers((5, 4)), indices, numbers((2, 2, 3, 2), seed=1))
+    against_jax.value(*scatter_pair(name, "blocks-split", mode), operands)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SCATTERS)
+def test_scatter_of_every_dtype(against_jax: Any, name: str, dtype: str):
+    if dtype == "?" and name in ("scatter-add", "scatter-sub", "scatter-mul"):
+        pytest.skip("JAX has no such scatter of booleans")
+    if dtype == "c8" and name in ("scatter-min", "scatter-max"):
+        pytest.skip("JAX orders complex numbers in another way than NumPy")
+    operands = (numbers((5, 4), dtype), starts((6, 1), "u1"), numbers((6, 4), dtype, seed=1))
+    against_jax.value(*scatter_pair(name, "rows", "drop"), operands)
 
 
 def test_scatter_keeps_the_last_of_several_updates():
@@ -277,9 +300,15 @@ def test_scatter_keeps_the_last_of_several_updates():
     np.testing.assert_array_equal(out, [rows[4], rows[5], *np.zeros((3, 4))])
 
 
-@pytest.mark.parametrize("mode", ("clip", "drop"))
-@pytest.mark.parametrize("layout", ("rows", "blocks-split", "batched-rows", "single"))
-@pytest.mark.parametrize("name", ("scatter", "scatter-add", "scatter-sub"))
+@pytest.mark.parametrize(
+    ("name", "layout", "mode"),
+    [
+        ("scatter", "rows", "drop"),
+        ("scatter", "blocks-split", "clip"),
+        ("scatter-add", "batched-rows", "drop"),
+        ("scatter-sub", "single", "clip"),
+    ],
+)
 def test_transformed_scatter(against_jax: Any, name: str, layout: str, mode: str):
     ours, theirs = scatter_pair(name, layout, mode)
     operands = (
@@ -295,15 +324,16 @@ def test_derivatives_of_scatter_with_unique_indices(against_jax: Any, name: str)
     ours, theirs = scatter_pair(name, "rows", "drop", unique=True)
     indices = np.array([[3], [-1], [0], [7], [1], [2]])
     operands = (numbers((5, 4)), indices, numbers((6, 4), seed=1))
-    against_jax.everything(ours, theirs, operands)
+    against_jax.jvp(ours, theirs, operands)
+    against_jax.vjp(ours, theirs, operands)
 
 
-@pytest.mark.parametrize("mode", ("clip", "drop"))
 @pytest.mark.parametrize("name", ("scatter-min", "scatter-max"))
-def test_derivatives_of_extrema(against_jax: Any, name: str, mode: str):
-    ours, theirs = scatter_pair(name, "rows", mode)
+def test_derivatives_of_extrema(against_jax: Any, name: str):
+    ours, theirs = scatter_pair(name, "rows", "drop")
     operands = (numbers((5, 4)), starts((6, 1)), numbers((6, 4), seed=1))
-    against_jax.everything(ours, theirs, operands)
+    against_jax.jvp(ours, theirs, operands)
+    against_jax.vjp(ours, theirs, operands)
 
 
 def test_derivative_of_scatter_mul_with_repeated_indices_and_zeros():
@@ -402,13 +432,12 @@ def test_dynamic_slices(against_jax: Any, begins: Any, index_dtype: str):
         )
 
 
-@pytest.mark.parametrize("begins", BEGINS)
+@pytest.mark.parametrize("begins", BEGINS[1:3])
 def test_transformed_dynamic_slices(against_jax: Any, begins: Any):
     places = [np.array(i) for i in begins]
     x, update = numbers((5, 4)), numbers((2, 3), seed=1)
     ours = partial(ops.dynamic_slice, slice_sizes=(2, 3))
     theirs = partial(theirs_slice, slice_sizes=(2, 3))
-    against_jax.jvp(ours, theirs, (x, *places))
     against_jax.vjp(ours, theirs, (x, *places))
     against_jax.jvp(
         ops.dynamic_update_slice, lax.dynamic_update_slice_p.bind, (x, update, *places)

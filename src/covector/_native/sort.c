@@ -1,5 +1,5 @@
 /* Stable sorts, see covector.h. Every key becomes an unsigned number of the same order; rows are
- * sorted by insertion, merging or radix, whichever suits their length. */
+ * sorted by counting or radix, whichever suits their length. */
 #include "covector.h"
 
 #include <stdlib.h>

@@ -13,10 +13,11 @@ import numpy as np
 
 from covector.core import dtypes
 from covector.core.avals import Aval, Linear, Zero
+from covector.core.params import register_param_type
 from covector.core.primitive import Primitive, unsupported
 from covector.core.trace import aval_of
 from covector.ops.bitwise import and_
-from covector.ops.common import add_tangents, is_linear, kind_of, like, unbroadcast
+from covector.ops.common import add_tangents, is_linear, kind_of, like, unbroadcast, where
 from covector.ops.compare import boolean, eq, ge, gt, lt, select_n
 from covector.ops.convert import conj, real, to_dtype
 from covector.ops.factory import at_shape, elementwise, in_float32
@@ -112,13 +113,13 @@ def _integer_quotient(x: Any, y: Any) -> Any:
     """Rounds toward zero; x/0 is all ones (-1), the least integer over -1 is itself."""
     x, y = np.broadcast_arrays(x, y)
     zero = y == 0
-    divisor = np.where(zero, np.ones_like(y), y)
-    quotient = np.floor_divide(x, divisor)
+    divisor: Any = where(zero, np.ones_like(y), y)
+    quotient: Any = np.floor_divide(x, divisor)
     if x.dtype.kind == "i":
-        inexact = quotient * divisor != x
+        inexact: Any = quotient * divisor != x
         quotient = quotient + (inexact & ((x < 0) != (divisor < 0))).astype(x.dtype)
-        quotient = np.where(divisor == -1, np.negative(x), quotient)
-    return np.where(zero, np.array(-1).astype(x.dtype), quotient)
+        quotient = where(divisor == -1, np.negative(x), quotient)
+    return where(zero, np.array(-1).astype(x.dtype), quotient)
 
 
 def _div_jvp(ctx: Any, primals: Any, tangents: Any) -> Any:
@@ -154,7 +155,7 @@ def _remainder(x: Any, y: Any) -> Any:
     if kind_of(x.dtype) in "iu":
         x, y = np.broadcast_arrays(x, y)
         zero = y == 0
-        return np.where(zero, x, np.fmod(x, np.where(zero, np.ones_like(y), y)))
+        return where(zero, x, np.fmod(x, where(zero, np.ones_like(y), y)))
     return np.fmod(x, y)
 
 
@@ -180,7 +181,7 @@ def _sign_evaluate(x: Any) -> Any:
     if kind_of(x.dtype) != "c":
         return np.sign(x)
     size = np.abs(x)
-    return np.where(size == 0, x, x / np.where(size == 0, np.ones_like(size), size))
+    return where(size == 0, x, x / where(size == 0, np.ones_like(size), size))
 
 
 sign = elementwise("sign", evaluate=_sign_evaluate, jvp=None, scalar="sign", kinds="iufc", cost=3.0)
@@ -207,6 +208,7 @@ abs_ = elementwise(
 # --- rounding -----------------------------------------------------------------------------------
 
 
+@register_param_type
 class RoundingMethod(enum.IntEnum):
     """Where `round` takes numbers half-way between two integers."""
 
@@ -222,7 +224,7 @@ def _round_evaluate(x: Any, *, rounding_method: int) -> Any:
     if rounding_method == RoundingMethod.TO_NEAREST_EVEN:
         return np.rint(x)
     whole = np.trunc(x)
-    return np.where(np.abs(x - whole) >= 0.5, whole + np.copysign(x.dtype.type(1), x), whole)
+    return where(np.abs(x - whole) >= 0.5, whole + np.copysign(x.dtype.type(1), x), whole)
 
 
 def _round_scalar(builder: Any, x: Scalar, *, rounding_method: int) -> Scalar:
@@ -288,8 +290,8 @@ def _lexicographic(numpy_function: Callable[..., Any], greater: bool) -> Callabl
         if kind_of(x.dtype) != "c":
             return numpy_function(x, y)
         a, b = (x, y) if greater else (y, x)
-        first = np.where(a.real == b.real, a.imag > b.imag, a.real > b.real)
-        return np.where(first, x, y)
+        first = where(a.real == b.real, a.imag > b.imag, a.real > b.real)
+        return where(first, x, y)
 
     return evaluate
 

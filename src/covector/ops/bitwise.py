@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from covector.core.primitive import Primitive
+from covector.ops.common import where
 from covector.ops.factory import elementwise
 
 Array = np.ndarray[Any, Any]
@@ -97,7 +98,7 @@ def _upper_product(x: Array, y: Array) -> Array:
     upper = a1 * b1 + ((a1 * b0) >> half) + ((a0 * b1) >> half) + (carry >> half)
     if x.dtype.kind == "i":
         # A negative factor counts as 2^64 more without its sign.
-        upper = upper - np.where(x < 0, b, 0) - np.where(y < 0, a, 0)
+        upper = upper - where(x < 0, b, 0) - where(y < 0, a, 0)
     return np.asarray(upper).view(x.dtype)
 
 

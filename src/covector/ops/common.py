@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,9 @@ from covector.core.array import Array
 from covector.core.avals import Aval, Linear, Zero
 from covector.core.primitive import REGISTRY, Primitive
 from covector.core.trace import aval_of
+
+where: Callable[..., Any] = np.where
+"""`numpy.where`, whose own stubs give results of unknown type."""
 
 _scalars: dict[Any, Array] = {}
 _MAX_SCALARS = 4096
@@ -189,7 +192,7 @@ _MEMBERS: dict[str, frozenset[Any]] = {
 
 def members(kinds: str) -> frozenset[Any]:
     """The dtypes of some kinds (letters of `KINDS`), apart from those of PRNG keys."""
-    return frozenset().union(*(_MEMBERS[k] for k in kinds))
+    return frozenset[Any]().union(*(_MEMBERS[k] for k in kinds))
 
 
 _kind_cache: dict[Any, str] = {}

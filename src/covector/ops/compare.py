@@ -14,7 +14,7 @@ from covector.core import dtypes
 from covector.core.avals import Aval, Zero
 from covector.core.primitive import Primitive
 from covector.core.trace import aval_of
-from covector.ops.common import is_linear, kind_of, like, unbroadcast
+from covector.ops.common import is_linear, kind_of, like, unbroadcast, where
 from covector.ops.factory import (
     align_batched,
     at_shape,
@@ -61,7 +61,7 @@ def _rank(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if kind_of(x.dtype) != "f":
         return x
     bits = np.asarray(x).view(np.dtype(f"i{x.dtype.itemsize}"))
-    return np.where(bits < 0, bits ^ np.iinfo(bits.dtype).max, bits)
+    return where(bits < 0, bits ^ np.iinfo(bits.dtype).max, bits)
 
 
 def _rank_scalar(builder: Any, x: Scalar) -> Scalar:
@@ -135,9 +135,9 @@ def _select_general_shape(which: Aval, cases: Sequence[Aval]) -> Aval:
 def _select_evaluate(which: Any, *cases: Any) -> Any:
     if 0 < which.ndim < max(c.ndim for c in cases):
         which = which[..., None]  # the cases are PRNG keys, whose words have an axis
-    out = cases[0]
+    out: Any = cases[0]
     for k, case in enumerate(cases[1:], 1):
-        out = np.where(which if which.dtype == np.bool_ else which >= k, case, out)
+        out = where(which if which.dtype == np.bool_ else which >= k, case, out)
     shape = np.broadcast_shapes(which.shape, *(c.shape for c in cases))
     return np.array(np.broadcast_to(out, shape))
 

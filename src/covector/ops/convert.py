@@ -23,6 +23,7 @@ from covector.ops.common import (
     linear_jvp,
     move_axis,
     unbroadcast,
+    where,
 )
 from covector.ops.factory import elementwise, lanes_elementwise
 
@@ -61,9 +62,9 @@ def _saturate(x: np.ndarray[Any, Any], dtype: Any) -> np.ndarray[Any, Any]:
     wide = np.nan_to_num(x.astype(np.float64), nan=0.0)
     # float(info.max) may round up to one past the largest value of a 64-bit type.
     above, below = wide >= float(info.max), wide <= float(info.min)
-    result = np.where(above | below, 0.0, wide).astype(dtype)
-    result = np.where(above, np.array(info.max, dtype), result)
-    return np.where(below, np.array(info.min, dtype), result)
+    result = where(above | below, 0.0, wide).astype(dtype)
+    result = where(above, np.array(info.max, dtype), result)
+    return where(below, np.array(info.min, dtype), result)
 
 
 def _to_odd_float32(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -75,8 +76,8 @@ def _to_odd_float32(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     # Exact comparison of 64-bit integers with floats: through the signed residual.
     error = x - narrow.astype(x.dtype) if x.dtype.kind == "f" else _residual(x, narrow)
     even = (narrow.view(np.uint32) & 1) == 0
-    stepped = np.nextafter(narrow, np.where(error > 0, np.float32(np.inf), np.float32(-np.inf)))
-    return np.where(even & (error != 0) & np.isfinite(narrow), stepped, narrow)
+    stepped = np.nextafter(narrow, where(error > 0, np.float32(np.inf), np.float32(-np.inf)))
+    return where(even & (error != 0) & np.isfinite(narrow), stepped, narrow)
 
 
 def _residual(x: np.ndarray[Any, Any], narrow: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -291,7 +292,7 @@ def _reduce_precision_evaluate(x: Any, *, exponent_bits: int, mantissa_bits: int
     _, own = _FORMATS[x.dtype]
     unsigned = _unsigned(x.dtype.itemsize)
     x = np.asarray(x)
-    bits = x.view(unsigned)
+    bits: Any = x.view(unsigned)
     dropped = own - mantissa_bits
     one = unsigned.type(1)
     if dropped > 0:
@@ -304,9 +305,9 @@ def _reduce_precision_evaluate(x: Any, *, exponent_bits: int, mantissa_bits: int
         sign = unsigned.type(1 << (8 * x.dtype.itemsize - 1))
         exponent = (bits & ~sign) >> unsigned.type(own)
         infinity = np.array(np.inf, x.dtype).view(unsigned)
-        bits = np.where(exponent > limits[0], (bits & sign) | infinity, bits)
-        bits = np.where(exponent <= limits[1], bits & sign, bits)
-    return np.where(np.isnan(x), x, bits.astype(unsigned).view(x.dtype))
+        bits = where(exponent > limits[0], (bits & sign) | infinity, bits)
+        bits = where(exponent <= limits[1], bits & sign, bits)
+    return where(np.isnan(x), x, bits.astype(unsigned).view(x.dtype))
 
 
 def _reduce_precision_scalar(
@@ -332,6 +333,10 @@ def _reduce_precision_scalar(
     return builder.select(builder.op("is_nan", x), x, reduced)
 
 
+def _reduce_precision_jvp(t: Any, x: Any, **params: Any) -> Any:
+    return reduce_precision(t, **params)
+
+
 def _reduce_precision_transpose(ctx: Any, ct: Any, x: Linear, **params: Any) -> list[Any]:
     return [reduce_precision(ct, **params)]
 
@@ -339,7 +344,7 @@ def _reduce_precision_transpose(ctx: Any, ct: Any, x: Linear, **params: Any) -> 
 reduce_precision = elementwise(
     "reduce_precision",
     evaluate=_reduce_precision_evaluate,
-    jvp=lambda t, x, **params: reduce_precision(t, **params),
+    jvp=_reduce_precision_jvp,
     transpose=_reduce_precision_transpose,
     scalar=_reduce_precision_scalar,
     kinds="f",
@@ -350,13 +355,17 @@ reduce_precision = elementwise(
 # --- complex numbers ----------------------------------------------------------------------------
 
 
+def _real_evaluate(x: Any) -> Any:
+    return np.array(x.real)
+
+
 def _real_transpose(ctx: Any, ct: Any, x: Linear) -> list[Any]:
     return [complex_(ct, like(ct, 0))]
 
 
 real = elementwise(
     "real",
-    evaluate=lambda x: np.array(x.real),
+    evaluate=_real_evaluate,
     jvp=lambda t, x: real(t),
     transpose=_real_transpose,
     scalar="real",
@@ -366,6 +375,10 @@ real = elementwise(
 )
 
 
+def _imag_evaluate(x: Any) -> Any:
+    return np.array(x.imag)
+
+
 def _imag_transpose(ctx: Any, ct: Any, x: Linear) -> list[Any]:
     # Cotangents pair without conjugation: imag(z) is the real part of -i z.
     return [complex_(like(ct, 0), REGISTRY["neg"](ct))]
@@ -373,7 +386,7 @@ def _imag_transpose(ctx: Any, ct: Any, x: Linear) -> list[Any]:
 
 imag = elementwise(
     "imag",
-    evaluate=lambda x: np.array(x.imag),
+    evaluate=_imag_evaluate,
     jvp=lambda t, x: imag(t),
     transpose=_imag_transpose,
     scalar="imag",
@@ -475,14 +488,22 @@ def _copy_batch(ctx: Any, args: Any, dims: Any) -> Any:
     return copy(args[0]), dims[0]
 
 
+def _copy_shape(x: Aval) -> Aval:
+    return x
+
+
+def _copy_lower(b: Any, x: Any) -> Any:
+    return x
+
+
 copy = Primitive(
     "copy",
-    shape=lambda x: x,
+    shape=_copy_shape,
     evaluate=np.array,
     jvp=_copy_jvp,
     transpose=_copy_transpose,
     batch=_copy_batch,
-    lower=lambda b, x: x,
+    lower=_copy_lower,
     lanes=lanes_elementwise,
     tags=frozenset({"elementwise"}),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,14 @@ from covector.core.trace import aval_of
 from covector.ops import common
 from covector.ops.common import broadcast_to, check_dtypes, move_axis
 
-JvpRule = Callable[..., Any]
+Function = (
+    Callable[[Any], Any]
+    | Callable[[Any, Any], Any]
+    | Callable[[Any, Any, Any], Any]
+    | Callable[[Any, Any, Any, Any], Any]
+    | Callable[..., Any]
+)
+"""Any function; the alternatives give lambdas the types of their parameters."""
 
 _HALVES = frozenset({dtypes.float16, dtypes.bfloat16})
 
@@ -25,9 +31,9 @@ NOT_LINEAR = "it is not a linear function of its operands"
 def elementwise(
     name: str,
     *,
-    evaluate: Callable[..., Any],
-    jvp: JvpRule | Sequence[JvpRule | None] | None,
-    scalar: str | Callable[..., Any],
+    evaluate: Function,
+    jvp: Function | Sequence[Function | None] | None,
+    scalar: str | Function,
     kinds: str | None = "fc",
     result: Callable[[Any], Any] | None = None,
     jvp_uses_result: bool = False,
@@ -61,15 +67,16 @@ def elementwise(
         ...     "sin", evaluate=np.sin, jvp=lambda t, x: mul(t, cos(x)), scalar="sin"
         ... )  # doctest: +SKIP
     """
-    rules: list[JvpRule | None]
+    rules: list[Rule | None]
     if jvp is None:
         rules = [None] * (arity or 1)
     else:
-        rules = [jvp] if callable(jvp) else list(jvp)
+        rules = [jvp] if callable(jvp) else [*jvp]
     tidy = _tidy if result is None else _tidy_to(result)
+    compute: Rule = evaluate
 
     def evaluate_rule(*operands: Any, **params: Any) -> Any:
-        return tidy(evaluate(*operands, **params), operands[0].dtype)
+        return tidy(compute(*operands, **params), operands[0].dtype)
 
     def batch_rule(ctx: Any, args: Any, dims: Any, **params: Any) -> Any:
         args, dim = align_batched(args, dims)
@@ -112,10 +119,13 @@ def _tidy(value: Any, dtype: Any) -> Any:
 
 
 def _tidy_to(result: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-    return lambda value, dtype: np.asarray(value, result(dtype))
+    def tidy(value: Any, dtype: Any) -> Any:
+        return np.asarray(value, result(dtype))
+
+    return tidy
 
 
-def in_float32(fn: Callable[..., Any]) -> Callable[..., Any]:
+def in_float32(fn: Rule) -> Callable[..., Any]:
     """A NumPy function that computes in float32 where its operands are float16 or bfloat16."""
 
     def widened(*operands: Any, **params: Any) -> Any:
@@ -198,7 +208,7 @@ def common_shape(name: str, avals: Sequence[Aval]) -> tuple[Any, ...]:
 # --- derivatives --------------------------------------------------------------------------------
 
 
-def _jvp_rule(primitive: Primitive, rules: Sequence[JvpRule | None], uses_result: bool) -> Rule:
+def _jvp_rule(primitive: Primitive, rules: Sequence[Rule | None], uses_result: bool) -> Rule:
     if all(rule is None for rule in rules):
         return _jvp_vanishing(primitive)
     if len(rules) == 1 and rules[0] is not None:
@@ -225,7 +235,7 @@ def _jvp_vanishing(primitive: Primitive) -> Rule:
     return jvp_rule
 
 
-def _jvp_of_one(primitive: Primitive, rule: JvpRule, uses_result: bool) -> Rule:
+def _jvp_of_one(primitive: Primitive, rule: Rule, uses_result: bool) -> Rule:
     if uses_result:
 
         def jvp_of_result(ctx: Any, primals: Any, tangents: Any, **params: Any) -> Any:
@@ -253,28 +263,32 @@ def at_shape(tangent: Any, out: Any) -> Any:
 
 def lower_elementwise(
     b: Any,
-    scalar: str | Callable[..., Any],
+    scalar: str | Rule,
     tensors: Sequence[Any],
     result: Callable[[Any], Any] | None,
     cost: float,
     params: dict[str, Any],
 ) -> Any:
     """The lazy tensor that applies a scalar operation at each index."""
-    shape = max((t.shape for t in tensors), key=len)
+    shape: Any = max((t.shape for t in tensors), key=len)
     dtype = tensors[0].dtype if result is None else result(tensors[0].dtype)
-    total = reduce(lambda s, t: s + t.cost, tensors, cost)
-    builder = b.builder
-    if isinstance(scalar, str):
-        operation = scalar
-        if len(tensors) == 1:
-            at = tensors[0].at
-            return b.lazy(shape, dtype, lambda i: builder.op(operation, at(i)), total)
-        if len(tensors) == 2 and len(tensors[0].shape) == len(tensors[1].shape):
-            at0, at1 = tensors[0].at, tensors[1].at
-            return b.lazy(shape, dtype, lambda i: builder.op(operation, at0(i), at1(i)), total)
-        return b.lazy(shape, dtype, lambda i: builder.op(operation, *elements(tensors, i)), total)
-    fn = scalar
-    return b.lazy(shape, dtype, lambda i: fn(builder, *elements(tensors, i), **params), total)
+    total = cost + sum(t.cost for t in tensors)
+    element = _element(b.builder, scalar, tensors, params)
+    return b.lazy(shape, dtype, element, total)
+
+
+def _element(
+    builder: Any, scalar: str | Rule, tensors: Sequence[Any], params: dict[str, Any]
+) -> Callable[[Any], Any]:
+    """The function from an index to the result there."""
+    if not isinstance(scalar, str):
+        return lambda index: scalar(builder, *elements(tensors, index), **params)
+    op, first, last = builder.op, tensors[0].at, tensors[-1].at
+    if len(tensors) == 1:
+        return lambda index: op(scalar, first(index))
+    if len(tensors) == 2 and len(tensors[0].shape) == len(tensors[1].shape):
+        return lambda index: op(scalar, first(index), last(index))
+    return lambda index: op(scalar, *elements(tensors, index))
 
 
 def elements(tensors: Sequence[Any], index: Any) -> list[Any]:

@@ -16,11 +16,12 @@ from covector.core import dtypes
 from covector.core.avals import Aval, Zero
 from covector.core.primitive import Primitive, unsupported
 from covector.ops.arithmetic import add, add_any, div, integer_pow, mul, neg, sub
-from covector.ops.common import kind_of, like
+from covector.ops.common import kind_of, like, where
 from covector.ops.compare import eq, select_n
 from covector.ops.convert import convert_values, to_dtype
 from covector.ops.factory import (
     NOT_LINEAR,
+    Function,
     align_batched,
     at_shape,
     common_shape,
@@ -36,12 +37,12 @@ Scalar = Any
 
 def function(
     name: str,
-    evaluate: Callable[..., Any],
-    jvp: Callable[..., Any],
+    evaluate: Function,
+    jvp: Function,
     *,
     kinds: str = "fc",
     jvp_uses_result: bool = False,
-    scalar: str | Callable[..., Any] | None = None,
+    scalar: str | Function | None = None,
     cost: float,
 ) -> Primitive:
     """An elementary function of one operand.
@@ -136,7 +137,7 @@ def _log1p_evaluate(x: Array) -> Any:
     # log |1 + x| by log1p of |1 + x|^2 - 1 near 0; numpy.log1p loses what is small beside 1.
     a, b = x.real, x.imag
     near = np.log1p(a * (a + 2) + b * b) / 2
-    size = np.where(np.maximum(np.abs(a), np.abs(b)) < 0.5, near, np.log(np.abs(1 + x)))
+    size = where(np.maximum(np.abs(a), np.abs(b)) < 0.5, near, np.log(np.abs(1 + x)))
     out = np.empty_like(x)
     out.real, out.imag = size, np.arctan2(b, 1 + a)
     return out
@@ -149,8 +150,8 @@ def _logistic_evaluate(x: Array) -> Any:
     if kind_of(x.dtype) != "c":
         return scipy_function("expit")(x)
     left = x.real < 0
-    decaying = np.exp(np.where(left, x, -x))
-    return np.where(left, decaying, 1) / (1 + decaying)
+    decaying = np.exp(where(left, x, -x))
+    return where(left, decaying, 1) / (1 + decaying)
 
 
 def _logistic_scalar(builder: Any, x: Scalar) -> Scalar:
@@ -200,13 +201,13 @@ def _power(x: Array, y: Array) -> Any:
         return np.power(x, y)
     # |x|^re(y) as a real power keeps the accuracy that exp(y log x) loses.
     size, angle = np.abs(x), np.angle(x)
-    turn = np.where(y.imag == 0, 0, y.imag * np.log(size))
+    turn = where(y.imag == 0, 0, y.imag * np.log(size))
     length = np.power(size, y.real) * np.exp(-y.imag * angle)
     turn = turn + y.real * angle
     power = np.empty(np.broadcast_shapes(x.shape, y.shape), x.dtype)
     power.real, power.imag = length * np.cos(turn), length * np.sin(turn)
-    power = np.where((x == 0) & (y.real > 0), 0, power)
-    return np.where(y == 0, 1, power)
+    power = where((x == 0) & (y.real > 0), 0, power)
+    return where(y == 0, 1, power)
 
 
 def _power_scalar(builder: Any, x: Scalar, y: Scalar) -> Scalar:

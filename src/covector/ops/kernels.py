@@ -115,25 +115,26 @@ class ScalarMath:
             return [Scalar(b, v) for v in values]
 
         start = [o.v if type(o) is Scalar else b.const(o, dtypes.float64) for o in init]
-        return wrap(
-            b.while_(
-                lambda *state: while_(*wrap(state)).v,
-                lambda *state: [s.v for s in body(*wrap(state))],
-                start,
-            )
-        )
+
+        def goes_on(*state: Any) -> Any:
+            return while_(*wrap(state)).v
+
+        def next_state(*state: Any) -> Any:
+            return [s.v for s in body(*wrap(state))]
+
+        return wrap(b.while_(goes_on, next_state, start))
 
 
 def _lgamma(x: Any) -> Any:
-    import scipy.special
+    from scipy import special
 
-    return scipy.special.gammaln(x)
+    return special.gammaln(x)
 
 
 def _digamma(x: Any) -> Any:
-    import scipy.special
+    from scipy import special
 
-    return scipy.special.digamma(x)
+    return special.psi(x)
 
 
 class ArrayMath:
@@ -233,11 +234,11 @@ def _gamma_fraction(m: Any, a: Number, x: Number, slope: bool) -> tuple[Number, 
     d = 1.0 / m.where(m.equal(b, 0.0), TINY, b)
     one, nil = x * 0.0 + 1.0, x * 0.0
     slopes = (nil, d * d, d * d) if slope else ()
-    state = m.repeat(
-        lambda n, *rest: (rest[-1] > EPS) & (n < 1e5),
-        step,
-        *(one, b, one / TINY, d, d, *slopes, one),
-    )
+
+    def unfinished(n: Number, *rest: Number) -> Any:
+        return (rest[-1] > EPS) & (n < 1e5)
+
+    state = m.repeat(unfinished, step, one, b, one / TINY, d, d, *slopes, one)
     return state[4], state[7] if slope else nil
 
 
@@ -331,14 +332,15 @@ def zeta(m: Any, s: Number, q: Number) -> Number:
     regular = (s > 1.0) & ~pole & ~undefined & (s < 1e300) & (q < 1e300)
     safe_s, safe_q = m.where(regular, s, 2.0), m.where(regular, q, 1.0)
     term = m.pow(safe_q, -safe_s)
+
     # The tail's series wants w > s; where it is negligible it is left out.
-    head, w, term = m.repeat(
-        lambda total, w, term: (w < safe_s + 10.0) & ((term > 1e-17 * total) | (w < 1.0)),
-        lambda total, w, term: (total + term, w + 1.0, m.pow(w + 1.0, -safe_s)),
-        safe_q * 0.0,
-        safe_q,
-        term,
-    )
+    def unfinished(total: Number, w: Number, term: Number) -> Any:
+        return (w < safe_s + 10.0) & ((term > 1e-17 * total) | (w < 1.0))
+
+    def step(total: Number, w: Number, term: Number) -> Any:
+        return total + term, w + 1.0, m.pow(w + 1.0, -safe_s)
+
+    head, w, term = m.repeat(unfinished, step, safe_q * 0.0, safe_q, term)
     total = head + term * w / (safe_s - 1.0) + 0.5 * term
     factor = term * safe_s / (2.0 * w)
     for j, bernoulli in enumerate(_BERNOULLI, 1):
@@ -387,8 +389,11 @@ def _beta_fraction(m: Any, a: Number, b: Number, x: Number) -> Number:
     one = x * 0.0 + 1.0
     start = 1.0 - (a + b) * x / (a + 1.0)
     d = 1.0 / m.where(m.abs(start) < TINY, TINY, start)
-    state = m.repeat(lambda n, c, d, h, error: (error > EPS) & (n < 1e4), step, one, one, d, d, one)
-    return state[3]
+
+    def unfinished(n: Number, c: Number, d: Number, h: Number, error: Number) -> Any:
+        return (error > EPS) & (n < 1e4)
+
+    return m.repeat(unfinished, step, one, one, d, d, one)[3]
 
 
 def betainc(m: Any, a: Number, b: Number, x: Number) -> Number:

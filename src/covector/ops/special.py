@@ -14,9 +14,9 @@ from covector.core.errors import UnsupportedRuleError
 from covector.core.primitive import Primitive, unsupported
 from covector.ops import kernels
 from covector.ops.arithmetic import abs_, add, div, mul, neg, sign, sub
-from covector.ops.common import like
+from covector.ops.common import like, where
 from covector.ops.compare import gt, select_n
-from covector.ops.factory import elementwise, in_float32
+from covector.ops.factory import Function, elementwise, in_float32
 from covector.ops.functions import exp, function, log, log1p, scipy_function
 
 Array = np.ndarray[Any, Any]
@@ -24,9 +24,9 @@ Array = np.ndarray[Any, Any]
 
 def special(
     name: str,
-    evaluate: Callable[..., Any],
+    evaluate: Function,
     algorithm: kernels.Algorithm,
-    jvp: Sequence[Callable[..., Any] | None] | str,
+    jvp: Sequence[Function | None] | str,
     *,
     jvp_uses_result: bool = False,
     cost: float = 300.0,
@@ -71,7 +71,7 @@ def _no_slope(name: str, operand: str) -> Callable[..., Any]:
 
 
 def _lgamma_evaluate(x: Array) -> Any:
-    return np.where(np.isinf(x), np.inf, scipy_function("gammaln")(x))
+    return where(np.isinf(x), np.inf, scipy_function("gammaln")(x))
 
 
 lgamma = function("lgamma", _lgamma_evaluate, lambda t, x: mul(t, digamma(x)), kinds="f", cost=40.0)
@@ -79,7 +79,7 @@ lgamma = function("lgamma", _lgamma_evaluate, lambda t, x: mul(t, digamma(x)), k
 
 def _digamma_evaluate(x: Array) -> Any:
     pole = (x <= 0) & (x == np.floor(x))
-    return np.where(pole, np.nan, scipy_function("digamma")(x))
+    return where(pole, np.nan, scipy_function("digamma")(x))
 
 
 def _digamma_jvp(t: Any, x: Any) -> Any:

@@ -21,6 +21,13 @@ from covector.core import dtypes
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
+Twin = (
+    Callable[[Any], Any]
+    | Callable[[Any, Any], Any]
+    | Callable[[Any, Any, Any], Any]
+    | Callable[..., Any]
+)
+"""A function of NumPy arrays; the alternatives give lambdas the types of their parameters."""
 
 FLOATS = ("f16", "bf16", "f32", "f64")
 COMPLEXES = ("c64", "c128")
@@ -102,7 +109,7 @@ class Operand:
 
     def sample(self, rng: np.random.Generator, dtype: np.dtype[Any], shape: Shape) -> Array:
         """Random values, given the dtype and shape under test."""
-        own = dtype if self.dtype is None else dtypes.from_short_name(self.dtype)
+        own: Any = dtype if self.dtype is None else dtypes.from_short_name(self.dtype)
         return self.domain.sample(rng, own, shape if self.shape is None else self.shape)
 
 
@@ -133,7 +140,7 @@ class OpRow:
     operands: tuple[Operand, ...] = (Operand(),)
     dtypes: tuple[str, ...] = FLOATS + COMPLEXES
     params: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    numpy: Callable[..., Any] | None = None
+    numpy: Twin | None = None
     jax: str | None = None
     jax_params: Mapping[str, Any] | None = None
     order: int = 2

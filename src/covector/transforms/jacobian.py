@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from covector.core import dtypes, pytree
+from covector.core import dtypes, pytree, treetools
 from covector.core.array import Array
 from covector.core.avals import Aval
 from covector.core.errors import compose
@@ -114,13 +114,13 @@ def jacrev(
         per_argument = [pytree.map(lambda r: _unravel(r, out, 0), row) for row in rows]
         # From argument-major to output-major nesting.
         nested = tuple(
-            pytree.transpose(pytree.structure(arg), structure, jac)
+            treetools.transpose(pytree.structure(arg), structure, jac)
             for arg, jac in zip(chosen, per_argument, strict=True)
         )
         if single:
             jac = nested[0]
         else:
-            jac = pytree.transpose(
+            jac = treetools.transpose(
                 pytree.structure(tuple(0 for _ in nested)), structure, nested
             ) if structure.num_leaves != 1 or structure.num_nodes != 1 else nested
         return (jac, result[2]) if has_aux else jac
