@@ -12,6 +12,7 @@ from __future__ import annotations
 import covector.core.eager  # noqa: F401  # installs eager evaluation
 import covector.numpy  # noqa: F401  # installs operators and methods
 from covector import tree, tree_util
+from covector.core import errors
 from covector.core.array import Array
 from covector.core.config import config, debug_nans, disable_jit, enable_x64
 from covector.transforms.autodiff import (
@@ -39,6 +40,7 @@ __all__ = [
     "debug_nans",
     "disable_jit",
     "enable_x64",
+    "errors",
     "eval_shape",
     "grad",
     "hessian",

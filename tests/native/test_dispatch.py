@@ -264,13 +264,12 @@ def test_configuration_is_part_of_the_key(echo):
     assert not echo.hits(1.0)
     _native.set_thread_config(previous)
     assert echo.hits(1.0)
-    with contextlib.suppress(AttributeError):
-        from covector.core.config import Config
-
-        _native.set_config_epoch(Config.epoch + 1000)
+    previous = _native.set_config_epoch(1 << 60)
+    try:
         assert not echo.hits(1.0)
-        _native.set_config_epoch(Config.epoch)
-        assert echo.hits(1.0)
+    finally:
+        assert _native.set_config_epoch(previous) == 1 << 60
+    assert echo.hits(1.0)
 
 
 def test_key_fn_is_part_of_the_key(entries):

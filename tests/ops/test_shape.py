@@ -17,6 +17,7 @@ from covector.core.avals import Aval
 from covector.core.dims import symbol
 from covector.core.dtypes import ARRAY_DTYPES, key_fry
 from covector.ops import shape as ops
+from covector.ops.elementwise import add, mul
 
 DTYPES = sorted(ARRAY_DTYPES, key=str)
 
@@ -278,3 +279,50 @@ def test_symbolic_shapes():
     assert ops.pad.shape(x, value, padding_config=((1, 1, 0), (0, 0, 0))).shape == (n + 2, 3)
     with pytest.raises(TypeError, match="elements"):
         ops.reshape.shape(x, new_sizes=(2 * n,), dimensions=None)
+
+
+@pytest.mark.parametrize(("name", "shapes", "oracle", "params"), ROWS)
+def test_derivatives_and_batching(name, shapes, oracle, params, against_jax):
+    xs = [filled(shape, np.float64) + 10 * k for k, shape in enumerate(shapes[:3])]
+
+    def ours(*operands: Any) -> Any:
+        return getattr(ops, name)(*operands, **params)
+
+    if len(shapes) <= 3:
+        against_jax.everything(ours, oracle, xs)
+
+
+@pytest.mark.parametrize(("name", "shapes", "oracle", "params"), ROWS)
+def test_native_code(name, shapes, oracle, params):
+    """As arguments of the compiled function, and fused with what computes the operands."""
+    xs = [filled(shape) + 10 * k for k, shape in enumerate(shapes)]
+
+    def moved(*operands: Any) -> Any:
+        return getattr(ops, name)(*operands, **params)
+
+    def fused(*operands: Any) -> Any:
+        return moved(*[add(mul(x, x), x) for x in operands])
+
+    agree(cv.jit(moved)(*xs), oracle(*xs))
+    agree(cv.jit(fused)(*xs), oracle(*[x * x + x for x in xs]))
+
+
+@pytest.mark.parametrize(("name", "shapes", "oracle", "params"), ONE_EACH)
+@pytest.mark.parametrize("dtype", [np.bool_, np.complex64, np.float16, np.int8], ids=str)
+def test_native_code_on_dtypes(name, shapes, oracle, params, dtype):
+    xs = [filled(shape, dtype) for shape in shapes]
+    agree(cv.jit(lambda *a: getattr(ops, name)(*a, **params))(*xs), oracle(*xs))
+
+
+@pytest.mark.parametrize("sizes", [(1, 2, 300), (300,) * 10, (40,) * 10], ids=str)
+def test_native_concatenation_of_many_or_large_operands(sizes):
+    xs = [filled((2, n)) + k for k, n in enumerate(sizes)]
+    found = cv.jit(lambda *xs: ops.concatenate(*xs, dimension=1))(*xs)
+    agree(found, np.concatenate(xs, 1))
+
+
+def test_native_iota():
+    for dtype in (d for d in DTYPES if d.kind != "b"):
+        params = {"dtype": dtype, "shape": (2, 300), "dimension": 1}
+        found = cv.jit(lambda params=params: ops.iota(**params))()
+        agree(found, np.asarray(ops.iota(**params)))

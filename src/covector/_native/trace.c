@@ -117,8 +117,9 @@ set_config_epoch(PyObject *Py_UNUSED(module), PyObject *value)
     long long epoch = PyLong_AsLongLong(value);
     if (epoch == -1 && PyErr_Occurred())
         return NULL;
+    long long previous = config_epoch;
     config_epoch = epoch;
-    Py_RETURN_NONE;
+    return PyLong_FromLongLong(previous);
 }
 
 static PyObject *
@@ -165,11 +166,10 @@ PyMethodDef cv_trace_methods[] = {
     {"set_trace", set_trace, METH_O,
      PyDoc_STR("set_trace(trace) -> object | None\n\nSet the thread's trace, return the previous.")},
     {"set_config_epoch", set_config_epoch, METH_O,
-     PyDoc_STR("set_config_epoch(epoch)\n\nA number that is part of every dispatch key; change it "
-               "whenever the process-wide configuration changes.")},
+     PyDoc_STR("set_config_epoch(epoch) -> int\n\nA number that is part of every dispatch key; change "
+               "it whenever the process-wide configuration changes. Returns the previous one.")},
     {"set_thread_config", set_thread_config, METH_O,
-     PyDoc_STR("set_thread_config(value) -> int\n\nThe same for this thread's configuration; "
-               "returns the previous value.")},
+     PyDoc_STR("set_thread_config(value) -> int\n\nThe same for this thread's configuration.")},
     {"set_x64", set_x64, METH_O,
      PyDoc_STR("set_x64(enabled)\n\nWhether 64-bit types are on, for the whole process.")},
     {"set_thread_x64", set_thread_x64, METH_O,

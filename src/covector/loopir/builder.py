@@ -56,6 +56,9 @@ from covector.loopir.scalars import (
     check_types,
 )
 
+MAX_HOISTED = 32
+"""Loads moved out of loops into one block; more would not stay in registers anyway."""
+
 Values = Sequence[Scalar]
 _pack_double = struct.Struct("d").pack
 
@@ -80,6 +83,7 @@ class Builder:
         "_blocks",
         "_bounds",
         "_consts",
+        "_hoisted",
         "_memo",
         "_names",
         "_next",
@@ -100,6 +104,7 @@ class Builder:
         self._consts: dict[Any, Value] = {}
         self._bounds: dict[Value, tuple[int, int]] = {}
         self._names: dict[str, int] = {}
+        self._hoisted: dict[Block, int] = {}
         # For each depth, where an operation goes whose deepest operand is there.
         self._placement = [0]
         self._next = 0
@@ -493,10 +498,24 @@ class Builder:
         key = ("load", buffer, offset, None if fixed else (buffer.version, self.block))
         found = self._memo.get(key)
         if found is None:
-            found = Value("load", (offset,), buffer, buffer.element, self._number(), self.depth)
-            self.block.items.append(found)
-            self._remember_at(self.depth, key, found)
+            depth = self._load_depth(buffer, offset) if fixed else self.depth
+            found = Value("load", (offset,), buffer, buffer.element, self._number(), depth)
+            self._blocks[depth].items.append(found)
+            self._remember_at(depth, key, found)
         return found
+
+    def _load_depth(self, buffer: Buffer, offset: Value) -> int:
+        """Where to load from a read-only buffer: outside loops if that is safe and worthwhile."""
+        depth = self._placement[offset.depth]
+        if depth == self.depth:
+            return depth
+        size = buffer.size
+        low, high = self.bounds(offset)
+        block = self._blocks[depth]
+        if size is None or low < 0 or high >= size or self._hoisted.get(block, 0) >= MAX_HOISTED:
+            return self.depth
+        self._hoisted[block] = self._hoisted.get(block, 0) + 1
+        return depth
 
     def store(self, buffer: Buffer, indices: Sequence[Any], value: Any) -> None:
         """Writes an element.

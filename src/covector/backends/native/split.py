@@ -75,6 +75,7 @@ class _Splitter:
         self.limit = limit
         self.count = 0
         self.number = function.values
+        self.indices: dict[int, Value] = {}
 
     def block(self, block: Block, needed: Sequence[Value]) -> int:
         """Splits a block.
@@ -86,7 +87,7 @@ class _Splitter:
         Returns:
             How many items it has afterwards, those of the blocks inside it included.
         """
-        sizes = [self.item(item) for item in block.items]
+        sizes = [1 if type(item) is Value else self.item(item) for item in block.items]
         total = sum(sizes)
         if total <= self.limit:
             return total
@@ -126,10 +127,12 @@ class _Splitter:
         return buffer
 
     def index(self, number: int) -> Value:
-        value = Value("const", (), number, INDEX, self.number, 0)
-        self.number += 1
-        self.function.values = self.number
-        return value
+        known = self.indices.get(number)
+        if known is None:
+            known = self.indices[number] = Value("const", (), number, INDEX, self.number, 0)
+            self.number += 1
+            self.function.values = self.number
+        return known
 
 
 def _count(block: Block) -> int:
@@ -147,20 +150,22 @@ def _used(block: Block) -> list[Value]:
     return used
 
 
-def reads(item: Item) -> list[Value]:
+def reads(item: Item) -> Sequence[Value]:
     """The values an item reads, in the blocks inside it too.
 
     Args:
         item: anything that stands in a block.
 
     Returns:
-        Values, those defined inside the item included, constants not.
+        Values, those defined inside the item and constants included.
     """
+    if type(item) is Value:
+        return item.args
     used = list(operands(item))
     for child, values in zip(children(item), closing(item), strict=True):
         used += values
         used += _used(child)
-    return [v for v in used if v.op != "const"]
+    return used
 
 
 def choose_cuts(items: Sequence[Item], sizes: Sequence[int], limit: int) -> list[int]:
@@ -200,6 +205,11 @@ def _crossing(items: Sequence[Item]) -> list[int]:
     defined: dict[Value, int] = {}
     last: dict[Value, int] = {}
     for position, item in enumerate(items):
+        if type(item) is Value:
+            for value in item.args:
+                last[value] = position
+            defined[item] = position
+            continue
         for value in reads(item):
             last[value] = position
         for value in results(item):
@@ -238,14 +248,21 @@ class _Outliner:
 
     def find_crossings(self, needed: Sequence[Value]) -> None:
         inside: set[Value] = set()
+        maker, last_user = self.maker, self.last_user
         for number, piece in enumerate(self.pieces):
             for item in piece:
+                if type(item) is Value:
+                    for value in item.args:
+                        if maker.get(value) != number and value.op != "const":
+                            last_user[value] = number
+                    maker[item] = number
+                    continue
                 inside.update(_defined_inside(item))
                 for value in reads(item):
-                    if self.maker.get(value, -1) != number and value not in inside:
-                        self.last_user[value] = number
+                    if maker.get(value) != number and value.op != "const" and value not in inside:
+                        last_user[value] = number
                 for value in results(item):
-                    self.maker[value] = number
+                    maker[value] = number
         for value in needed:
             if value in self.maker:
                 self.last_user[value] = self.end
@@ -290,14 +307,19 @@ class _Outliner:
         """A piece as a function: values are reloaded where first used, and saved once made."""
         body: list[Any] = []
         known: set[Value] = set()
+        crossing = self.last_user
         for item in piece:
             for value in reads(item):
-                if value in self.last_user and value not in known:
+                if value in crossing and value not in known:
                     known.add(value)
-                    if self.maker.get(value, -1) != number:
+                    if self.maker.get(value) != number:
                         body.append(self.reload(value))
             body.append(item)
-            body += [self.save(v) for v in results(item) if v in self.last_user]
+            if type(item) is Value:
+                if item in crossing:
+                    body.append(self.save(item))
+            else:
+                body += [self.save(v) for v in results(item) if v in crossing]
         function = self.splitter.segment()
         function.body.items = body
         function.buffers = list(dict.fromkeys(_all_touched(body)))
@@ -321,6 +343,10 @@ def _defined_inside(item: Item) -> list[Value]:
 
 def _all_touched(items: Iterable[Item]) -> Iterable[Buffer]:
     for item in items:
+        if type(item) is Value:
+            if item.op == "load":
+                yield item.attr
+            continue
         yield from touched(item)
         if isinstance(item, Segment):
             yield from item.function.buffers
