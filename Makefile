@@ -10,7 +10,7 @@ NATIVE := src/covector/_native$(ABI)
 INCLUDES := $(shell $(PYTHON) -c "import numpy, sysconfig; \
 	print('-isystem', sysconfig.get_path('include'), '-isystem', numpy.get_include())")
 
-.PHONY: help native test lint format types bench docs clean
+.PHONY: help native test lint format types bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,10 +40,7 @@ types:  ## Check types, strictly
 	$(PYTHON) -m pyright --pythonpath $(PYTHON)
 
 bench: native  ## Measure, beside the peers that are installed
-	$(PYTHON) benchmarks/run.py
-
-docs:  ## Build the documentation; warnings are errors
-	$(PYTHON) -m sphinx -W --keep-going -b html docs build/docs
+	$(PYTHON) -m benchmarks
 
 clean:  ## Remove what was built
 	rm -rf build src/covector/_native*.so

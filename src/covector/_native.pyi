@@ -1,8 +1,8 @@
 """The native runtime: arrays, operators, dispatch, and what generated code calls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from types import CodeType
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 def get_trace() -> Any: ...
 def set_trace(trace: Any, /) -> Any: ...
-def set_config_epoch(epoch: int, /) -> None: ...
+def set_config_epoch(epoch: int, /) -> int: ...
 def set_thread_config(value: int, /) -> int: ...
 def set_x64(enabled: bool, /) -> None: ...
 def set_thread_x64(enabled: bool | None, /) -> bool | None: ...
@@ -102,9 +102,137 @@ class ArrayBase:
     def __ne__(self, other: object, /) -> Any: ...
     __hash__: None  # type: ignore[assignment]
 
-def register_array_class(cls: type[ArrayBase], /) -> None: ...
+def register_array_class(cls: type[ArrayBase], /) -> type[ArrayBase]: ...
 def new_array(
     value: NDArray[Any] | np.generic, weak_type: bool = False, owned: bool = False, /
 ) -> Any: ...
-def register_operator_hook(name: str, hook: Callable[..., Any] | None, /) -> None: ...
+def register_operator_hook(
+    name: str, hook: Callable[..., Any] | None, /
+) -> Callable[..., Any] | None: ...
 def set_eager_fast_path(enabled: bool, /) -> bool: ...
+
+# ---- symbols.c, blas.c ----
+
+def symbols() -> dict[str, int]: ...
+def set_library_function(name: str, address: int, int_bytes: int, /) -> None: ...
+def library_functions() -> tuple[str, ...]: ...
+
+# ---- executable.c ----
+
+# Entries of a shape: a size, or -(k + 1) for the k-th run-time size: dims, then expressions.
+_Shape = Sequence[int]
+_Input = tuple[_Shape, Any] | tuple[_Shape, Any, str | None]
+_Result = tuple[_Shape, Any, bool] | tuple[_Shape, Any, bool, Callable[[NDArray[Any]], Any] | None]
+_Callback = tuple[
+    Callable[[list[NDArray[Any]]], Iterable[Any]], Sequence[_Input], Sequence[_Result]
+]
+# A sum of terms (coefficient, (k, ...)): the coefficient times the product of these dims.
+_Expression = Sequence[tuple[int, tuple[int, ...]]]
+
+@final
+class Executable:
+    """Generated code as a callable; see _native/covector.h for what the code is called with.
+
+    Args:
+        entry: the address of the function.
+        keepalive: an object that owns the code.
+        inputs: shape, dtype and possibly the name of each argument.
+        results: shape, dtype, weak type of each result, and possibly what makes the object from
+            a read-only ndarray (an instance of the registered array class otherwise).
+        dims: the run-time sizes; None for one that is read off the inputs.
+        expressions: sizes computed from them.
+        workspace_bytes: what `ctx->workspace` points to; or -(k + 1), a run-time size.
+        constants: what `ctx->constants` points to.
+        callbacks: Python functions for `ctx->callback`. Each gets a list of read-only copies.
+        donate: pairs (input, result): the result may take the place of the input, whose Array
+            is deleted by the call.
+        error_handler: called as (code, site) for a failed check (code = site + 1) and for
+            failed allocations (code = -3); raises the exception.
+        name: appears in messages.
+        release_gil: let other threads run meanwhile.
+
+    Raises:
+        TypeError: on a call with arguments that do not fit the specifications.
+    """
+
+    name: str
+    keepalive: Any
+    release_gil: bool
+    input_count: int
+    result_count: int
+    def __new__(
+        cls,
+        entry: int,
+        keepalive: Any,
+        inputs: Sequence[_Input],
+        results: Sequence[_Result],
+        *,
+        dims: Sequence[int | None] = (),
+        expressions: Sequence[_Expression] = (),
+        workspace_bytes: int = 0,
+        constants: Sequence[NDArray[Any]] = (),
+        callbacks: Sequence[_Callback] = (),
+        donate: Sequence[tuple[int, int]] = (),
+        error_handler: Callable[[int, int], Any] | None = None,
+        name: str = "executable",
+        release_gil: bool = False,
+    ) -> Executable: ...
+    def __call__(self, *args: Any) -> list[Any]: ...
+
+# ---- dispatch.c ----
+
+class Dispatcher:
+    """A function whose calls run compiled code if their signature is known.
+
+    A signature is the structure of the arguments (exact tuples, lists, dicts with str keys, None)
+    and the type of each leaf: arrays, ndarrays, NumPy and Python scalars. 64-bit ndarrays and
+    NumPy scalars match executables of the 32-bit type. Calls under a trace, with other values or
+    of an unknown signature go to `fallback(args, kwargs)`.
+
+    Args:
+        fallback: does what compiled code cannot, and inserts what it compiled.
+        key_fn: its result is part of every signature; it is called by every call.
+        static_argnums: positions (0 to 63) of arguments that are part of the signature by their
+            value, which must be hashable.
+        static_argnames: keyword arguments of this kind.
+        capacity: how many signatures are kept; one more, and all are forgotten.
+    """
+
+    fallback: Callable[[tuple[Any, ...], dict[str, Any]], Any]
+    size: int
+    hits: int
+    misses: int
+    def __new__(
+        cls,
+        fallback: Callable[[tuple[Any, ...], dict[str, Any]], Any],
+        key_fn: Callable[[], Any] | None = None,
+        *,
+        static_argnums: Iterable[int] = (),
+        static_argnames: Iterable[str] = (),
+        capacity: int = 4096,
+    ) -> Dispatcher: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __get__(self, instance: Any, owner: Any = None, /) -> Any: ...
+    def insert(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        executable: Executable,
+        tree: Any,
+        kept: Sequence[int] | None = None,
+        /,
+    ) -> bool:
+        """Makes calls like this one run an executable.
+
+        Args:
+            args: positional arguments of such a call.
+            kwargs: keyword arguments.
+            executable: what to run.
+            tree: how the results make the output: an int stands for that result, None, tuples,
+                lists and dicts for themselves; or a function of the list of results.
+            kept: which leaves the executable takes, None for all.
+
+        Returns:
+            False if such calls cannot take the fast path.
+        """
+    def clear(self) -> None: ...

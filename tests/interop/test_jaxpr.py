@@ -353,3 +353,22 @@ def test_mutable_references():
 
     with pytest.raises(JaxprError, match=r"no primitives|not an array"):
         from_jax(f, V)
+
+
+# --- primitives that are taken apart --------------------------------------------------------------
+
+
+def test_primitives_made_of_others():
+    check(lambda x: jax.random.gamma(jax.random.key(0), x, (2, 4)), np.abs(V) + 0.5, rtol=1e-4)
+    check(jax.grad(lambda x: jnp.sum(jnp.tanh(x) + jnp.arcsin(x / 3) + jnp.log2(x**2 + 1))), V)
+    if hasattr(lax, "polynomial"):
+        check(lambda x: lax.polynomial(x, [1.0, x, 3.0]), V)
+
+
+def test_custom_vmap_and_composite():
+    @jax.custom_batching.custom_vmap
+    def f(x):
+        return jnp.sin(x)
+
+    named = lax.composite(lambda x: x * 2, name="lib.double")
+    check(lambda x: f(x) + named(x), V)

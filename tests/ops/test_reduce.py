@@ -16,6 +16,7 @@ from covector.core.dims import symbol
 from covector.core.dtypes import ARRAY_DTYPES
 from covector.ops import cumulative as cumulatives
 from covector.ops import reduce as reductions
+from covector.ops.shape import slice_in_dim
 
 DTYPES = sorted(ARRAY_DTYPES, key=str)
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -229,3 +230,124 @@ def test_symbolic_shapes():
     index = reductions.argmax.shape(x, axes=(0,), index_dtype=np.dtype(np.int32))
     assert index.shape == (3,)
     assert cumulatives.cumsum.shape(x, axis=0).shape == (n, 3)
+
+
+# --- derivatives and batching ---------------------------------------------------------------------
+
+
+def _with_zeros(shape: tuple[int, ...]) -> Any:
+    x = drawn(shape, np.float64)
+    x.flat[[0, 7, 8]] = 0
+    return x
+
+
+OPERANDS = {
+    "distinct": drawn((3, 4, 5), np.float64),
+    "zeros": _with_zeros((3, 4, 5)),
+    "ties": np.round(drawn((3, 4, 5), np.float64)),
+}
+
+
+@pytest.mark.parametrize("operand", OPERANDS)
+@pytest.mark.parametrize("name", ["reduce_sum", "reduce_prod", "reduce_max", "reduce_min"])
+def test_derivatives_of_reductions(name, operand, against_jax):
+    for axes in [(1,), (0, 2)] if operand == "distinct" else [(2, 1)]:
+        against_jax.everything(
+            lambda x, axes=axes: getattr(reductions, name)(x, axes=axes),
+            lambda x, axes=axes: ORACLES[name](x, axes),
+            [OPERANDS[operand]],
+        )
+
+
+@pytest.mark.parametrize("operand", OPERANDS)
+@pytest.mark.parametrize("name", CUMULATIVE)
+def test_derivatives_of_cumulative_operations(name, operand, against_jax):
+    for axis, reverse in [(2, False), (1, True)] if operand == "distinct" else [(2, True)]:
+        against_jax.everything(
+            lambda x, a=axis, r=reverse: getattr(cumulatives, name)(x, axis=a, reverse=r),
+            lambda x, a=axis, r=reverse: CUMULATIVE[name](x, a, r),
+            [OPERANDS[operand]],
+        )
+
+
+@pytest.mark.parametrize("name", ["reduce_prod", "cumprod", "cumlogsumexp"])
+def test_second_derivatives(name):
+    """Of the operand with ties: products and log-sum-exp are smooth there."""
+    x, t, ct = OPERANDS["ties"], drawn((3, 4, 5), np.float64, 1), drawn((3, 4, 5), np.float64, 2)
+    if name == "reduce_prod":
+        ct = ct[0, :, 0]
+        ours = lambda x: reductions.reduce_prod(x, axes=(0, 2))
+        theirs = lambda x: lax.reduce_prod(x, (0, 2))
+    else:
+        ours = lambda x: getattr(cumulatives, name)(x, axis=2, reverse=False)
+        theirs = lambda x: CUMULATIVE[name](x, 2)
+    found = cv.jvp(lambda x: cv.vjp(ours, x)[1](ct)[0], (x,), (t,))[1]
+    expected = jax.jvp(lambda x: jax.vjp(theirs, x)[1](ct)[0], (x,), (t,))[1]
+    agree(found, expected, 1e-10)
+
+
+@pytest.mark.parametrize("name", [*BITWISE, "argmax", "argmin"])
+def test_batching_of_operations_without_derivative(name, against_jax):
+    x = drawn((3, 4), np.int32)
+    if name in BITWISE:
+        ours = lambda x: getattr(reductions, name)(x, axes=(0,))
+        against_jax.vmap(ours, lambda x: ORACLES[name](x, (0,)), [x])
+    else:
+        index = {"axes": (1,), "index_dtype": np.dtype(np.int32)}
+        ours = lambda x: getattr(reductions, name)(x, **index)
+        against_jax.vmap(ours, lambda x: getattr(lax, name)(x, 1, np.int32), [x])
+
+
+# --- native code ----------------------------------------------------------------------------------
+
+NATIVE = (np.bool_, np.int8, np.uint32, np.float16, BFLOAT16, np.float32, np.float64, np.complex64)
+
+
+@pytest.mark.parametrize("dtype", NATIVE, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("name", ORACLES)
+def test_native_reductions(name, dtype):
+    dtype = np.dtype(dtype)
+    if not accepts(name, dtype):
+        pytest.skip("not defined on this dtype")
+    primitive = getattr(reductions, name)
+    x = drawn((3, 40), dtype)
+
+    def several(x: Any) -> Any:
+        return [primitive(x, axes=axes) for axes in [(1,), (0,), (0, 1), ()]]
+
+    for found, expected in zip(cv.jit(several)(x), several(x), strict=True):
+        agree(found, expected, TOLERANCE.get(dtype, 1e-13) * 4)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.float16, np.float32], ids=str)
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_native_arg_extrema(name, dtype):
+    x = drawn((4, 40), dtype)
+    x[2, 3] = x[1, 3]
+    if np.dtype(dtype).kind == "f":
+        x[0, [7, 9]] = np.nan
+
+    def both(x: Any) -> Any:
+        index = np.dtype(np.int32)
+        return [getattr(reductions, name)(x, axes=(a,), index_dtype=index) for a in (0, 1)]
+
+    for found, expected in zip(cv.jit(both)(x), both(x), strict=True):
+        agree(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float16, np.float32, np.complex64], ids=str)
+@pytest.mark.parametrize("name", CUMULATIVE)
+def test_native_cumulative_operations(name, dtype):
+    kind = np.dtype(dtype).kind
+    if (name == "cumlogsumexp" and kind != "f") or (name in ("cummax", "cummin") and kind == "c"):
+        pytest.skip("not defined on this dtype")
+    primitive = getattr(cumulatives, name)
+    x = drawn((3, 40), dtype)
+
+    def several(x: Any) -> Any:
+        large = [primitive(x, axis=a, reverse=r) for a, r in [(1, True), (0, False)]]
+        small = slice_in_dim(x, 0, 4, 1)
+        return large + [primitive(small, axis=a, reverse=r) for a, r in [(1, True), (0, False)]]
+
+    for found, expected in zip(cv.jit(several)(x), several(x), strict=True):
+        agree(found, expected, TOLERANCE.get(np.dtype(dtype), 1e-13) * 8)

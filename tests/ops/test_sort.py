@@ -130,3 +130,74 @@ def test_errors():
         top_k(x, k=4, axis=1)
     with pytest.raises(TypeError, match="real numbers"):
         top_k(x.astype(np.complex64), k=1, axis=1)
+
+
+def test_derivatives_and_batching(against_jax):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(3, 7)), np.round(rng.normal(size=(3, 7)))
+    for d in (0, 1):
+        against_jax.everything(
+            lambda *xs, d=d: tuple(sort(*xs, dimension=d, is_stable=True, num_keys=1)),
+            lambda *xs, d=d: lax.sort(xs, d, num_keys=1),
+            [y, x],
+        )
+    against_jax.vmap(
+        lambda x: tuple(top_k(x, k=2, axis=1)), lambda x: tuple(lax.top_k(x, 2, axis=1)), [x]
+    )
+
+    def ours(x: Any) -> Any:
+        return top_k(x, k=3, axis=1)[0]
+
+    def theirs(x: Any) -> Any:
+        return lax.top_k(x, 3, axis=1)[0]
+
+    against_jax.jvp(ours, theirs, [x])
+    against_jax.vjp(ours, theirs, [x])
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.bool_, np.int8, np.float16, np.float64, np.complex64], ids=str
+)
+@pytest.mark.parametrize("shape", [(3, 6), (20, 3), (5, 40)])
+def test_native_code(dtype, shape):
+    """Networks in registers, networks in loops, and the library's sort."""
+    x, y = drawn(shape, dtype), drawn(shape, np.float32, 1)
+    places = np.arange(x.size, dtype=np.int32).reshape(shape)
+
+    def several(x: Any, *others: Any) -> Any:
+        results: list[Any] = []
+        for d in (0, 1):
+            results += sort(x, dimension=d, is_stable=True, num_keys=1)
+            results += sort(x, *others, dimension=d, is_stable=True, num_keys=2)
+            if np.dtype(dtype).kind != "c":
+                results += top_k(x, k=3, axis=d)
+        return results
+
+    found = cv.jit(several)(x, y, places)
+    for a, b in zip(found, several(x, y, places), strict=True):
+        same_bits(a, b)
+
+
+@pytest.mark.parametrize("copies", [1, 5])
+@pytest.mark.parametrize("dtype", [np.float16, BFLOAT16, np.float32, np.float64], ids=str)
+def test_native_order_of_nan_and_zeros(dtype, copies):
+    x = np.array(SPECIAL * copies, dtype)
+    places = np.arange(x.size, dtype=np.int32)
+
+    def both(x: Any, places: Any) -> Any:
+        results = sort(x, places, dimension=0, is_stable=True, num_keys=1)
+        return [*results, *top_k(x, k=7, axis=0)]
+
+    for a, b in zip(cv.jit(both)(x, places), both(x, places), strict=True):
+        same_bits(a, b)
+
+
+def test_native_sort_of_more_operands_than_the_library_takes():
+    x = drawn((30,), np.float32)
+    others = [np.arange(30, dtype=np.int32) * k for k in range(10)]
+
+    def ours(*xs: Any) -> Any:
+        return sort(*xs, dimension=0, is_stable=True, num_keys=1)
+
+    for a, b in zip(cv.jit(ours)(x, *others), ours(x, *others), strict=True):
+        same_bits(a, b)

@@ -485,8 +485,8 @@ new_array(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 
 PyMethodDef cv_array_methods[] = {
     {"register_array_class", register_array_class, METH_O,
-     PyDoc_STR("register_array_class(cls) -> type\n\nThe subclass of ArrayBase that results get from now "
-               "on. Returns the previous one.")},
+     PyDoc_STR("register_array_class(cls) -> type\n\nThe subclass of ArrayBase that results get "
+               "from now on. Returns the previous one.")},
     {"new_array", (PyCFunction)(void (*)(void))new_array, METH_FASTCALL,
      PyDoc_STR("new_array(value, weak_type=False, owned=False) -> ArrayBase\n\nAn instance of the "
                "registered class over an ndarray or NumPy scalar. Unless `owned`, a writable "

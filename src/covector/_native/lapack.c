@@ -21,8 +21,8 @@
  * T is f32, f64, c64 or c128; all numbers are int64. Results as LAPACK's info (-i: the i-th
  * argument is invalid) or as in covector.h.
  *
- * The library sees A^T. For potrf, gesdd and the QR pair (by LQ of A^T) that is as good; getrf needs
- * a transposed copy, syevd transposes the eigenvectors in place. */
+ * The library sees A^T. For potrf, gesdd and the QR pair (by LQ of A^T) that is as good; getrf
+ * needs a transposed copy, syevd transposes the eigenvectors in place. */
 #include "symbols.h"
 
 #include <stdlib.h>

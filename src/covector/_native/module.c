@@ -49,7 +49,7 @@ static PyModuleDef_Slot slots[] = {
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "covector._native",
-    .m_doc = PyDoc_STR("Covector's native runtime: arrays, dispatch, and what generated code calls."),
+    .m_doc = PyDoc_STR("Covector's native runtime: arrays, dispatch, what generated code calls."),
     .m_slots = slots,
 };
 

@@ -377,8 +377,8 @@ set_eager_fast_path(PyObject *Py_UNUSED(module), PyObject *value)
 
 PyMethodDef cv_operator_methods[] = {
     {"register_operator_hook", register_operator_hook, METH_VARARGS,
-     PyDoc_STR("register_operator_hook(name, hook) -> hook | None\n\nThe function behind an operator, called with "
-               "both operands in order (one for neg, pos, abs, invert) wherever the fast path does "
+     PyDoc_STR("register_operator_hook(name, hook) -> hook | None\n\nThe function behind an operator, "
+               "called with both operands in order (one for neg, pos, abs, invert) wherever the fast path does "
                "not apply. It may return NotImplemented. None removes the hook. Returns the "
                "previous one.")},
     {"set_eager_fast_path", set_eager_fast_path, METH_O,

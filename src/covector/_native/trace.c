@@ -164,10 +164,11 @@ PyMethodDef cv_trace_methods[] = {
     {"get_trace", get_trace, METH_NOARGS,
      PyDoc_STR("get_trace() -> object | None\n\nThe thread's current trace; None means eager.")},
     {"set_trace", set_trace, METH_O,
-     PyDoc_STR("set_trace(trace) -> object | None\n\nSet the thread's trace, return the previous.")},
+     PyDoc_STR("set_trace(trace) -> object | None\n\nSet the thread's trace, return the old one.")},
     {"set_config_epoch", set_config_epoch, METH_O,
-     PyDoc_STR("set_config_epoch(epoch) -> int\n\nA number that is part of every dispatch key; change "
-               "it whenever the process-wide configuration changes. Returns the previous one.")},
+     PyDoc_STR("set_config_epoch(epoch) -> int\n\nA number that is part of every dispatch key; "
+               "change it whenever the process-wide configuration changes. Returns the previous "
+               "one.")},
     {"set_thread_config", set_thread_config, METH_O,
      PyDoc_STR("set_thread_config(value) -> int\n\nThe same for this thread's configuration.")},
     {"set_x64", set_x64, METH_O,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -83,6 +85,18 @@ def get_backend(name: str | None = None) -> Backend:
     return _backends[name]
 
 
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Keeps the garbage collector from walking a growing program again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 @dataclass
 class _Cache:
     """Compiled programs by structure, the oldest dropped first."""
@@ -94,7 +108,8 @@ class _Cache:
         key = (program.key(), options, backend or config.backend)
         found = self.entries.get(key)
         if found is None:
-            found = get_backend(backend).compile(program, options)
+            with _collection_paused():
+                found = get_backend(backend).compile(program, options)
             while len(self.entries) >= self.limit:
                 self.entries.pop(next(iter(self.entries)))
             self.entries[key] = found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from covector.core.array import Array
 from covector.core.avals import Aval
 from covector.core.interpret import stored_form
 from covector.core.program import Atom, Literal, Program
-from covector.interop.recorder import Handler, Importer, Recorder, new_inputs
+from covector.interop.recorder import Handler, Importer, Recorder, new_inputs, trace_equation
 from covector.interop.values import JaxprError, convert_array, convert_aval, convert_param
 from covector.ops.callback import FlatCallback
 
@@ -44,6 +45,7 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
     "reshard",
     "sharding_constraint",
     "stop_gradient",
+    "with_memory_space_constraint",
 )
 def _identity(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
     return inputs
@@ -52,12 +54,14 @@ def _identity(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
 # --- calls ----------------------------------------------------------------------------------------
 
 
-@handles("remat", "remat2", "checkpoint")
+@handles("remat", "remat2", "checkpoint", "composite", "eval_jaxpr")
 def _inline_jaxpr(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
     return recorder.inline(eqn.params["jaxpr"], inputs)
 
 
-@handles("closed_call", "core_call", "core_closed_call", "custom_jvp_call", "custom_vjp_call")
+@handles(
+    "call", "closed_call", "core_call", "core_closed_call", "custom_jvp_call", "custom_vjp_call"
+)
 def _inline_call_jaxpr(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
     return recorder.inline(eqn.params["call_jaxpr"], inputs)
 
@@ -68,6 +72,17 @@ def _import_jit(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
     program = recorder.importer.program(eqn.params["jaxpr"], name)
     params = {"program": program, "name": name, "inline": False}
     return recorder.record("jit", eqn, inputs, params)
+
+
+@handles("custom_vmap_call")
+def _inline_call(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    return recorder.inline(eqn.params["call"], inputs)
+
+
+@handles("call_hi_primitive")
+def _inline_expansion(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    """What an operation on JAX's high-level types is made of; custom_jvp is one since 0.12."""
+    return recorder.inline(trace_equation(eqn, eqn.primitive.to_lojax), inputs)
 
 
 # --- control flow ---------------------------------------------------------------------------------
@@ -153,6 +168,35 @@ def _import_cond(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]
 
 
 # --- others ---------------------------------------------------------------------------------------
+
+
+@handles("random_gamma")
+def _inline_implementation(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    return recorder.inline(trace_equation(eqn, eqn.primitive.impl), inputs)
+
+
+@handles("one_minus_square")
+def _import_one_minus_square(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    return recorder.inline(trace_equation(eqn, lambda x: (1 - x) * (1 + x)), inputs)
+
+
+@handles("log2")
+def _import_log2(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    from jax import lax
+
+    jaxpr = trace_equation(eqn, lambda x, accuracy: cast("Any", lax).log(x) * (1 / math.log(2)))
+    return recorder.inline(jaxpr, inputs)
+
+
+@handles("polynomial")
+def _import_polynomial(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    def horner(x: Any, *coefficients: Any, unroll: int | None = None) -> Any:
+        total = coefficients[-1]
+        for coefficient in coefficients[-2::-1]:
+            total = total * x + coefficient
+        return total
+
+    return recorder.inline(trace_equation(eqn, horner), inputs)
 
 
 @handles("platform_index")

@@ -33,6 +33,7 @@ _SCATTERS = ("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-mi
 _DROPPED_OF = {
     **dict.fromkeys(_SCATTERS, ("update_jaxpr", "update_consts")),
     "reduce": ("computation",),
+    "top_k": ("is_stable",),  # it always is, here
 }
 _RENAMED = {"jaxpr": "program"}
 
@@ -182,9 +183,8 @@ class Recorder:
 
     def _missing(self, eqn: Any, inputs: Sequence[Atom]) -> list[Atom]:
         """What primitives of other libraries are made of; stand-ins for those that JAX has."""
-        implementation = eqn.primitive.impl
-        if not _is_of_jax(implementation):
-            return self.inline(_trace_implementation(eqn), inputs)
+        if not _is_of_jax(eqn.primitive.impl):
+            return self.inline(trace_equation(eqn, eqn.primitive.impl), inputs)
         self.importer.missing.setdefault(eqn.primitive.name, _shorten(eqn))
         return [Variable(convert_aval(v.aval)) for v in eqn.outvars]
 
@@ -223,13 +223,13 @@ def _is_of_jax(implementation: Any) -> bool:
     return str(getattr(fn, "__module__", "jax")).split(".")[0] in ("jax", "jaxlib")
 
 
-def _trace_implementation(eqn: Any) -> Any:
-    """The jaxpr of what a primitive of another library, such as Equinox, is made of."""
+def trace_equation(eqn: Any, fn: Callable[..., Any]) -> Any:
+    """The jaxpr of a function, written with JAX, that does what an equation does."""
 
-    def implementation(*args: Any) -> Any:
-        return eqn.primitive.impl(*args, **eqn.params)
+    def equation(*args: Any) -> Any:
+        return fn(*args, **eqn.params)
 
-    return make_jaxpr(implementation, [v.aval for v in eqn.invars], {})
+    return make_jaxpr(equation, [v.aval for v in eqn.invars], {})
 
 
 def _shorten(eqn: Any) -> str:

@@ -119,14 +119,29 @@ def _convert_lower(b: Any, x: Any, *, new_dtype: Any, weak_type: bool = False) -
     if x.dtype == new_dtype:
         return x
     builder, at = b.builder, x.at
+    return b.lazy(
+        x.shape, new_dtype, lambda i: convert_scalar(builder, at(i), new_dtype), x.cost + 1.0
+    )
 
-    def element(index: Any) -> Scalar:
-        value = at(index)
-        if isinstance(value, ComplexValue) and not dtypes.is_complex(new_dtype):
-            value = value.re
-        return builder.convert(value, new_dtype)
 
-    return b.lazy(x.shape, new_dtype, element, x.cost + 1.0)
+def convert_scalar(builder: Any, value: Scalar, dtype: Any) -> Scalar:
+    """A scalar of the loop IR converted to a dtype as `convert_values` does it.
+
+    Args:
+        builder: of the loop IR.
+        value: a number, complex too.
+        dtype: what to convert it to.
+
+    Returns:
+        The converted value.
+    """
+    if isinstance(value, ComplexValue):
+        if dtypes.is_complex(dtype):
+            return builder.convert(value, dtype)
+        value = value.re
+    if dtypes.is_complex(dtype):
+        return builder.complex(builder.convert(value, dtypes.real_of(dtype)), 0.0)
+    return builder.convert(value, dtype)
 
 
 convert_element_type = Primitive(

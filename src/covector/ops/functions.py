@@ -18,7 +18,7 @@ from covector.core.primitive import Primitive, unsupported
 from covector.ops.arithmetic import add, add_any, div, integer_pow, mul, neg, sub
 from covector.ops.common import kind_of, like, where
 from covector.ops.compare import eq, select_n
-from covector.ops.convert import convert_values, to_dtype
+from covector.ops.convert import convert_scalar, convert_values, to_dtype
 from covector.ops.factory import (
     NOT_LINEAR,
     Function,
@@ -265,7 +265,7 @@ def _pow_lower(b: Any, x: Any, y: Any) -> Any:
 
     def element(index: Any) -> Scalar:
         base, exponent = elements((x, y), index)
-        return _power_scalar(builder, base, builder.convert(exponent, dtype))
+        return _power_scalar(builder, base, convert_scalar(builder, exponent, dtype))
 
     return b.lazy(shape, dtype, element, x.cost + y.cost + 30.0)
 

@@ -54,7 +54,7 @@ def _accepted_cube(key: Any, alpha: Any) -> tuple[Any, Any, Any]:
 
     def not_accepted(state: Any) -> Any:
         _, square, v, u = state
-        outside = u >= one - constant(0.0331, dtype) * square
+        outside = u >= one - constant(0.0331, dtype) * el.square(square)
         return outside & (el.log(u) >= square * half + d * (one - v + el.log(v)))
 
     def cube_root_not_positive(state: Any) -> Any:

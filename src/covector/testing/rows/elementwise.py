@@ -52,6 +52,18 @@ def _power(x: Any, y: Any) -> Any:
     return x ** np.asarray(y, float)
 
 
+def _rsqrt(x: Any) -> Any:
+    return 1 / np.sqrt(x)
+
+
+def _exp2(x: Any) -> Any:
+    return np.exp(x * np.log(2.0))
+
+
+def _logistic(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
 def _choose_of_two(which: Any, a: Any, b: Any) -> Any:
     return np.choose(which.astype(int), (a, b))
 
@@ -285,14 +297,14 @@ _BITWISE = (
 
 _FUNCTIONS = (
     _unary("sqrt", POSITIVE, np.sqrt),
-    _unary("rsqrt", POSITIVE, lambda x: 1 / np.sqrt(x)),
+    _unary("rsqrt", POSITIVE, _rsqrt),
     _unary("cbrt", NONZERO, np.cbrt, dtypes=FLOATS),
     _unary("exp", ANY, np.exp),
-    _unary("exp2", ANY, lambda x: np.exp(x * np.log(2.0)), ulps=512),
+    _unary("exp2", ANY, _exp2, ulps=512),
     _unary("expm1", ANY, np.expm1),
     _unary("log", POSITIVE, np.log),
     _unary("log1p", POSITIVE, np.log1p),
-    _unary("logistic", ANY, lambda x: 1 / (1 + np.exp(-x))),
+    _unary("logistic", ANY, _logistic),
     _unary("sin", ANY, np.sin),
     _unary("cos", ANY, np.cos),
     _unary("tan", Operand(Domain(-1.3, 1.3)), np.tan),
