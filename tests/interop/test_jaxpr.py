@@ -370,5 +370,9 @@ def test_custom_vmap_and_composite():
     def f(x):
         return jnp.sin(x)
 
+    @f.def_vmap
+    def rule(axis_size, in_batched, x):
+        return jnp.cos(x), in_batched[0]
+
     named = lax.composite(lambda x: x * 2, name="lib.double")
     check(lambda x: f(x) + named(x), V)

@@ -243,7 +243,7 @@ def associative_scan_reversed(lax, xp, xs, w):
     return lax.associative_scan(lambda a, b: a * b + w * 0.0, xs, reverse=True)
 
 
-@pytest.fixture(params=["native"], autouse=True)
+@pytest.fixture(params=["reference"], autouse=True)
 def backend(request):
     with cv.config.override("backend", request.param):
         yield request.param

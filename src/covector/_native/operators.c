@@ -377,10 +377,10 @@ set_eager_fast_path(PyObject *Py_UNUSED(module), PyObject *value)
 
 PyMethodDef cv_operator_methods[] = {
     {"register_operator_hook", register_operator_hook, METH_VARARGS,
-     PyDoc_STR("register_operator_hook(name, hook) -> hook | None\n\nThe function behind an operator, "
-               "called with both operands in order (one for neg, pos, abs, invert) wherever the fast path does "
-               "not apply. It may return NotImplemented. None removes the hook. Returns the "
-               "previous one.")},
+     PyDoc_STR("register_operator_hook(name, hook) -> hook | None\n\nThe function behind an "
+               "operator, called with both operands in order (one for neg, pos, abs, invert) "
+               "wherever the fast path does not apply. It may return NotImplemented. None removes "
+               "the hook. Returns the previous one.")},
     {"set_eager_fast_path", set_eager_fast_path, METH_O,
      PyDoc_STR("set_eager_fast_path(enabled) -> bool\n\nSwitch the loops in C off, so that every "
                "operation reaches its hook (to look for NaNs, say). Returns the previous state.")},

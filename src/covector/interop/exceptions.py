@@ -177,15 +177,20 @@ def _inline_implementation(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> 
 
 @handles("one_minus_square")
 def _import_one_minus_square(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
-    return recorder.inline(trace_equation(eqn, lambda x: (1 - x) * (1 + x)), inputs)
+    def one_minus_square(x: Any) -> Any:
+        return (1 - x) * (1 + x)
+
+    return recorder.inline(trace_equation(eqn, one_minus_square), inputs)
 
 
 @handles("log2")
 def _import_log2(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
-    from jax import lax
+    def log2(x: Any, accuracy: Any) -> Any:
+        from jax import lax
 
-    jaxpr = trace_equation(eqn, lambda x, accuracy: cast("Any", lax).log(x) * (1 / math.log(2)))
-    return recorder.inline(jaxpr, inputs)
+        return cast("Any", lax).log(x) * (1 / math.log(2))
+
+    return recorder.inline(trace_equation(eqn, log2), inputs)
 
 
 @handles("polynomial")

@@ -78,11 +78,12 @@ def associative_scan(
 
 def _size(x: Any, axis: int) -> int:
     shape = aval_of(x).shape
-    if axis >= len(shape) or not isinstance(shape[axis], int):
+    size = shape[axis] if axis < len(shape) else None
+    if not isinstance(size, int):
         raise ValueError(
             f"associative_scan needs arrays of known size along axis {axis}, got {aval_of(x)}"
         )
-    return shape[axis]
+    return size
 
 
 def _prefixes(

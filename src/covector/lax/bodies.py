@@ -6,7 +6,7 @@ import inspect
 import types
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -156,7 +156,8 @@ def _snapshot(value: Any) -> Any:
     if type(value) in (tuple, list):
         return [_snapshot(v) for v in value]
     if type(value) is dict:
-        return [(_snapshot(k), _snapshot(v)) for k, v in value.items()]
+        items = cast("dict[Any, Any]", value).items()
+        return [(_snapshot(k), _snapshot(v)) for k, v in items]
     raise _Changing
 
 

@@ -54,12 +54,14 @@ def cond(*args: Any, **kwargs: Any) -> Any:
     # JAX's former signature: cond(pred, true_operand, true_fun, false_operand, false_fun).
     if len(args) == 5 and not kwargs and callable(args[2]) and callable(args[4]):
         pred, true_operand, true_fun, false_operand, false_fun = args
-        return _cond(
-            pred,
-            lambda both: true_fun(both[0]),
-            lambda both: false_fun(both[1]),
-            (true_operand, false_operand),
-        )
+
+        def if_true(operands: Any) -> Any:
+            return true_fun(operands[0])
+
+        def if_false(operands: Any) -> Any:
+            return false_fun(operands[1])
+
+        return _cond(pred, if_true, if_false, (true_operand, false_operand))
     return _cond(*args, **kwargs)
 
 
@@ -199,9 +201,8 @@ def _check_alike(what: str, labels: tuple[str, str], a: Body, b: Body) -> None:
             f"Revise the branches so that they return the same pytree structure.\n  at: {here()}"
         )
     lines: list[str] = []
-    outputs = pytree.unflatten(a.out_tree, list(range(len(a.avals))))
-    for path, k in pytree.leaves_with_path(outputs):
-        x, y = a.avals[k], b.avals[k]
+    paths = [p for p, _ in pytree.leaves_with_path(pytree.unflatten(a.out_tree, a.avals))]
+    for path, x, y in zip(paths, a.avals, b.avals, strict=True):
         if not same_type(x, y):
             lines.append(
                 f"  * the output{pytree.keystr(path)} of {labels[0]} has type {x} but that of "

@@ -6,6 +6,7 @@ Names, signatures and meanings are those of `jax.lax`.
 from __future__ import annotations
 
 import builtins
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -234,14 +235,18 @@ def _scan_in_python(
         )
     carry, outputs = init, list[Any]()
     for i in reversed(range(length)) if reverse else range(length):
-        carry, y = f(carry, pytree.map(lambda x, i=i: _row(x, i), xs))
+        carry, y = f(carry, pytree.map(functools.partial(_row, i), xs))
         outputs.append(y)
     if reverse:
         outputs.reverse()
-    return carry, pytree.map(lambda *ys: stack(*ys, axis=0), *outputs)
+    return carry, pytree.map(_stacked, *outputs)
 
 
-def _row(x: Any, i: int) -> Any:
+def _stacked(*ys: Any) -> Any:
+    return stack(*ys, axis=0)
+
+
+def _row(i: int, x: Any) -> Any:
     return reshape(slice_in_dim(x, i, i + 1, 0), new_sizes=aval_of(x).shape[1:], dimensions=None)
 
 
@@ -487,28 +492,40 @@ def map(f: Callable[..., Any], xs: Any, *, batch_size: int | None = None) -> Any
     whole, rest = divmod(length, batch_size)
     if whole == 0:
         return vmap(f)(xs)
-    batches = pytree.map(lambda x: _in_batches(x, whole, batch_size), xs)
+    batches = pytree.map(functools.partial(_in_batches, whole, batch_size), xs)
     outs = _scan("map", f, _mapping_batches, (), batches, whole, False, 1)[1]
-    outs = pytree.map(lambda y: _joined(y, whole * batch_size), outs)
+    outs = pytree.map(functools.partial(_joined, whole * batch_size), outs)
     if rest == 0:
         return outs
-    last = vmap(f)(pytree.map(lambda x: slice_in_dim(x, length - rest, length, 0), xs))
-    return pytree.map(lambda a, b: concatenate(a, b, dimension=0), outs, last)
+    last = vmap(f)(pytree.map(functools.partial(_last, rest), xs))
+    return pytree.map(_appended, outs, last)
 
 
 def _mapping(f: Any) -> Callable[..., Any]:
-    return lambda _, x: ((), f(x))
+    def body(_: Any, x: Any) -> Any:
+        return (), f(x)
+
+    return body
 
 
 def _mapping_batches(f: Any) -> Callable[..., Any]:
-    return lambda _, x: ((), vmap(f)(x))
+    return _mapping(vmap(f))
 
 
-def _in_batches(x: Any, whole: int, size: int) -> Any:
+def _in_batches(whole: int, size: int, x: Any) -> Any:
     shape = aval_of(x).shape
     used = slice_in_dim(x, 0, whole * size, 0)
     return reshape(used, new_sizes=(whole, size, *shape[1:]), dimensions=None)
 
 
-def _joined(y: Any, length: int) -> Any:
+def _joined(length: int, y: Any) -> Any:
     return reshape(y, new_sizes=(length, *aval_of(y).shape[2:]), dimensions=None)
+
+
+def _last(count: int, x: Any) -> Any:
+    size = aval_of(x).shape[0]
+    return slice_in_dim(x, size - count, size, 0)
+
+
+def _appended(a: Any, b: Any) -> Any:
+    return concatenate(a, b, dimension=0)

@@ -164,10 +164,11 @@ def _pure_batch(
         )
     if vmap_method in ("sequential", "sequential_unrolled"):
         unroll = ctx.axis_size if vmap_method == "sequential_unrolled" else 1
-        return _one_by_one(
-            lambda *own: pure_callback(*own, result_avals=result_avals, **params),
-            ctx, args, dims, unroll,
-        )  # fmt: skip
+
+        def bind(*own: Any) -> list[Any]:
+            return pure_callback(*own, result_avals=result_avals, **params)
+
+        return _one_by_one(bind, ctx, args, dims, unroll)
     operands = front(args, dims)
     if vmap_method != "legacy_vectorized":
         size = 1 if vmap_method == "expand_dims" else ctx.axis_size

@@ -211,11 +211,11 @@ def _by_rows(product: _Product, inner: int) -> Any:
     The innermost loop runs along rows in memory and each step is independent of the others.
     """
     b, builder, rhs = product.b, product.b.builder, product.rhs
-    if not rhs.ends_free or rhs.tensor.cost > 0:
-        product.rhs = rhs = _in_rows(b, rhs)
     direct = product.out == product.wide
     out = b.new(product.shape, product.out)
     sums = out if direct else b.new(product.columns, product.wide)
+    if not rhs.ends_free or rhs.tensor.cost > 0:
+        product.rhs = _in_rows(b, rhs)
 
     def make_row(index: tuple[Any, ...]) -> None:
         batch, row = index[: len(product.batch)], index[len(product.batch) :]
@@ -309,9 +309,9 @@ class _Matrix:
 def _by_library(product: _Product, rows: int, columns: int, inner: int) -> Any:
     b, builder = product.b, product.b.builder
     lhs, rhs = product.lhs, product.rhs
+    out = b.new(product.shape, product.wide)
     left = _matrix(b, lhs, lhs.axes.free, lhs.axes.contract)
     right = _matrix(b, rhs, rhs.axes.contract, rhs.axes.free)
-    out = b.new(product.shape, product.wide)
     target = _Matrix(out, _strides(product.shape)[: len(product.batch)], False, columns)
     symbol = f"cv_gemm_{LIBRARY_TYPES[product.wide]}"
     site = b.site("BLAS could not multiply two matrices")

@@ -15,7 +15,7 @@ from covector.core.array import Array
 from covector.core.avals import Aval
 from covector.core.trace import aval_of
 from covector.ops import common
-from covector.ops.arithmetic import mul
+from covector.ops.arithmetic import add, mul
 from covector.ops.compare import eq, ge, select_n
 from covector.ops.contract import dot_general
 from covector.ops.convert import conj, convert_element_type
@@ -101,8 +101,6 @@ def _positions(x: Any) -> tuple[Any, Any]:
 def _offset(x: Any, k: int) -> Any:
     if k == 0:
         return x
-    from covector.ops.arithmetic import add
-
     return add(x, common.like(x, k))
 
 
@@ -126,14 +124,9 @@ def identity_like(x: Any, dtype: Any = None) -> Any:
 
 def diagonal(x: Any) -> Any:
     """The main diagonals of square matrices."""
-    rank = len(shape_of(x))
-    return reduce_sum(mul_where_diagonal(x), axes=(rank - 1,))
-
-
-def mul_where_diagonal(x: Any) -> Any:
-    """Zeros off the main diagonals."""
     rows, columns = _positions(x)
-    return select_n(eq(rows, columns), common.zeros(aval_of(x).strong()), x)
+    alone = select_n(eq(rows, columns), common.zeros(aval_of(x).strong()), x)
+    return reduce_sum(alone, axes=(len(shape_of(x)) - 1,))
 
 
 def scaled(x: Any, factor: complex) -> Any:

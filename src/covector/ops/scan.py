@@ -399,7 +399,11 @@ def _run(b: Lowering, count: Any, unroll: int, iteration: Any, scalars: list[Any
     scalars = builder.loop(0, whole, turn, scalars, step=unroll)
     if unroll == 1 or (type(whole) is int and whole == count):
         return scalars
-    return builder.loop(whole, count, lambda step, *carried: iteration(step, carried), scalars)
+
+    def single(step: Any, *carried: Any) -> list[Any]:
+        return iteration(step, carried)
+
+    return builder.loop(whole, count, single, scalars)
 
 
 scan = Primitive(

@@ -422,7 +422,7 @@ def _from_half(k: Kind, target: DType) -> str:
     if target is F32:
         return lines.finish(wide)
     rest = _convert(Kind(F32, k.lanes, k.target), target)
-    return "\n".join(lines.lines) + "\n" + rest.replace("{1}", wide).replace("%t{0}.", "%t{0}.w")
+    return "\n".join([*lines.lines, rest.replace("%t{0}.", "%t{0}.w").replace("{1}", wide)])
 
 
 def _bf16_to_float(w: _Lines) -> str:

@@ -459,6 +459,9 @@ class Emitter(BlockEmitter):
             The mask.
         """
         lanes = self.lanes
+        if index.isdecimal() and upper.isdecimal():
+            bits = ", ".join(f"i1 {'true' if k < int(upper) - int(index) else 'false'}" for k in range(lanes))
+            return f"<{bits}>"
         left = self.define(f"sub i64 {upper}, {index}")
         left = self.define(f"call i64 @llvm.smin.i64(i64 {left}, i64 {lanes})")
         narrow = self.define(f"trunc i64 {left} to i8")

@@ -1,0 +1,282 @@
+"""The factory of matrix primitives, and how they are evaluated and compiled over batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from covector.core import dtypes
+from covector.core.avals import Aval
+from covector.core.primitive import Primitive, Rule, unsupported
+from covector.ops.common import Inseparable, batch_at_front
+from covector.ops.windows import static_size
+
+Array = np.ndarray[Any, Any]
+
+SUFFIX = {
+    dtypes.float32: "f32",
+    dtypes.float64: "f64",
+    dtypes.complex64: "c64",
+    dtypes.complex128: "c128",
+}
+"""The dtypes of matrices, and what shims of BLAS and LAPACK call them."""
+
+SMALL = 8
+"""Matrices of at most so many rows and columns are factorised by code spelled out for them."""
+
+NOT_LINEAR = "it is not a linear function of its operands"
+
+
+def check_matrices(name: str, *avals: Aval, square: bool = False) -> Any:
+    """The dtype of operands that are matrices, or batches of them.
+
+    Raises:
+        TypeError: for dtypes that have no linear algebra, or operands of several dtypes.
+        ValueError: for operands that are no matrices, or no square ones where these are needed.
+    """
+    dtype = avals[0].dtype
+    if dtype not in SUFFIX:
+        accepted = ", ".join(SUFFIX.values())
+        raise TypeError(f"{name} takes matrices of dtype {accepted}, got {avals[0]}")
+    if any(a.dtype != dtype for a in avals):
+        found = ", ".join(map(str, avals))
+        raise TypeError(f"{name} takes operands of equal dtype, got {found}")
+    for aval in avals:
+        if aval.ndim < 2:
+            raise ValueError(f"{name} takes matrices (arrays of two or more axes), got {aval}")
+    if square and avals[0].shape[-1] != avals[0].shape[-2]:
+        raise ValueError(f"{name} takes square matrices, got {avals[0]}")
+    return dtype
+
+
+def check_batches(name: str, avals: Sequence[Aval], cores: Sequence[int]) -> tuple[Any, ...]:
+    """The batch axes of all operands, which must agree.
+
+    Args:
+        name: for the message.
+        avals: of the operands.
+        cores: how many trailing axes of each are not batch axes.
+
+    Raises:
+        TypeError: if they differ.
+    """
+    batches = [a.shape[: a.ndim - core] for a, core in zip(avals, cores, strict=True)]
+    if any(batch != batches[0] for batch in batches):
+        found = ", ".join(map(str, avals))
+        raise TypeError(f"{name} takes operands with equal batch axes, got {found}")
+    return batches[0]
+
+
+def matrix_primitive(
+    name: str,
+    *,
+    cores: Sequence[int],
+    shape: Rule,
+    evaluate: Rule,
+    jvp: Rule,
+    lower: Rule,
+    transpose: Rule | None = None,
+    batch: Rule | None = None,
+    results: int = 1,
+) -> Primitive:
+    """A primitive that treats each matrix of a batch alike.
+
+    Args:
+        name: of the primitive.
+        cores: how many trailing axes of each operand are not batch axes.
+        shape: as in `Primitive`, like the other rules.
+        evaluate: likewise.
+        jvp: likewise.
+        lower: likewise.
+        transpose: likewise; `None` if it is not linear.
+        batch: likewise; by default the batch axis becomes the first of all operands.
+        results: the number of results; 0 if it depends on parameters.
+    """
+
+    def batch_rule(ctx: Any, args: Any, dims: Any, **params: Any) -> Any:
+        args = [batch_at_front(x, d, ctx.axis_size) for x, d in zip(args, dims, strict=True)]
+        out = primitive(*args, **params)
+        return (out, 0) if results == 1 else (out, [0] * len(out))
+
+    def lanes_rule(dims: Any, *avals: Aval, **params: Any) -> Any:
+        lane = _common_lane(dims, avals, cores)
+        if results == 1:
+            return lane
+        return [lane] * len(shape(*avals, **params))
+
+    primitive = Primitive(
+        name,
+        shape=shape,
+        evaluate=evaluate,
+        jvp=jvp,
+        transpose=transpose or unsupported(NOT_LINEAR),
+        batch=batch or batch_rule,
+        lanes=lanes_rule,
+        lower=lower,
+        multiple_results=results != 1,
+    )
+    return primitive
+
+
+def _common_lane(
+    dims: Sequence[int | None], avals: Sequence[Aval], cores: Sequence[int]
+) -> int | None:
+    if any(d != dims[0] for d in dims):
+        raise Inseparable("operands have their lanes along different axes")
+    lane = dims[0]
+    if lane is not None and lane >= avals[0].ndim - cores[0]:
+        raise Inseparable("it mixes the rows and columns of a matrix")
+    return lane
+
+
+# --- evaluation ----------------------------------------------------------------------------------
+
+
+def each_matrix(
+    function: Callable[..., Sequence[Array]],
+    operands: Sequence[Array],
+    cores: Sequence[int],
+    results: Sequence[tuple[tuple[int, ...], Any]],
+) -> list[Array]:
+    """Applies a function to every matrix of a batch.
+
+    Args:
+        function: of arrays without batch axes, to arrays without batch axes.
+        operands: with equal batch axes.
+        cores: how many trailing axes of each operand the function gets.
+        results: shape and dtype of each array that the function returns.
+
+    Returns:
+        The results of all calls, stacked.
+    """
+    batch = operands[0].shape[: operands[0].ndim - cores[0]]
+    stacked = [np.zeros(batch + core, dtype) for core, dtype in results]
+    for index in np.ndindex(*batch):
+        found = function(*[x[index] for x in operands])
+        for out, value in zip(stacked, found, strict=True):
+            out[index] = value
+    return stacked
+
+
+# --- lowering ------------------------------------------------------------------------------------
+
+
+def scratch(b: Any, shape: Sequence[Any], dtype: Any) -> Any:
+    """A buffer that no result is wanted in."""
+    from covector.loopir.tensor import Stored
+
+    return Stored(b.builder, b.builder.buffer(dtype, shape), shape)
+
+
+def elements(tensor: Any, batch: Sequence[Any]) -> Array:
+    """All elements of a small matrix or vector of a batch, as loop IR scalars."""
+    core = tensor.shape[len(batch) :]
+    values = np.empty(core, object)
+    for index in np.ndindex(*core):
+        values[index] = tensor.at((*batch, *[int(i) for i in index]))
+    return values
+
+
+def spell_out(
+    b: Any,
+    batch: Sequence[Any],
+    results: Sequence[tuple[Sequence[int], Any]],
+    compute: Callable[[tuple[Any, ...]], Sequence[Array]],
+) -> list[Any]:
+    """Tensors of small matrices computed by straight-line code.
+
+    Args:
+        b: the lowering.
+        batch: extents of the batch axes; without any the results stay in registers.
+        results: shape and dtype of each result, without batch axes.
+        compute: the elements of the results for a batch index.
+    """
+    if not batch:
+        values = compute(())
+        return [b.registers(v, dtype) for v, (_, dtype) in zip(values, results, strict=True)]
+    outs: list[Any] = []
+    for core, dtype in results:
+        shape = (*batch, *core)
+        outs.append(scratch(b, shape, dtype) if outs else b.new(shape, dtype))
+
+    def store(index: tuple[Any, ...]) -> None:
+        for out, values in zip(outs, compute(index), strict=True):
+            for place in np.ndindex(*values.shape):
+                b.builder.store(out.buffer, (*index, *[int(i) for i in place]), values[place])
+
+    b.for_each(batch, store)
+    return outs
+
+
+def pointer(b: Any, stored: Any, batch: Sequence[Any]) -> tuple[Any, Any]:
+    """Where the matrix of a batch index begins, as an argument of a call."""
+    core = (0,) * (len(stored.shape) - len(batch))
+    return stored.buffer, b.builder.offset(stored.buffer, (*batch, *core))
+
+
+def call_library(b: Any, symbol: str, *args: Any) -> Any:
+    """Calls a shim of LAPACK and fails if it reports misuse or a missing library.
+
+    Args:
+        b: the lowering.
+        symbol: the shim.
+        *args: integers and pointers.
+
+    Returns:
+        A bool: whether the factorisation succeeded.
+    """
+    builder = b.builder
+    passed = [builder.index(a) if type(a) is int else a for a in args]
+    info = builder.call(symbol, np.dtype(np.int32), *passed)
+    site = b.site(f"{symbol} could not be called")
+    builder.check(builder.op("ge", info, 0), site)
+    return builder.op("eq", info, 0)
+
+
+def spoil(b: Any, ok: Any, batch: Sequence[Any], *outs: Any) -> None:
+    """Fills the matrices of a batch index with NaN unless all went well."""
+    builder = b.builder
+
+    def fill() -> None:
+        for out in outs:
+            nan = builder.const(np.nan, out.dtype)
+
+            def store(place: tuple[Any, ...], out: Any = out, nan: Any = nan) -> None:
+                builder.store(out.buffer, (*batch, *place), nan)
+
+            b.for_each(out.shape[len(batch) :], store)
+
+    builder.if_(ok, lambda: None, fill)
+
+
+def is_empty(*shapes: Sequence[Any]) -> bool:
+    """Whether one of the shapes has no elements."""
+    return any(static_size(shape) == 0 for shape in shapes)
+
+
+def lower_by_evaluation(
+    b: Any,
+    evaluate: Callable[..., Any],
+    tensors: Sequence[Any],
+    results: Sequence[Aval],
+) -> list[Any]:
+    """Compiled code that calls back into Python, for what no library function is at hand.
+
+    Args:
+        b: the lowering.
+        evaluate: of NumPy arrays, to a sequence of them.
+        tensors: the operands.
+        results: what comes out.
+    """
+    outs: list[Any] = []
+    for aval in results:
+        shape = b.extents(aval)
+        outs.append(scratch(b, shape, aval.dtype) if outs else b.new(shape, aval.dtype))
+    operands = [b.stored(t) for t in tensors]
+    inputs = [(t.shape, t.dtype) for t in operands]
+    outputs = [(t.shape, t.dtype) for t in outs]
+    number = b.callback((lambda arrays: list(evaluate(*arrays)), inputs, outputs))
+    b.builder.callback(number, [t.buffer for t in operands], [t.buffer for t in outs])
+    return outs

@@ -1,0 +1,352 @@
+"""Cholesky factors, and systems of equations with triangular matrices.
+
+Names, parameters and meanings are those of JAX's linear algebra primitives.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from covector.core.avals import Aval, Zero
+from covector.core.trace import aval_of
+from covector.ops import common
+from covector.ops import matrices as mx
+from covector.ops.arithmetic import mul, neg
+from covector.ops.common import batch_at_front, kind_of, move_axis
+from covector.ops.compare import select_n
+from covector.ops.factorize import cholesky_small, conjugate_value, solve_small
+from covector.ops.matrix_primitives import (
+    SMALL,
+    SUFFIX,
+    call_library,
+    check_batches,
+    check_matrices,
+    each_matrix,
+    elements,
+    is_empty,
+    matrix_primitive,
+    pointer,
+    spell_out,
+    spoil,
+)
+from covector.ops.shape import reshape
+
+Array = np.ndarray[Any, Any]
+
+# --- cholesky ------------------------------------------------------------------------------------
+
+
+def _cholesky_shape(x: Aval) -> Aval:
+    check_matrices("cholesky", x, square=True)
+    return x.strong()
+
+
+def _cholesky_evaluate(x: Array) -> Any:
+    from scipy.linalg import lapack
+
+    try:
+        return np.linalg.cholesky(x)
+    except np.linalg.LinAlgError:
+        pass
+    factorise = lapack.get_lapack_funcs("potrf", (x,))
+
+    def factor(matrix: Array) -> list[Array]:
+        found, info = factorise(matrix, lower=1, clean=1)
+        return [found if info == 0 else np.full_like(matrix, np.nan)]
+
+    return each_matrix(factor, [x], [2], [(x.shape[-2:], x.dtype)])[0]
+
+
+def _cholesky_jvp(ctx: Any, primals: Any, tangents: Any) -> Any:
+    # Iain Murray, "Differentiation of the Cholesky decomposition" (2016), section 3.1.
+    factor = cholesky(primals[0])
+    middle = solve(factor, tangents[0], left_side=False, transpose_a=True, conjugate_a=True)
+    middle = solve(factor, middle, left_side=True)
+    half = mx.scaled(mx.identity_like(middle), 0.5)
+    weights = select_n(mx.lower_mask(middle, -1), half, common.full(aval_of(middle), 1))
+    return factor, mx.matmul(factor, mul(middle, weights))
+
+
+def solve(a: Any, b: Any, *, left_side: bool, **flags: bool) -> Any:
+    """`triangular_solve` with a lower triangle; flags default to False."""
+    params = {"lower": True, "transpose_a": False, "conjugate_a": False, "unit_diagonal": False}
+    return triangular_solve(a, b, left_side=left_side, **{**params, **flags})
+
+
+def _cholesky_lower(b: Any, x: Any) -> Any:
+    n = x.shape[-1]
+    batch = x.shape[:-2]
+    if is_empty(x.shape):
+        return x
+    if n <= SMALL:
+        builder = b.builder
+        return spell_out(
+            b,
+            batch,
+            [((n, n), x.dtype)],
+            lambda index: [cholesky_small(builder, elements(x, index))],
+        )[0]
+    out = b.update_in_place(x)
+    symbol = f"cv_potrf_{SUFFIX[x.dtype]}"
+
+    def factor(index: tuple[Any, ...]) -> None:
+        ok = call_library(b, symbol, n, pointer(b, out, index), n, 1)
+        _clear_above(b, out, index, n)
+        spoil(b, ok, index, out)
+
+    b.for_each(batch, factor)
+    return out
+
+
+def _clear_above(b: Any, out: Any, batch: tuple[Any, ...], n: int) -> None:
+    builder = b.builder
+    zero = builder.const(0, out.dtype)
+
+    def clear_row(i: Any) -> None:
+        first = builder.op("add", i, 1)
+        builder.loop(first, n, lambda j: builder.store(out.buffer, (*batch, i, j), zero))
+
+    builder.loop(0, n, clear_row)
+
+
+cholesky = matrix_primitive(
+    "cholesky",
+    cores=(2,),
+    shape=_cholesky_shape,
+    evaluate=_cholesky_evaluate,
+    jvp=_cholesky_jvp,
+    lower=_cholesky_lower,
+)
+"""The lower triangular L with L L^H = x, from the lower triangle of x; NaN where there is none."""
+
+# --- triangular_solve ----------------------------------------------------------------------------
+
+
+def _solve_shape(
+    a: Aval,
+    b: Aval,
+    *,
+    left_side: bool,
+    lower: bool,
+    transpose_a: bool,
+    conjugate_a: bool,
+    unit_diagonal: bool,
+) -> Aval:
+    check_matrices("triangular_solve", a, b, square=True)
+    check_batches("triangular_solve", (a, b), (2, 2))
+    if a.shape[-1] != b.shape[-2 if left_side else -1]:
+        side = "rows" if left_side else "columns"
+        raise ValueError(
+            f"triangular_solve needs as many {side} of the right-hand side as the matrix has, "
+            f"got {a} and {b} with left_side={left_side}"
+        )
+    return b.strong()
+
+
+def _solve_evaluate(
+    a: Array,
+    b: Array,
+    *,
+    left_side: bool,
+    lower: bool,
+    transpose_a: bool,
+    conjugate_a: bool,
+    unit_diagonal: bool,
+) -> Any:
+    from scipy.linalg import get_blas_funcs
+
+    if b.size == 0:
+        return b.copy()
+    if conjugate_a and not transpose_a:
+        a, conjugate_a = a.conj(), False
+    (trsm,) = get_blas_funcs(("trsm",), (a, b))
+    trans = 0 if not transpose_a else 2 if conjugate_a else 1
+
+    def one(matrix: Array, rhs: Array) -> list[Array]:
+        return [
+            trsm(
+                1,
+                matrix,
+                rhs,
+                side=int(not left_side),
+                lower=int(lower),
+                trans_a=trans,
+                diag=int(unit_diagonal),
+            )
+        ]
+
+    return each_matrix(one, [a, b], [2, 2], [(b.shape[-2:], b.dtype)])[0]
+
+
+def _solve_jvp(ctx: Any, primals: Any, tangents: Any, **params: Any) -> Any:
+    a, b = primals
+    out = triangular_solve(a, b, **params)
+    tangent: Any = Zero(aval_of(out).tangent())
+    if type(tangents[1]) is not Zero:
+        tangent = triangular_solve(a, tangents[1], **params)
+    if type(tangents[0]) is not Zero:
+        change = _matrix_tangent(tangents[0], **params)
+        tangent = common.add_tangents(tangent, _moved_solution(a, out, change, params))
+    return out, tangent
+
+
+def _matrix_tangent(
+    t: Any,
+    *,
+    left_side: bool,
+    lower: bool,
+    transpose_a: bool,
+    conjugate_a: bool,
+    unit_diagonal: bool,
+) -> Any:
+    """Minus the tangent of op(a), of which only the triangle that is read counts."""
+    k = int(unit_diagonal)
+    t = neg(mx.lower_triangle(t, -k) if lower else mx.upper_triangle(t, k))
+    if transpose_a:
+        t = mx.transposed(t)
+    return mx.conjugate(t) if conjugate_a else t
+
+
+def _moved_solution(a: Any, x: Any, change: Any, params: dict[str, Any]) -> Any:
+    """How the solution `x` moves with the matrix: solving costs as much as multiplying."""
+    rows, columns = mx.shape_of(x)[-2:]
+    if params["left_side"]:
+        if _greater(rows, columns):
+            return triangular_solve(a, mx.matmul(change, x), **params)
+        return mx.matmul(triangular_solve(a, change, **params), x)
+    if _greater(columns, rows):
+        return triangular_solve(a, mx.matmul(x, change), **params)
+    return mx.matmul(x, triangular_solve(a, change, **params))
+
+
+def _greater(m: Any, n: Any) -> bool:
+    return type(m) is not int or type(n) is not int or m > n
+
+
+def _solve_transpose(ctx: Any, ct: Any, a: Any, b: Any, **params: Any) -> list[Any]:
+    params = {**params, "transpose_a": not params["transpose_a"]}
+    return [None, triangular_solve(a, ct, **params)]
+
+
+def _solve_batch(ctx: Any, args: Any, dims: Any, **params: Any) -> Any:
+    a, b = args
+    if dims[0] is not None:
+        a = batch_at_front(a, dims[0], ctx.axis_size)
+        return triangular_solve(a, batch_at_front(b, dims[1], ctx.axis_size), **params), 0
+    # One matrix for all examples: more columns (or rows) of one right-hand side.
+    rank = len(mx.shape_of(b))
+    axis = rank - 1 if params["left_side"] else rank - 2
+    b = move_axis(b, dims[1], axis)
+    shape = mx.shape_of(b)
+    first = rank - 2 if params["left_side"] else rank - 3
+    merged = (*shape[:first], shape[first] * shape[first + 1], *shape[first + 2 :])
+    if params["left_side"]:
+        merged = (*shape[:-2], shape[-2] * shape[-1])
+    out = triangular_solve(a, reshape(b, new_sizes=merged, dimensions=None), **params)
+    return reshape(out, new_sizes=shape, dimensions=None), axis
+
+
+def _solve_lower(
+    b: Any,
+    a: Any,
+    rhs: Any,
+    *,
+    left_side: bool,
+    lower: bool,
+    transpose_a: bool,
+    conjugate_a: bool,
+    unit_diagonal: bool,
+) -> Any:
+    if is_empty(rhs.shape):
+        return rhs
+    builder, n = b.builder, a.shape[-1]
+    conjugate_a = conjugate_a and kind_of(a.dtype) == "c"
+    if n <= SMALL:
+        return _solve_small(
+            b, a, rhs, left_side, lower, transpose_a, conjugate_a, unit_diagonal
+        )
+    if conjugate_a and not transpose_a:
+        a = b.lazy(a.shape, a.dtype, lambda i, at=a.at: conjugate_value(builder, at(i)), a.cost + 1)
+    out = b.update_in_place(rhs)
+    matrix = b.stored(a)
+    symbol = f"cv_trsm_{SUFFIX[a.dtype]}"
+    trans = 0 if not transpose_a else 2 if conjugate_a else 1
+    flags = (int(not left_side), int(lower), trans, int(unit_diagonal))
+    rows, columns = rhs.shape[-2:]
+
+    def one(index: tuple[Any, ...]) -> None:
+        place = pointer(b, matrix, index), n, pointer(b, out, index), columns
+        call_library(b, symbol, *flags, rows, columns, *place)
+
+    b.for_each(rhs.shape[:-2], one)
+    return out
+
+
+def _solve_small(
+    b: Any,
+    a: Any,
+    rhs: Any,
+    left_side: bool,
+    lower: bool,
+    transpose_a: bool,
+    conjugate_a: bool,
+    unit_diagonal: bool,
+) -> Any:
+    """For each column (or row) of the right-hand side, substitution spelled out."""
+    builder = b.builder
+    forward = lower != transpose_a if left_side else lower == transpose_a
+    exchange = transpose_a == left_side
+
+    def matrix(index: tuple[Any, ...]) -> Array:
+        values = elements(a, index)
+        if exchange:
+            values = values.T
+        return np.vectorize(lambda v: conjugate_value(builder, v), otypes=[object])(values) if (
+            conjugate_a
+        ) else values
+
+    n, vectors = a.shape[-1], rhs.shape[-1 if left_side else -2]
+    if not rhs.shape[:-2] and type(vectors) is int and vectors <= SMALL:
+
+        def compute(index: tuple[Any, ...]) -> list[Array]:
+            known = elements(rhs, index)
+            columns = known if left_side else known.T
+            prepared = solve_small(builder, matrix(index), forward, unit_diagonal)
+            solved = np.stack([prepared(columns[:, j]) for j in range(vectors)], axis=1)
+            return [solved if left_side else solved.T]
+
+        return spell_out(b, (), [(rhs.shape, rhs.dtype)], compute)[0]
+    out = b.new(rhs.shape, rhs.dtype)
+
+    def one(index: tuple[Any, ...]) -> None:
+        prepared = solve_small(builder, matrix(index), forward, unit_diagonal)
+
+        def place(i: int, j: Any) -> tuple[Any, ...]:
+            return (*index, i, j) if left_side else (*index, j, i)
+
+        def column(which: tuple[Any, ...]) -> None:
+            known = np.empty(n, object)
+            for i in range(n):
+                known[i] = rhs.at(place(i, which[0]))
+            for i, value in enumerate(prepared(known)):
+                builder.store(out.buffer, place(i, which[0]), value)
+
+        b.for_each((vectors,), column)
+
+    b.for_each(rhs.shape[:-2], one)
+    return out
+
+
+triangular_solve = matrix_primitive(
+    "triangular_solve",
+    cores=(2, 2),
+    shape=_solve_shape,
+    evaluate=_solve_evaluate,
+    jvp=_solve_jvp,
+    transpose=_solve_transpose,
+    batch=_solve_batch,
+    lower=_solve_lower,
+)
+"""The X with op(a) X = b (or X op(a) = b without `left_side`); one triangle of `a` is read."""
