@@ -36,9 +36,7 @@ def matmul(x: Any, y: Any) -> Any:
     rank = len(shape_of(x))
     batch = tuple(range(rank - 2))
     numbers = (((rank - 1,), (rank - 2,)), (batch, batch))
-    return dot_general(
-        x, y, dimension_numbers=numbers, precision=None, preferred_element_type=None
-    )
+    return dot_general(x, y, dimension_numbers=numbers, precision=None, preferred_element_type=None)
 
 
 def transposed(x: Any) -> Any:
@@ -104,10 +102,15 @@ def _offset(x: Any, k: int) -> Any:
     return add(x, common.like(x, k))
 
 
+def lower_mask(x: Any, k: int = 0) -> Any:
+    """Whether an element of matrices like `x` is on or below the `k`-th diagonal."""
+    rows, columns = _positions(x)
+    return ge(_offset(rows, k), columns)
+
+
 def lower_triangle(x: Any, k: int = 0) -> Any:
     """Zeros above the `k`-th diagonal."""
-    rows, columns = _positions(x)
-    return select_n(ge(_offset(rows, k), columns), common.zeros(aval_of(x).strong()), x)
+    return select_n(lower_mask(x, k), common.zeros(aval_of(x).strong()), x)
 
 
 def upper_triangle(x: Any, k: int = 0) -> Any:

@@ -242,8 +242,6 @@ def _solve_batch(ctx: Any, args: Any, dims: Any, **params: Any) -> Any:
     shape = mx.shape_of(b)
     first = rank - 2 if params["left_side"] else rank - 3
     merged = (*shape[:first], shape[first] * shape[first + 1], *shape[first + 2 :])
-    if params["left_side"]:
-        merged = (*shape[:-2], shape[-2] * shape[-1])
     out = triangular_solve(a, reshape(b, new_sizes=merged, dimensions=None), **params)
     return reshape(out, new_sizes=shape, dimensions=None), axis
 
@@ -264,9 +262,7 @@ def _solve_lower(
     builder, n = b.builder, a.shape[-1]
     conjugate_a = conjugate_a and kind_of(a.dtype) == "c"
     if n <= SMALL:
-        return _solve_small(
-            b, a, rhs, left_side, lower, transpose_a, conjugate_a, unit_diagonal
-        )
+        return _solve_small(b, a, rhs, left_side, lower, transpose_a, conjugate_a, unit_diagonal)
     if conjugate_a and not transpose_a:
         a = b.lazy(a.shape, a.dtype, lambda i, at=a.at: conjugate_value(builder, at(i)), a.cost + 1)
     out = b.update_in_place(rhs)
@@ -301,11 +297,10 @@ def _solve_small(
 
     def matrix(index: tuple[Any, ...]) -> Array:
         values = elements(a, index)
-        if exchange:
-            values = values.T
-        return np.vectorize(lambda v: conjugate_value(builder, v), otypes=[object])(values) if (
-            conjugate_a
-        ) else values
+        if conjugate_a:
+            for place, value in np.ndenumerate(values):
+                values[place] = conjugate_value(builder, value)
+        return values.T if exchange else values
 
     n, vectors = a.shape[-1], rhs.shape[-1 if left_side else -2]
     if not rhs.shape[:-2] and type(vectors) is int and vectors <= SMALL:
