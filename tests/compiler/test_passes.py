@@ -37,11 +37,17 @@ def loops(v: Any) -> Any:
     return lax.scan(lambda c, t: step(c, t), v, v[:3])[0]
 
 
+def nested_calls(v: Any) -> Any:
+    inner = cv.jit(lambda a: (cnp.sin(a), a))
+    middle = cv.jit(lambda a: (*inner(a), inner(a * 2.0)[1]))
+    return cv.jit(lambda a: middle(a))(v)
+
+
 def derivative(v: Any) -> Any:
     return cv.grad(lambda w: (repeated(w) ** 2).sum())(v)
 
 
-FUNCTIONS = (calls, repeated, loops, derivative)
+FUNCTIONS = (calls, nested_calls, repeated, loops, derivative)
 
 
 @pytest.mark.parametrize("each", PASSES, ids=lambda p: p.name)

@@ -20,15 +20,12 @@ from covector.core.avals import Aval
 from covector.core.primitive import REGISTRY, RULES
 from covector.core.trace import trace_program
 from covector.ops import elementwise as ops
-from covector.testing.optable import COMPLEXES, OpRow, cases
+from covector.ops.common import Inseparable
+from covector.testing.optable import COMPLEXES, OpRow, cases, edge_operands, ulps_between
 from covector.testing.rows.elementwise import ROWS
 
-TINY = [np.nan, np.inf, 0.0, 1.0, 0.5, 2.0, 3.0, 1e-30, 1e30, 1e-3, 0.3, 0.7, 10.0, 80.0]
-MORE = [100.0, 1000.0, 1e4, 0.9999, 1.0001, 2.5, 1.5, 3.2, 7.9, 30.5]
-FLOAT_EDGES = np.array([s * v for v in TINY + MORE for s in (1, -1)])
 RARE = ("i16", "i32", "i64", "u16", "u32", "u64", "f16", "c128")
 QUICK = {"xla_backend_optimization_level": 0}
-INT_EDGES = [0, 1, 2, 3, 5, 7, 8, 31, 32, 33, 63, 64, 100, -1, -2, -7, -100]
 
 
 @pytest.fixture(autouse=True)
@@ -42,30 +39,13 @@ def case_ids(pairs: list[tuple[OpRow, str]]) -> list[str]:
     return [f"{row}-{dtype}" for row, dtype in pairs]
 
 
-def edges_of(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    if dtypes.is_bool(dtype):
-        return np.array([False, True])
-    if dtypes.is_integer(dtype):
-        info = np.iinfo(dtype)
-        values = {*INT_EDGES, info.min, info.min + 1, info.max - 1, info.max}
-        return np.array([v for v in sorted(values) if info.min <= v <= info.max], dtype)
-    return FLOAT_EDGES.astype(dtype)
-
-
 def operands_of(row: OpRow, dtype: str) -> list[np.ndarray[Any, Any]]:
     """Random operands, followed by combinations of the ends of the dtypes' ranges."""
     sampled = row.sample(0, dtype, (200,))
-    if not row.edges or any(o.shape is not None for o in row.operands):
+    edges = edge_operands(row, dtype)
+    if edges is None:
         return sampled
-    if dtypes.is_complex(sampled[-1].dtype):
-        return sampled
-    edges = [edges_of(x.dtype) for x in sampled]
-    if len(edges) == 2:
-        combined = [m.ravel() for m in np.meshgrid(*edges)]
-    else:
-        rng = np.random.default_rng(1)
-        combined = [e if len(edges) == 1 else rng.choice(e, 500) for e in edges]
-    return [np.concatenate(pair) for pair in zip(sampled, combined, strict=True)]
+    return [np.concatenate(pair) for pair in zip(sampled, edges, strict=True)]
 
 
 def evaluate(row: OpRow, operands: list[np.ndarray[Any, Any]]) -> Array:
@@ -86,25 +66,6 @@ def jax_values(rows: list[OpRow], dtype: str) -> dict[str, np.ndarray[Any, Any]]
 
     results = jax.jit(all_of, compiler_options=QUICK)(operands)
     return {row.name: np.asarray(r) for row, r in zip(rows, results, strict=True)}
-
-
-def ulps_between(
-    found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], roots: bool = False
-) -> np.ndarray[Any, Any]:
-    """Differences in units in the last place; XLA's flushing of subnormals is no difference."""
-    if dtypes.is_complex(found.dtype):
-        eps = np.finfo(found.dtype).eps
-        tiny = float(np.finfo(found.dtype).tiny)
-        scale = np.maximum(np.abs(expected), 1.0 if roots else tiny / eps)
-        return np.nan_to_num(np.abs(found - expected) / scale / eps)
-    info = ml_dtypes.finfo(found.dtype)
-    tiny = float(info.tiny)
-    x, y = found.astype(np.float64), expected.astype(np.float64)
-    vanish = (np.abs(x) < 2 * tiny) & (np.abs(y) < 2 * tiny)
-    same = (x == y) | (np.isnan(x) & np.isnan(y)) | vanish
-    scale = np.maximum(np.abs(y), 1.0 if roots else tiny)
-    difference = np.abs(x - y) / scale / float(info.eps)
-    return np.where(same, 0.0, np.where(np.isnan(difference), np.inf, difference))
 
 
 def assert_agree(
@@ -461,6 +422,41 @@ def test_vmap_over_a_scalar_operand(row: OpRow) -> None:
         a, b = (small[:, None, None], wide) if axes[0] == 0 else (small, wide[:, None, None])
         full = [np.ascontiguousarray(v) for v in np.broadcast_arrays(a, b)]
         np.testing.assert_array_equal(np.asarray(found), np.asarray(evaluate(row, full)))
+
+
+def test_keys_are_chosen_whole() -> None:
+    words = np.arange(12, dtype=np.uint32).reshape(2, 3, 2)
+    a, b = [Array.of(w, Aval((3,), dtypes.key_fry)) for w in words]
+    which = np.array([True, False, True])
+    expected = np.where(which[:, None], words[1], words[0])
+    for choose in (
+        ops.select_n,
+        cv.vmap(ops.select_n),
+        cv.jit(ops.select_n, backend="native"),
+        cv.jit(cv.vmap(ops.select_n), backend="native"),
+    ):
+        chosen = choose(as_array(which), a, b)
+        assert chosen.aval == a.aval
+        np.testing.assert_array_equal(chosen._value, expected)
+    one, other = [Array.of(w[0], Aval((), dtypes.key_fry)) for w in words]
+    spread = cv.vmap(ops.select_n, in_axes=(0, None, None))(as_array(which), one, other)
+    np.testing.assert_array_equal(spread._value, words[which.astype(int), 0])
+    np.testing.assert_array_equal(ops.copy(a)._value, words[0])
+    with pytest.raises(TypeError, match="does not accept key<fry>"):
+        ops.eq(a, b)
+
+
+def test_lanes_are_where_the_operands_have_them() -> None:
+    whole, scalar = Aval((4, 8), dtypes.float32), Aval((), dtypes.float32)
+    assert ops.add.lanes((1, 1), whole, whole) == 1
+    assert ops.add.lanes((0, None), whole, scalar) == 0
+    assert ops.select_n.lanes((None, None), scalar, scalar) is None
+    with pytest.raises(Inseparable, match="different axes"):
+        ops.mul.lanes((0, 1), whole, whole)
+    to_u64 = {"new_dtype": dtypes.uint64}
+    assert ops.bitcast_convert_type.lanes((0,), Aval((8, 2), dtypes.float32), **to_u64) == 0
+    with pytest.raises(Inseparable, match="several lanes"):
+        ops.bitcast_convert_type.lanes((1,), Aval((8, 2), dtypes.float32), **to_u64)
 
 
 def test_vmap_of_bitcasts_moves_the_axis_that_is_made_or_used_up() -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
 import covector as cv
-from covector import lax, random
+from covector import lax, random  # noqa: F401  # cv.lax
 
 SHAPES = np.array([0.3, 1.0, 2.5, 7.0], np.float32)
 CHANCES = np.array([0.2, 0.5, 0.3], np.float32)
@@ -41,20 +40,21 @@ def close(ours: Any, theirs: Any, rtol: float = 2e-5) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_batched_keys_and_parameters(name):
-    draw = SAMPLERS[name]
-    keys, their_keys = (m.split(m.key(3), 4) for m in (random, jax.random))
-    ours = cv.vmap(lambda k, a: draw(random, k, a))(keys, SHAPES)
-    theirs = jax.vmap(lambda k, a: draw(jax.random, k, a))(their_keys, SHAPES)
-    close(ours, theirs)
+def test_batched_keys_and_parameters(name, samples):
+    def draw(m: Any) -> Any:
+        keys = m.random.split(m.random.key(3), 4)
+        return m.vmap(lambda k, a: SAMPLERS[name](m.random, k, a))(keys, SHAPES)
+
+    close(draw(cv), samples.expected(f"batched keys: {name}", draw))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_one_key_with_batched_parameters(name):
-    draw = SAMPLERS[name]
-    ours = cv.vmap(lambda a: draw(random, random.key(3), a), axis_size=4)(SHAPES)
-    theirs = jax.vmap(lambda a: draw(jax.random, jax.random.key(3), a), axis_size=4)(SHAPES)
-    close(ours, theirs)
+def test_one_key_with_batched_parameters(name, samples):
+    def draw(m: Any) -> Any:
+        key = m.random.key(3)
+        return m.vmap(lambda a: SAMPLERS[name](m.random, key, a))(SHAPES)
+
+    close(draw(cv), samples.expected(f"one key: {name}", draw))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -80,41 +80,42 @@ DIFFERENTIABLE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
-def test_derivatives_by_parameters(name):
-    draw = DIFFERENTIABLE[name]
-    for parameter in SHAPES[:3]:
-        ours = cv.grad(lambda a: draw(random, random.key(5), a).sum())(parameter)
-        theirs = jax.grad(lambda a: draw(jax.random, jax.random.key(5), a).sum())(parameter)
-        close(ours, theirs, 2e-4)
+def test_derivatives_by_parameters(name, samples):
+    def slopes(m: Any) -> Any:
+        key = m.random.key(5)
+        grad = m.grad(lambda a: DIFFERENTIABLE[name](m.random, key, a).sum())
+        return np.stack([np.asarray(grad(a)) for a in SHAPES[:3]])
+
+    close(slopes(cv), samples.expected(f"derivatives: {name}", slopes), 2e-4)
 
 
-def test_derivative_of_gamma_compiled_and_batched():
-    key, their_key = random.key(5), jax.random.key(5)
-    ours = cv.jit(cv.vmap(cv.grad(lambda a: random.gamma(key, a))))(SHAPES)
-    theirs = jax.vmap(jax.grad(lambda a: jax.random.gamma(their_key, a)))(SHAPES)
-    close(ours, theirs, 2e-4)
+def test_derivative_of_gamma_compiled_and_batched(samples):
+    def slopes(m: Any) -> Any:
+        key = m.random.key(5)
+        return m.jit(m.vmap(m.grad(lambda a: m.random.gamma(key, a))))(SHAPES)
+
+    close(slopes(cv), samples.expected("derivatives compiled", slopes), 2e-4)
 
 
-def test_forward_mode_of_gamma():
-    def drawn(m, k):
-        return lambda a: m.gamma(k, a, (3,))
+def test_forward_mode_of_gamma(samples):
+    def pair(m: Any) -> Any:
+        key = m.random.key(1)
+        drawn = m.jvp(lambda a: m.random.gamma(key, a, (3,)), (SHAPES[2],), (np.float32(1),))
+        return np.stack([np.asarray(x) for x in drawn])
 
-    ours = cv.jvp(drawn(random, random.key(1)), (SHAPES[2],), (np.float32(1),))
-    theirs = jax.jvp(drawn(jax.random, jax.random.key(1)), (SHAPES[2],), (np.float32(1),))
-    for a, b in zip(ours, theirs, strict=True):
-        close(a, b, 2e-4)
+    close(pair(cv), samples.expected("forward mode", pair), 2e-4)
 
 
-def test_keys_in_loops():
-    def walk(m, la, key):
-        def step(carry, _):
+def test_keys_in_loops(samples):
+    def walk(m: Any) -> Any:
+        def step(carry: Any, _: Any) -> Any:
             key, x = carry
-            key, one_time = m.split(key)
-            x = x + m.normal(one_time, (2,))
+            key, one_time = m.random.split(key)
+            x = x + m.random.normal(one_time, (2,))
             return (key, x), x
 
-        return la.scan(step, (key, np.zeros(2, np.float32)), None, length=6)[1]
+        start = (m.random.key(2), np.zeros(2, np.float32))
+        return m.lax.scan(step, start, None, length=6)[1]
 
-    ours, theirs = walk(random, lax, random.key(2)), walk(jax.random, jax.lax, jax.random.key(2))
-    close(ours, theirs)
-    close(cv.jit(lambda k: walk(random, lax, k))(random.key(2)), theirs)
+    close(walk(cv), samples.expected("random walk", walk))
+    close(cv.jit(lambda: walk(cv))(), walk(cv))

@@ -95,7 +95,8 @@ enum cv_type {
  * cv_argsort leaves the keys alone and writes the permutation, as int32 or int64 (index_bytes 4
  * or 8); descending != 0 reverses the order of keys and keeps equal ones in their order.
  *
- * Both return 0, CV_CANCELLED if ctx (which may be NULL) was cancelled, or CV_OUT_OF_MEMORY. */
+ * Both return 0, CV_CANCELLED if ctx (which may be NULL) was cancelled, or CV_OUT_OF_MEMORY (also
+ * for types or counts that make no sense, and for n beyond 2^32 - 1). */
 int32_t cv_sort(cv_context *ctx, int64_t rows, int64_t n, int64_t keys, int64_t operands,
                 int64_t types, void *p0, void *p1, void *p2, void *p3, void *p4, void *p5,
                 void *p6, void *p7);

@@ -19,7 +19,7 @@
  *       m x min(m, n) and V^H min(m, n) x n, 2: they are square. A's content is lost.
  *
  * T is f32, f64, c64 or c128; all numbers are int64. Results as LAPACK's info (-i: the i-th
- * argument is invalid) or as in covector.h.
+ * argument is invalid) or as in covector.h. If m or n is 0, nothing is written.
  *
  * The library sees A^T. For potrf, gesdd and the QR pair (by LQ of A^T) that is as good; getrf
  * needs a transposed copy, syevd transposes the eigenvectors in place. */

@@ -117,17 +117,19 @@ same_shape(PyArrayObject *a, PyArrayObject *b)
 }
 
 typedef struct {
-    const CvArray *like; /* gives the result its shape, type and weakness */
+    const CvArray *like; /* gives the result its shape and type */
     const void *a, *b;
     enum cv_loop_mode mode;
+    bool weak_type;
     Scalar scalar;
 } Operands;
 
 static bool
 two_arrays(const CvArray *a, const CvArray *b, Operands *operands)
 {
-    if (a->fast != b->fast || a->weak_type != b->weak_type)
+    if (a->fast != b->fast)
         return false;
+    operands->weak_type = a->weak_type && b->weak_type;
     operands->a = PyArray_DATA(a->value);
     operands->b = PyArray_DATA(b->value);
     operands->like = a;
@@ -151,6 +153,7 @@ find_operands(PyObject *lhs, PyObject *rhs, Operands *operands)
         return two_arrays(a, b, operands);
     if (a != NULL) {
         operands->like = a;
+        operands->weak_type = a->weak_type;
         operands->a = PyArray_DATA(a->value);
         operands->b = &operands->scalar;
         operands->mode = CV_ARRAY_SCALAR;
@@ -159,6 +162,7 @@ find_operands(PyObject *lhs, PyObject *rhs, Operands *operands)
     if (b == NULL)
         return false;
     operands->like = b;
+    operands->weak_type = b->weak_type;
     operands->a = &operands->scalar;
     operands->b = PyArray_DATA(b->value);
     operands->mode = CV_SCALAR_ARRAY;
@@ -193,7 +197,6 @@ fast_binary(enum cv_operator op, PyObject *lhs, PyObject *rhs)
     if (loop == NULL)
         return NULL;
     bool predicate = op >= CV_LT;
-    bool weak_type = like->weak_type && !predicate;
     npy_intp n = PyArray_SIZE(like->value);
     void *out;
     PyArrayObject *value = cv_new_ndarray(result_descr(like->fast, predicate),
@@ -205,7 +208,7 @@ fast_binary(enum cv_operator op, PyObject *lhs, PyObject *rhs)
         loop(operands.a, operands.b, out, n);
     else
         run_released(loop, &operands, out, n, lhs, rhs);
-    return cv_wrap(value, weak_type);
+    return cv_wrap(value, operands.weak_type && !predicate);
 }
 
 static PyObject *

@@ -2,8 +2,16 @@
 #include "covector.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <time.h>
+
+/* Generated code knows these. */
+_Static_assert(offsetof(cv_context, alloc) == 0 && offsetof(cv_context, cancel) == 8 &&
+                   offsetof(cv_context, error) == 12 && offsetof(cv_context, workspace) == 16 &&
+                   offsetof(cv_context, constants) == 24 &&
+                   offsetof(cv_context, callback) == 32 && offsetof(cv_context, poll) == 40,
+               "the context's layout is part of the ABI");
 
 /* ---- memory of a call ---- */
 

@@ -54,16 +54,23 @@ def _identity(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
 # --- calls ----------------------------------------------------------------------------------------
 
 
-@handles("remat", "remat2", "checkpoint", "composite", "eval_jaxpr")
-def _inline_jaxpr(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
-    return recorder.inline(eqn.params["jaxpr"], inputs)
-
-
 @handles(
-    "call", "closed_call", "core_call", "core_closed_call", "custom_jvp_call", "custom_vjp_call"
+    "call",
+    "checkpoint",
+    "closed_call",
+    "composite",
+    "core_call",
+    "core_closed_call",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "custom_vmap_call",
+    "eval_jaxpr",
+    "remat",
+    "remat2",
 )
-def _inline_call_jaxpr(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
-    return recorder.inline(eqn.params["call_jaxpr"], inputs)
+def _inline_call(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    called = next(eqn.params[k] for k in ("call_jaxpr", "jaxpr", "call") if k in eqn.params)
+    return recorder.inline(called, inputs)
 
 
 @handles("jit", "pjit")
@@ -72,11 +79,6 @@ def _import_jit(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
     program = recorder.importer.program(eqn.params["jaxpr"], name)
     params = {"program": program, "name": name, "inline": False}
     return recorder.record("jit", eqn, inputs, params)
-
-
-@handles("custom_vmap_call")
-def _inline_call(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
-    return recorder.inline(eqn.params["call"], inputs)
 
 
 @handles("call_hi_primitive")

@@ -78,6 +78,7 @@ def print_function(function: Function) -> str:
 class _Printer:
     def __init__(self) -> None:
         self.names: dict[Value, str] = {}
+        self.count = 0
         self.lines: list[str] = []
         self.segments: list[Function] = []
 
@@ -215,12 +216,17 @@ class _Printer:
         return f"{self.define(value)}: {short_name(value.dtype)}"
 
     def define(self, value: Value) -> str:
-        return self.names.setdefault(value, f"%{len(self.names)}")
+        if value.op == "dim":
+            return self.names.setdefault(value, f"%dim{value.attr}")
+        self.count += value not in self.names
+        return self.names.setdefault(value, f"%{self.count - 1}")
 
     def uses(self, values: Iterable[Value]) -> str:
         return ", ".join(self.use(v) for v in values)
 
     def use(self, value: Value) -> str:
+        if value.op == "dim":
+            return self.define(value)
         if value.op != "const":
             return self.names.get(value) or f"%undefined.{value.id}"
         if isinstance(value.attr, bool):

@@ -35,7 +35,9 @@ __all__ = [
 ]
 
 
-def asarray(a: Any, dtype: Any = None, order: str | None = None, *, copy: bool | None = None) -> Any:
+def asarray(
+    a: Any, dtype: Any = None, order: str | None = None, *, copy: bool | None = None
+) -> Any:
     """Converts numbers, sequences, NumPy arrays and array-likes to an array.
 
     Args:
@@ -229,11 +231,21 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
         )
     values = [x.item() if isinstance(x, np.generic) else x for x in bounds]
     values = [x._value[()] if isinstance(x, Array) else x for x in values]
-    data = np.arange(*([0, values[0]] if stop is None and step is None else
-                       [0 if stop is None else start, start if stop is None else stop,
-                        1 if step is None else step]))
+    data = np.arange(
+        *(
+            [0, values[0]]
+            if stop is None and step is None
+            else [
+                0 if stop is None else start,
+                start if stop is None else stop,
+                1 if step is None else step,
+            ]
+        )
+    )
     if dtype is None:
-        kind = next((k for k in (complex, float, int) if any(isinstance(v, k) for v in values)), int)
+        kind = next(
+            (k for k in (complex, float, int) if any(isinstance(v, k) for v in values)), int
+        )
         target = dtypes.python_scalar_dtype(kind)[0]
         if any(isinstance(v, np.generic) for v in values):
             target = dtypes.canonicalize(np.result_type(*values))

@@ -126,7 +126,11 @@ def _true_divide(x: Any, y: Any, /) -> Any:
 
 def true_divide(x: Any, y: Any, /) -> Any:
     """Quotient; of integers too it is a float."""
-    if type(y) is float and (aval := getattr(x, "aval", None)) is not None and aval.dtype.kind == "f":
+    if (
+        type(y) is float
+        and (aval := getattr(x, "aval", None)) is not None
+        and aval.dtype.kind == "f"
+    ):
         return el.div(*binary_operands("true_divide", x, y))
     return _true_divide(x, y)
 
@@ -275,7 +279,9 @@ def _power_by_squaring(x: Any, y: Any) -> Any:
     return result
 
 
-def where(condition: Any, x: Any = None, y: Any = None, /, *, size: Any = None, fill_value: Any = None) -> Any:
+def where(
+    condition: Any, x: Any = None, y: Any = None, /, *, size: Any = None, fill_value: Any = None
+) -> Any:
     """Elements of `x` where the condition holds, of `y` elsewhere; with it alone, the indices."""
     if x is None and y is None:
         from covector.numpy.indexing import nonzero
@@ -302,8 +308,19 @@ def where(condition: Any, x: Any = None, y: Any = None, /, *, size: Any = None, 
 
 
 __all__ += [
-    "abs", "absolute", "divide", "divmod", "floor_divide", "mod", "pow", "positive", "power",
-    "remainder", "right_shift", "true_divide", "where",
+    "abs",
+    "absolute",
+    "divide",
+    "divmod",
+    "floor_divide",
+    "mod",
+    "pow",
+    "positive",
+    "power",
+    "remainder",
+    "right_shift",
+    "true_divide",
+    "where",
 ]
 
 
@@ -440,9 +457,34 @@ invert = bitwise_invert = bitwise_not
 bitwise_left_shift, bitwise_right_shift = left_shift, right_shift
 
 __all__ += [
-    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_invert",
-    "bitwise_left_shift", "bitwise_right_shift", "conj", "conjugate", "deg2rad", "degrees",
-    "hypot", "imag", "invert", "isfinite", "isinf", "isnan", "logaddexp", "logical_and",
-    "logical_not", "logical_or", "logical_xor", "rad2deg", "radians", "real", "reciprocal",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise_invert",
+    "bitwise_left_shift",
+    "bitwise_right_shift",
+    "conj",
+    "conjugate",
+    "deg2rad",
+    "degrees",
+    "hypot",
+    "imag",
+    "invert",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "logaddexp",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "rad2deg",
+    "radians",
+    "real",
+    "reciprocal",
     "square",
 ]

@@ -40,8 +40,23 @@ from covector.ops.windows import (
     ScatterDimensionNumbers,
 )
 
-__all__ = ["argwhere", "choose", "compress", "diag", "diagonal", "flatnonzero", "nonzero", "select",
-           "take", "take_along_axis", "tril", "triu", "tri", "unravel_index", "ravel_multi_index"]
+__all__ = [
+    "argwhere",
+    "choose",
+    "compress",
+    "diag",
+    "diagonal",
+    "flatnonzero",
+    "nonzero",
+    "select",
+    "take",
+    "take_along_axis",
+    "tril",
+    "triu",
+    "tri",
+    "unravel_index",
+    "ravel_multi_index",
+]
 
 
 @dataclass
@@ -160,8 +175,9 @@ def _slice(entry: slice, extent: Any) -> tuple[int, int, int]:
                     line=here(),
                 )
             )
-    bounds = slice(*[None if b is None else operator.index(b) for b in
-                     (entry.start, entry.stop, entry.step)])
+    bounds = slice(
+        *[None if b is None else operator.index(b) for b in (entry.start, entry.stop, entry.step)]
+    )
     if bounds == slice(None):
         return (0, extent, 1)
     return bounds.indices(extent)
@@ -475,9 +491,7 @@ def _without_new(values: Any, parsed: Parsed, target: tuple[Any, ...]) -> Any:
 
 def _is_block(parsed: Parsed) -> bool:
     """Whether the index names one block known while tracing: ints and slices of step 1."""
-    return all(
-        isinstance(s, int) or (isinstance(s, tuple) and s[2] == 1) for s in parsed.slices
-    )
+    return all(isinstance(s, int) or (isinstance(s, tuple) and s[2] == 1) for s in parsed.slices)
 
 
 def _set_block(x: Any, parsed: Parsed, values: Any) -> Any:
@@ -511,7 +525,9 @@ def _slices_as_indices(parsed: Parsed, x: Any) -> Parsed:
         entry = slices[k]
         if not isinstance(entry, int) and partial:
             shape = (*_shape(entry), *[1] * len(partial))
-            slices[k] = entry.reshape(shape) if isinstance(entry, np.ndarray) else reshape(entry, shape)
+            slices[k] = (
+                entry.reshape(shape) if isinstance(entry, np.ndarray) else reshape(entry, shape)
+            )
     shape = list(parsed.index_shape)
     for position, k in enumerate(partial):
         numbers = np.arange(*slices[k])
@@ -594,7 +610,9 @@ def take_along_axis(
         if k == axis:
             index.append(where_)
         else:
-            extent = 1 if x.shape[k] == 1 else where_.shape[k] if where_.shape[k] != 1 else x.shape[k]
+            extent = (
+                1 if x.shape[k] == 1 else where_.shape[k] if where_.shape[k] != 1 else x.shape[k]
+            )
             sizes = [1] * x.ndim
             sizes[k] = extent
             index.append(np.arange(extent).reshape(sizes))
@@ -621,8 +639,9 @@ def nonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> tuple
                     line=here(),
                 )
             )
-        return tuple(asarray(k.astype(np.int64), dtypes.default_int())
-                     for k in np.nonzero(np.asarray(value)))
+        return tuple(
+            asarray(k.astype(np.int64), dtypes.default_int()) for k in np.nonzero(np.asarray(value))
+        )
     from covector.numpy.reductions import cumsum
 
     mask = reshape(el.ne(x, constant(0, x.dtype)) if x.dtype != dtypes.bool_ else x, (-1,))
@@ -794,8 +813,9 @@ def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
     return take_along_axis(stack(options), which[None], axis=0)[0]
 
 
-def compress(condition: Any, a: Any, axis: int | None = None, *, size: int | None = None,
-             fill_value: Any = 0) -> Any:
+def compress(
+    condition: Any, a: Any, axis: int | None = None, *, size: int | None = None, fill_value: Any = 0
+) -> Any:
     """The elements along an axis where a condition holds.
 
     Args:

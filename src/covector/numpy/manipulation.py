@@ -343,7 +343,9 @@ def tile(A: Any, reps: int | Sequence[int]) -> Any:  # noqa: N803  # NumPy's nam
     return pieces.tile(a, reps=counts)
 
 
-def repeat(a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: Any = None) -> Any:
+def repeat(
+    a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: Any = None
+) -> Any:
     """Each element repeated.
 
     Args:
@@ -430,7 +432,9 @@ def _split(name: str, ary: Any, sections: Any, axis: int, equal: bool) -> list[A
     size = a.shape[place]
     if isinstance(sections, int):
         if equal and size % sections:
-            raise ValueError(f"{name}: an axis of size {size} cannot be cut in {sections} equal parts")
+            raise ValueError(
+                f"{name}: an axis of size {size} cannot be cut in {sections} equal parts"
+            )
         each, extra = divmod(size, sections)
         bounds = [0]
         for k in range(sections):

@@ -225,4 +225,3 @@ Tracer.__complex__ = _tracer_number(complex)  # type: ignore[attr-defined]
 Tracer.__index__ = _tracer_index  # type: ignore[attr-defined]
 Tracer.__array__ = _tracer_array  # type: ignore[attr-defined]
 Tracer.__len__ = _tracer_len  # type: ignore[attr-defined]
-

@@ -126,7 +126,9 @@ def broadcast_to(x: Any, shape: Sequence[Any]) -> Any:
     shape = tuple(shape)
     if own == shape:
         return x
-    kept = [i for i, extent in enumerate(own) if extent != 1 or shape[len(shape) - len(own) + i] == 1]
+    kept = [
+        i for i, extent in enumerate(own) if extent != 1 or shape[len(shape) - len(own) + i] == 1
+    ]
     if len(kept) < len(own):
         x = reshape(x, new_sizes=tuple(own[i] for i in kept), dimensions=None)
     dims = tuple(len(shape) - len(own) + i for i in kept)

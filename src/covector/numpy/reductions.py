@@ -406,5 +406,3 @@ def cumprod(a: Any, axis: int | None = None, dtype: Any = None, out: None = None
     """Running products along an axis, of the flattened array by default."""
     no_out("cumprod", out)
     return _cumulative("cumprod", cum.cumprod, a, axis, dtype)
-
-

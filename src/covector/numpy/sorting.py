@@ -44,7 +44,7 @@ def _check_kind(name: str, kind: Any, order: Any) -> None:
     if order is not None:
         raise NotImplementedError(f"{name}: order= is for record arrays, which do not exist here")
     if kind not in (None, "quicksort", "mergesort", "heapsort", "stable"):
-        raise ValueError(f"{name}: kind must be a name of an algorithm that NumPy has, got {kind!r}")
+        raise ValueError(f"{name}: kind must be a name of one of NumPy's algorithms, got {kind!r}")
 
 
 def sort(
@@ -252,7 +252,7 @@ def _count_before(table: Any, values: Any, goes_before: Comparison, index: Any) 
 
 
 def _ranks_among(table: Any, values: Any, side: str, index: Any) -> Any:
-    """By sorting elements and table together: the rank of each element, less its rank among them."""
+    """By sorting elements and table together: the rank of each, less its rank among elements."""
     flat = reshape(values, (values.size,))
     # Of equal ones, elements come before the table's for the left side, behind for the right.
     parts = (flat, table) if side == "left" else (table, flat)

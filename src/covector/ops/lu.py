@@ -31,6 +31,7 @@ from covector.ops.matrix_primitives import (
 )
 from covector.ops.shape import pad
 from covector.ops.triangular import triangular_solve
+from covector.ops.windows import as_value
 
 Array = np.ndarray[Any, Any]
 
@@ -158,7 +159,7 @@ def permute_rows(b: Any, pivots: Any, rows: Any, batch: tuple[Any, ...], rank: i
     builder = b.builder
 
     def number(i: Any) -> None:
-        value = builder.convert(ix_value(builder, i), dtypes.int32)
+        value = builder.convert(as_value(builder, i), dtypes.int32)
         builder.store(rows.buffer, (*batch, i), value)
 
     def exchange(i: Any) -> None:
@@ -172,11 +173,6 @@ def permute_rows(b: Any, pivots: Any, rows: Any, batch: tuple[Any, ...], rank: i
     builder.loop(0, rank, exchange)
 
 
-def ix_value(builder: Any, i: Any) -> Any:
-    """An index as a loop IR value."""
-    return builder.index(i) if type(i) is int else i
-
-
 lu = matrix_primitive(
     "lu",
     cores=(2,),
@@ -187,6 +183,15 @@ lu = matrix_primitive(
     results=3,
 )
 """L (below the diagonal; its own is ones) and U in one matrix; pivots; permutation of the rows."""
+
+
+def solve_system(a: Any, b: Any) -> Any:
+    """The X with a X = b for square matrices, through `lu`."""
+    both, _, rows = lu(a)
+    flags = {"left_side": True, "transpose_a": False, "conjugate_a": False}
+    middle = triangular_solve(both, mx.take_rows(b, rows), lower=True, unit_diagonal=True, **flags)
+    return triangular_solve(both, middle, lower=False, unit_diagonal=False, **flags)
+
 
 # --- lu_pivots_to_permutation --------------------------------------------------------------------
 

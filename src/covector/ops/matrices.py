@@ -47,7 +47,7 @@ def transposed(x: Any) -> Any:
 
 def conjugate(x: Any) -> Any:
     """The complex conjugate; real numbers as they are."""
-    return conj(x) if dtypes.is_complex(x.dtype) else x
+    return conj(x, input_dtype=x.dtype) if dtypes.is_complex(x.dtype) else x
 
 
 def adjoint(x: Any) -> Any:
@@ -135,6 +135,16 @@ def diagonal(x: Any) -> Any:
 def scaled(x: Any, factor: complex) -> Any:
     """`factor * x`."""
     return mul(x, common.like(x, factor))
+
+
+def ones_like(x: Any) -> Any:
+    """Ones of an operand's shape and dtype."""
+    return common.full(aval_of(x).strong(), 1)
+
+
+def row_numbers(x: Any) -> Any:
+    """For each element of matrices, the number of its row as int32."""
+    return _positions(x)[0]
 
 
 def scalar(dtype: Any, value: complex) -> Array:

@@ -99,13 +99,9 @@ zeta = special(
 )
 
 
-def _polygamma_evaluate(n: Array, x: Array) -> Any:
-    return kernels.on_arrays(kernels.polygamma)(n, x)
-
-
 polygamma = special(
     "polygamma",
-    _polygamma_evaluate,
+    kernels.on_arrays(kernels.polygamma),
     kernels.polygamma,
     (
         _no_slope("polygamma", "m"),

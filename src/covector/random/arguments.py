@@ -45,8 +45,9 @@ def key_argument(name: str, key: Any, *, batched: bool = False) -> tuple[Any, bo
                 line=here(),
             )
         )
-    legacy = not dtypes.is_key(key.dtype)
-    keys = random_wrap(key, impl=DEFAULT_IMPL) if legacy else key
+    given: Any = key
+    legacy = not dtypes.is_key(given.dtype)
+    keys: Any = random_wrap(given, impl=DEFAULT_IMPL) if legacy else given
     if keys.ndim and not batched:
         raise ValueError(
             compose(

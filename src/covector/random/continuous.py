@@ -97,8 +97,9 @@ def truncated_normal(
     drawn = el.mul(root, el.erf_inv(drawn))
     # Rounding may have reached a bound, or gone beyond.
     infinity = constant(math.inf, target)
-    inside = el.nextafter(stop_gradient(low), infinity), el.nextafter(
-        stop_gradient(high), el.neg(infinity)
+    inside = (
+        el.nextafter(stop_gradient(low), infinity),
+        el.nextafter(stop_gradient(high), el.neg(infinity)),
     )
     return clip(drawn, *inside)
 
@@ -252,7 +253,9 @@ def _fixed_point(high: Any, low: Any) -> Any:
     mantissa = where(in_low, el.shift_left(low, zeros), filled)
     mantissa = el.and_(mantissa >> np.uint32(8), constant((1 << 23) - 1, dtypes.uint32))
     leading = where(in_low, zeros + np.uint32(32), zeros)
-    exponent = el.and_((np.uint32(126) - leading) << np.uint32(23), constant(0x3FC00000, dtypes.uint32))
+    exponent = el.and_(
+        (np.uint32(126) - leading) << np.uint32(23), constant(0x3FC00000, dtypes.uint32)
+    )
     return el.bitcast_convert_type(el.or_(exponent, mantissa), new_dtype=dtypes.float32)
 
 

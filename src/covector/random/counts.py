@@ -158,9 +158,7 @@ def _binomial_samples(key: Any, n: Any, p: Any, dtype: Any) -> Any:
     small = no_n | (n * q <= 10.0)
     n = el.floor(n)
     by_inversion = _binomial_by_inversion(key, where(small, n, 0.0), q, dtype)
-    by_rejection = _binomial_by_rejection(
-        key, where(small, 1e4, n), where(small, 0.5, q), dtype
-    )
+    by_rejection = _binomial_by_rejection(key, where(small, 1e4, n), where(small, 0.5, q), dtype)
     drawn = el.select_n(small, by_rejection, by_inversion)
     invalid = negative_q | no_q | no_n
     drawn = where(invalid, constant(float("nan"), dtype), drawn)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from covector.core import dtypes
@@ -226,8 +225,6 @@ def choice(
     (4,)
     """
     single = single_key("choice", key)
-    if not isinstance(shape, Sequence):
-        raise TypeError(f"choice: shape must be a sequence of ints, got {shape!r}")
     sizes = shape_argument("choice", shape)
     array = operand(a, "choice")
     place = one_axis("choice", axis, array.ndim) if array.ndim else 0

@@ -1,6 +1,6 @@
 """The gamma distribution, and those made of it.
 
-Gamma numbers come from Marsaglia and Tsang, "A simple method for generating gamma variables" (2000).
+Gamma numbers are Marsaglia and Tsang's: "A simple method for generating gamma variables" (2000).
 Their derivative by the shape parameter is that of the number with the same value of the
 distribution function: implicit differentiation, `random_gamma_grad`.
 """
@@ -200,9 +200,7 @@ def beta(key: Any, a: Any, b: Any, shape: Shape | None = None, dtype: Any = None
     target = float_dtype("beta", dtype)
     alphas = parameters("beta", target, a, b)
     sizes = joint_shape("beta", shape, *alphas)
-    logs = [
-        _drawn(_loggammas, k, x, sizes) for k, x in zip(subkeys(single), alphas, strict=True)
-    ]
+    logs = [_drawn(_loggammas, k, x, sizes) for k, x in zip(subkeys(single), alphas, strict=True)]
     highest = el.max_(*logs)
     first, second = (el.exp(x - highest) for x in logs)
     return first / (first + second)

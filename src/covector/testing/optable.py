@@ -220,3 +220,79 @@ def cases(
         for dtype in row.dtypes:
             if dtypes is None or dtype in dtypes:
                 yield row, dtype
+
+
+# --- the ends of the range, and how far apart results are ---------------------------------------
+
+_MAGNITUDES = (
+    *(np.nan, np.inf, 0.0, 1.0, 0.5, 2.0, 3.0, 1e-30, 1e30, 1e-3, 0.3, 0.7, 10.0, 80.0),
+    *(100.0, 1000.0, 1e4, 0.9999, 1.0001, 2.5, 1.5, 3.2, 7.9, 30.5),
+)
+_WHOLE = (0, 1, 2, 3, 5, 7, 8, 31, 32, 33, 63, 64, 100, -1, -2, -7, -100)
+
+
+def edges_of(dtype: np.dtype[Any]) -> Array:
+    """Values where operations tend to go wrong: NaN, infinities, zeros, the ends of the range.
+
+    Args:
+        dtype: bool, an integer or a real floating dtype.
+    """
+    if dtypes.is_bool(dtype):
+        return np.array([False, True])
+    if dtypes.is_integer(dtype):
+        info = np.iinfo(dtype)
+        low, high = int(info.min), int(info.max)
+        values = {*_WHOLE, low, low + 1, high - 1, high}
+        return np.array([v for v in sorted(values) if low <= v <= high], dtype)
+    with np.errstate(over="ignore"):
+        return np.array([sign * v for v in _MAGNITUDES for sign in (1, -1)]).astype(dtype)
+
+
+def edge_operands(row: OpRow, dtype: str, limit: int = 5000) -> list[Array] | None:
+    """Combinations of edges for the operands of a row.
+
+    Args:
+        row: of the table.
+        dtype: short name, one of the row's.
+        limit: how many combinations, drawn at random if there are more.
+
+    Returns:
+        One-dimensional operands of equal size, or `None` where the row has no use for them.
+    """
+    sampled = row.sample(0, dtype, (1,))
+    fixed = any(operand.shape is not None for operand in row.operands)
+    if not row.edges or fixed or any(dtypes.is_complex(x.dtype) for x in sampled):
+        return None
+    edges = [edges_of(x.dtype) for x in sampled]
+    if len(edges) == 1:
+        return edges
+    count = int(np.prod([len(e) for e in edges]))
+    if count <= limit:
+        return [grid.ravel() for grid in np.meshgrid(*edges)]
+    rng = np.random.default_rng(1)
+    return [rng.choice(e, limit) for e in edges]
+
+
+def ulps_between(found: Array, expected: Array, roots: bool = False) -> Array:
+    """How far apart results are, in units in the last place of their dtype.
+
+    Subnormal numbers, which XLA flushes, count as zero; NaN agrees with NaN. Complex numbers are
+    compared as wholes, where they are finite.
+
+    Args:
+        found: real or complex numbers.
+        expected: the same shape and dtype.
+        roots: count relative to 1 where the expected number is smaller.
+    """
+    info: Any = dtypes.finfo(found.dtype)
+    eps, tiny = float(info.eps), float(info.tiny)
+    if dtypes.is_complex(found.dtype):
+        with np.errstate(all="ignore"):
+            scale = np.maximum(np.abs(expected), 1.0 if roots else tiny / eps)
+            return np.nan_to_num(np.abs(found - expected) / scale / eps)
+    x, y = found.astype(np.float64), expected.astype(np.float64)
+    vanish = (np.abs(x) < 2 * tiny) & (np.abs(y) < 2 * tiny)
+    same = (x == y) | (np.isnan(x) & np.isnan(y)) | vanish
+    with np.errstate(all="ignore"):
+        difference = np.abs(x - y) / np.maximum(np.abs(y), 1.0 if roots else tiny) / eps
+    return np.where(same, 0.0, np.where(np.isnan(difference), np.inf, difference))

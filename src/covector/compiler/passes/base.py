@@ -24,8 +24,13 @@ Substitution = dict[Variable, Atom]
 
 
 def substitute(atom: Atom, names: Substitution) -> Atom:
-    """What stands for an atom after a rewrite."""
-    return atom if isinstance(atom, Literal) else names.get(atom, atom)
+    """What stands for an atom after a rewrite, substitutions of substitutes followed."""
+    while not isinstance(atom, Literal):
+        after = names.get(atom)
+        if after is None:
+            break
+        atom = after
+    return atom
 
 
 def with_inputs(equation: Equation, inputs: list[Atom]) -> Equation:

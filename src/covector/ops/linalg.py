@@ -1,0 +1,21 @@
+"""The primitives of linear algebra, which are defined by topic elsewhere."""
+
+from __future__ import annotations
+
+from covector.ops.lu import lu, lu_pivots_to_permutation
+from covector.ops.qr import geqrf, householder_product, qr
+from covector.ops.spectral import eig, eigh, svd
+from covector.ops.triangular import cholesky, triangular_solve
+
+__all__ = [
+    "cholesky",
+    "eig",
+    "eigh",
+    "geqrf",
+    "householder_product",
+    "lu",
+    "lu_pivots_to_permutation",
+    "qr",
+    "svd",
+    "triangular_solve",
+]

@@ -1,0 +1,322 @@
+"""Fit the polynomials of the elementary functions: python tools/fit_polynomials.py [name ...]
+
+Writes src/covector/loopir/coefficients.py (all of it, or the rows named). Each fit minimises the
+greatest weighted error over an interval by Remez's exchange, in 50 digits. Coefficients are rounded
+one after the other, from the lowest degree up, and those that follow make good for the rounding.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mpmath as mp
+import numpy as np
+
+mp.mp.dps = 50
+TARGET = Path(__file__).resolve().parent.parent / "src/covector/loopir/coefficients.py"
+
+Function = Callable[[mp.mpf], mp.mpf]
+LN2 = mp.log(2)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What to approximate: `function` on an interval, its error multiplied by `weight`."""
+
+    name: str
+    function: Function
+    low: mp.mpf
+    high: mp.mpf
+    degree: int
+    weight: Function
+    single: bool
+    about: str
+
+
+def smooth(function: Function, terms: int = 24) -> Function:
+    """A function of the form f(x) / x^k, continued through the origin by its Taylor series."""
+    series: list[mp.mpf] = []
+
+    def evaluate(x: mp.mpf) -> mp.mpf:
+        if abs(x) > mp.mpf("0.02"):
+            return function(x)
+        if not series:
+            with mp.workdps(400):
+                h = mp.mpf(10) ** -6
+                points = [h * k for k in range(1, terms)]
+                series.extend(_newton(points, [function(p) for p in points]))
+        total = mp.mpf(0)
+        h = mp.mpf(10) ** -6
+        for k in range(terms - 2, -1, -1):
+            total = total * (x - h * (k + 1)) + series[k]
+        return total
+
+    return evaluate
+
+
+def _newton(points: list[mp.mpf], values: list[mp.mpf]) -> list[mp.mpf]:
+    table = list(values)
+    for order in range(1, len(points)):
+        for k in range(len(points) - 1, order - 1, -1):
+            table[k] = (table[k] - table[k - 1]) / (points[k] - points[k - order])
+    return table
+
+
+def horner(coefficients: list[mp.mpf], x: mp.mpf) -> mp.mpf:
+    total = mp.mpf(0)
+    for c in reversed(coefficients):
+        total = total * x + c
+    return total
+
+
+def chebyshev_points(low: mp.mpf, high: mp.mpf, n: int) -> list[mp.mpf]:
+    middle, half = (low + high) / 2, (high - low) / 2
+    return [middle - half * mp.cos(mp.pi * k / (n - 1)) for k in range(n)]
+
+
+class Remez:
+    """Fits the coefficients from `first` on, the lower ones being fixed."""
+
+    def __init__(self, fit: Fit) -> None:
+        self.fit = fit
+        count = 40 * (fit.degree + 2)
+        self.grid = chebyshev_points(mp.mpf(fit.low), mp.mpf(fit.high), count)
+        self.values = [fit.function(x) for x in self.grid]
+        self.weights = [abs(fit.weight(x)) for x in self.grid]
+
+    def errors(self, coefficients: list[mp.mpf]) -> list[mp.mpf]:
+        triples = zip(self.grid, self.values, self.weights, strict=True)
+        return [(v - horner(coefficients, x)) * w for x, v, w in triples]
+
+    def solve(self, fixed: list[mp.mpf]) -> list[mp.mpf]:
+        first, unknowns = len(fixed), self.fit.degree + 1 - len(fixed)
+        last = len(self.grid) - 1
+        chosen = sorted({round(last * (1 - float(mp.cos(mp.pi * (k + 0.5) / (unknowns + 1)))) / 2)
+                         for k in range(unknowns + 1)})
+        best: list[mp.mpf] = []
+        for _ in range(12):
+            coefficients = fixed + self._interpolate(fixed, first, unknowns, chosen)
+            errors = self.errors(coefficients)
+            peaks = _alternation(errors, unknowns + 1)
+            best = coefficients
+            if peaks is None or peaks == chosen:
+                break
+            chosen = peaks
+        return best
+
+    def _interpolate(
+        self, fixed: list[mp.mpf], first: int, unknowns: int, chosen: list[int]
+    ) -> list[mp.mpf]:
+        matrix, right = mp.matrix(unknowns + 1), mp.matrix(unknowns + 1, 1)
+        for row, k in enumerate(chosen):
+            x, w = self.grid[k], self.weights[k]
+            for column in range(unknowns):
+                matrix[row, column] = x ** (first + column)
+            matrix[row, unknowns] = (-1) ** row / w if w else mp.mpf(0)
+            right[row] = self.values[k] - horner(fixed, x)
+        return list(mp.lu_solve(matrix, right))[:unknowns]
+
+
+def _alternation(errors: list[mp.mpf], count: int) -> list[int] | None:
+    """Positions of extremes of alternating sign, the largest `count` in a row."""
+    peaks: list[int] = []
+    for k, e in enumerate(errors):
+        if peaks and (errors[peaks[-1]] > 0) == (e > 0):
+            if abs(e) > abs(errors[peaks[-1]]):
+                peaks[-1] = k
+        elif e != 0:
+            peaks.append(k)
+    while len(peaks) > count:
+        peaks.pop(0 if abs(errors[peaks[0]]) < abs(errors[peaks[-1]]) else -1)
+    return peaks if len(peaks) == count else None
+
+
+def rounded(value: mp.mpf, single: bool) -> mp.mpf:
+    number = float(value)
+    return mp.mpf(float(np.float32(number)) if single else number)
+
+
+def run(fit: Fit) -> tuple[list[float], float]:
+    """The rounded coefficients and the binary logarithm of their greatest error."""
+    remez = Remez(fit)
+    fixed: list[mp.mpf] = []
+    for _ in range(fit.degree + 1):
+        coefficients = remez.solve(fixed)
+        fixed = [*fixed, rounded(coefficients[len(fixed)], fit.single)]
+    worst = max(abs(e) for e in remez.errors(fixed))
+    return [float(c) for c in fixed], float(mp.log(worst, 2))
+
+
+def both(
+    name: str,
+    function: Function,
+    low: mp.mpf,
+    high: mp.mpf,
+    degrees: tuple[int, int],
+    weight: Function,
+    about: str,
+) -> list[Fit]:
+    """A fit for float32 and one for float64."""
+    return [
+        Fit(f"{name}_F{32 if single else 64}", function, low, high, degree, weight, single, about)
+        for single, degree in zip((True, False), degrees, strict=True)
+    ]
+
+
+def _even(function: Function) -> Function:
+    """A function of x as a function of t = x^2."""
+    return lambda t: function(mp.sqrt(t))
+
+
+HALF_LN2 = LN2 / 2 * mp.mpf("1.0001")
+LOG_LOW, LOG_HIGH = mp.sqrt(mp.mpf("0.5")) - 1, mp.sqrt(2) - 1
+LOG_S = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)
+QUARTER_PI = mp.pi / 4 * mp.mpf("1.0001")
+TAN_EIGHTH = mp.tan(mp.pi / 8) * mp.mpf("1.0001")
+
+
+def log_series(z: mp.mpf) -> mp.mpf:
+    """(log((1 + s) / (1 - s)) - 2 s) / (s z) with z = s^2."""
+    s = mp.sqrt(z)
+    return (mp.log((1 + s) / (1 - s)) - 2 * s) / (s * z)
+
+
+def erfcx(x: mp.mpf) -> mp.mpf:
+    return mp.exp(x * x) * mp.erfc(x)
+
+
+def _erfcx_mapped(centre: int) -> Function:
+    """(1 + 2 x) erfcx(x) as a function of u = (x - c) / (x + c)."""
+
+    def function(u: mp.mpf) -> mp.mpf:
+        x = centre * (1 + u) / (1 - u)
+        return (1 + 2 * x) * erfcx(x)
+
+    return function
+
+
+FITS: list[Fit] = [
+    *both(
+        "EXP",
+        smooth(lambda r: (mp.expm1(r) - r) / r**2),
+        -HALF_LN2,
+        HALF_LN2,
+        (4, 9),
+        lambda r: r,
+        "(exp(r) - 1 - r) / r^2 for |r| <= log(2) / 2",
+    ),
+    *both(
+        "EXP2",
+        smooth(lambda r: (mp.exp(r * LN2) - 1) / r),
+        mp.mpf("-0.5"),
+        mp.mpf("0.5"),
+        (5, 10),
+        lambda r: r,
+        "(2^r - 1) / r for |r| <= 1/2",
+    ),
+    *both(
+        "LOG",
+        smooth(lambda f: (mp.log1p(f) - f + f**2 / 2) / f**3),
+        LOG_LOW,
+        LOG_HIGH,
+        (7, 7),
+        lambda f: f**2,
+        "(log(1 + f) - f + f^2 / 2) / f^3 for sqrt(1/2) <= 1 + f <= sqrt(2)",
+    )[:1],
+    *both(
+        "LOG_S",
+        smooth(log_series),
+        mp.mpf(0),
+        LOG_S**2 * mp.mpf("1.0001"),
+        (3, 6),
+        lambda z: z,
+        "(log((1 + s) / (1 - s)) - 2 s) / s^3 in s^2",
+    ),
+    *both(
+        "SIN",
+        smooth(_even(lambda r: (mp.sin(r) / r - 1) / r**2)),
+        mp.mpf(0),
+        QUARTER_PI**2,
+        (2, 5),
+        lambda t: t,
+        "(sin(r) / r - 1) / r^2 in r^2 for |r| <= pi/4",
+    ),
+    *both(
+        "COS",
+        smooth(_even(lambda r: (mp.cos(r) - 1 + r**2 / 2) / r**4)),
+        mp.mpf(0),
+        QUARTER_PI**2,
+        (2, 5),
+        lambda t: t**2,
+        "(cos(r) - 1 + r^2 / 2) / r^4 in r^2 for |r| <= pi/4",
+    ),
+    *both(
+        "TAN",
+        smooth(_even(lambda r: (mp.tan(r) / r - 1) / r**2)),
+        mp.mpf(0),
+        QUARTER_PI**2,
+        (5, 13),
+        lambda t: t,
+        "(tan(r) / r - 1) / r^2 in r^2 for |r| <= pi/4",
+    ),
+    *both(
+        "ATAN",
+        smooth(_even(lambda z: (mp.atan(z) / z - 1) / z**2)),
+        mp.mpf(0),
+        TAN_EIGHTH**2,
+        (3, 9),
+        lambda t: t,
+        "(atan(z) / z - 1) / z^2 in z^2 for |z| <= tan(pi/8)",
+    ),
+    *both(
+        "ASIN",
+        smooth(_even(lambda s: (mp.asin(s) / s - 1) / s**2)),
+        mp.mpf(0),
+        mp.mpf("0.25"),
+        (4, 11),
+        lambda t: t,
+        "(asin(s) / s - 1) / s^2 in s^2 for |s| <= 1/2",
+    ),
+    *both(
+        "ERF",
+        smooth(_even(lambda x: mp.erf(x) / x)),
+        mp.mpf(0),
+        mp.mpf(1),
+        (6, 13),
+        lambda t: 1,
+        "erf(x) / x in x^2 for |x| <= 1",
+    ),
+    *both(
+        "ERFC",
+        _erfcx_mapped(2),
+        mp.mpf(-1),
+        mp.mpf("0.87"),
+        (10, 22),
+        lambda u: 1,
+        "(1 + 2 x) exp(x^2) erfc(x) in (x - 2) / (x + 2) for 0 <= x <= 28",
+    ),
+]
+
+HEADER = '''"""Coefficients of polynomials, lowest degree first. Written by tools/fit_polynomials.py."""
+'''
+
+
+def main(names: list[str]) -> None:
+    rows = [fit for fit in FITS if not names or fit.name in names]
+    lines: list[str] = []
+    for fit in rows:
+        coefficients, error = run(fit)
+        print(f"{fit.name:12s} degree {fit.degree:2d} error 2^{error:.1f}", file=sys.stderr, flush=True)
+        body = "".join(f"    {c!r},\n" for c in coefficients)
+        lines.append(f"\n# {fit.about}; error 2^{error:.1f}\n{fit.name} = (\n{body})\n")
+    if names:
+        print("".join(lines))
+    else:
+        TARGET.write_text(HEADER + "".join(lines))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
