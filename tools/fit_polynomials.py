@@ -78,7 +78,7 @@ def chebyshev_points(low: mp.mpf, high: mp.mpf, n: int) -> list[mp.mpf]:
 
 
 class Remez:
-    """Fits the coefficients from `first` on, the lower ones being fixed."""
+    """The exchange algorithm for one fit."""
 
     def __init__(self, fit: Fit) -> None:
         self.fit = fit
@@ -86,38 +86,66 @@ class Remez:
         self.grid = chebyshev_points(mp.mpf(fit.low), mp.mpf(fit.high), count)
         self.values = [fit.function(x) for x in self.grid]
         self.weights = [abs(fit.weight(x)) for x in self.grid]
+        # The exchange starts from weights without zeros, which would make it run away.
+        greatest = max(self.weights)
+        self.first_weights = [max(w, greatest / 8) for w in self.weights]
 
-    def errors(self, coefficients: list[mp.mpf]) -> list[mp.mpf]:
-        triples = zip(self.grid, self.values, self.weights, strict=True)
+    def errors(self, coefficients: list[mp.mpf], weights: list[mp.mpf]) -> list[mp.mpf]:
+        triples = zip(self.grid, self.values, weights, strict=True)
         return [(v - horner(coefficients, x)) * w for x, v, w in triples]
 
-    def solve(self, fixed: list[mp.mpf]) -> list[mp.mpf]:
-        first, unknowns = len(fixed), self.fit.degree + 1 - len(fixed)
+    def solve(self) -> list[mp.mpf]:
+        unknowns = self.fit.degree + 1
         last = len(self.grid) - 1
-        chosen = sorted({round(last * (1 - float(mp.cos(mp.pi * (k + 0.5) / (unknowns + 1)))) / 2)
-                         for k in range(unknowns + 1)})
-        best: list[mp.mpf] = []
-        for _ in range(12):
-            coefficients = fixed + self._interpolate(fixed, first, unknowns, chosen)
-            errors = self.errors(coefficients)
-            peaks = _alternation(errors, unknowns + 1)
-            best = coefficients
-            if peaks is None or peaks == chosen:
+        angles = [mp.pi * (k + mp.mpf(1) / 2) / (unknowns + 1) for k in range(unknowns + 1)]
+        chosen = [round(last * (1 - float(mp.cos(a))) / 2) for a in angles]
+        best, least = [mp.mpf(0)] * unknowns, mp.inf
+        for round_ in range(16):
+            weights = self.first_weights if round_ < 3 else self.weights
+            coefficients = self._interpolate(unknowns, chosen, weights)
+            worst = max(abs(e) for e in self.errors(coefficients, self.weights))
+            if worst < least:
+                best, least = coefficients, worst
+            peaks = _alternation(self.errors(coefficients, weights), unknowns + 1)
+            if peaks is None or (peaks == chosen and round_ > 3):
                 break
             chosen = peaks
         return best
 
     def _interpolate(
-        self, fixed: list[mp.mpf], first: int, unknowns: int, chosen: list[int]
+        self, unknowns: int, chosen: list[int], weights: list[mp.mpf]
     ) -> list[mp.mpf]:
         matrix, right = mp.matrix(unknowns + 1), mp.matrix(unknowns + 1, 1)
         for row, k in enumerate(chosen):
-            x, w = self.grid[k], self.weights[k]
+            x, w = self.grid[k], weights[k]
             for column in range(unknowns):
-                matrix[row, column] = x ** (first + column)
+                matrix[row, column] = x**column
             matrix[row, unknowns] = (-1) ** row / w if w else mp.mpf(0)
-            right[row] = self.values[k] - horner(fixed, x)
+            right[row] = self.values[k]
         return list(mp.lu_solve(matrix, right))[:unknowns]
+
+    def round(self, best: list[mp.mpf]) -> list[mp.mpf]:
+        """Rounds one coefficient after the other; the rest follow by weighted least squares."""
+        rest, fixed = list(best), []
+        points = list(zip(self.grid, self.first_weights, strict=True))[::4]
+        for k in range(len(best)):
+            fixed.append(rounded(rest[0], self.fit.single))
+            difference = rest[0] - fixed[-1]
+            rest = rest[1:]
+            if not rest:
+                break
+            # difference x^k is to be made good by powers from k + 1 on
+            size = len(rest)
+            matrix, right = mp.matrix(size), mp.matrix(size, 1)
+            for x, w in points:
+                powers = [w * x ** (k + 1 + j) for j in range(size)]
+                for i in range(size):
+                    right[i] += powers[i] * w * x**k * difference
+                    for j in range(size):
+                        matrix[i, j] += powers[i] * powers[j]
+            change = mp.lu_solve(matrix, right)
+            rest = [c + d for c, d in zip(rest, change, strict=True)]
+        return fixed
 
 
 def _alternation(errors: list[mp.mpf], count: int) -> list[int] | None:
@@ -142,11 +170,10 @@ def rounded(value: mp.mpf, single: bool) -> mp.mpf:
 def run(fit: Fit) -> tuple[list[float], float]:
     """The rounded coefficients and the binary logarithm of their greatest error."""
     remez = Remez(fit)
-    fixed: list[mp.mpf] = []
-    for _ in range(fit.degree + 1):
-        coefficients = remez.solve(fixed)
-        fixed = [*fixed, rounded(coefficients[len(fixed)], fit.single)]
-    worst = max(abs(e) for e in remez.errors(fixed))
+    best = remez.solve()
+    candidates = [remez.round(best), [rounded(c, fit.single) for c in best]]
+    fixed = min(candidates, key=lambda c: max(abs(e) for e in remez.errors(c, remez.weights)))
+    worst = max(abs(e) for e in remez.errors(fixed, remez.weights))
     return [float(c) for c in fixed], float(mp.log(worst, 2))
 
 
@@ -188,6 +215,36 @@ def erfcx(x: mp.mpf) -> mp.mpf:
     return mp.exp(x * x) * mp.erfc(x)
 
 
+def log_series_rest(z: mp.mpf) -> mp.mpf:
+    """What follows the 2/3 of `log_series`, over z."""
+    return (log_series(z) - mp.mpf(2) / 3) / z
+
+
+def erf_inv_of_log(w: mp.mpf) -> mp.mpf:
+    """erf_inv(x) / x as a function of w = -log(1 - x^2)."""
+    x = mp.sqrt(-mp.expm1(-w))
+    if w < mp.mpf("1e-20"):
+        return mp.sqrt(mp.pi) / 2
+    return mp.erfinv(x) / x
+
+
+def _erf_inv(centre: str, root: bool) -> Function:
+    """`erf_inv_of_log` in w - centre, or in sqrt(w) - centre."""
+    shift = mp.mpf(centre)
+    return lambda u: erf_inv_of_log((u + shift) ** 2 if root else u + shift)
+
+
+def _erf_inv_fit(
+    name: str, low: str, high: str, centre: str, degree: int, root: bool, single: bool
+) -> Fit:
+    function = _erf_inv(centre, root)
+    shift = mp.mpf(centre)
+    variable = "sqrt(w)" if root else "w"
+    about = f"erf_inv(x) / x in {variable} - {centre}, w = -log(1 - x^2), {low} <= {variable} <= {high}"
+    ends = mp.mpf(low) - shift, mp.mpf(high) - shift
+    return Fit(name, function, *ends, degree, lambda u: 1 / function(u), single, about)
+
+
 def _erfcx_mapped(centre: int) -> Function:
     """(1 + 2 x) erfcx(x) as a function of u = (x - c) / (x + c)."""
 
@@ -204,7 +261,7 @@ FITS: list[Fit] = [
         smooth(lambda r: (mp.expm1(r) - r) / r**2),
         -HALF_LN2,
         HALF_LN2,
-        (4, 9),
+        (5, 9),
         lambda r: r,
         "(exp(r) - 1 - r) / r^2 for |r| <= log(2) / 2",
     ),
@@ -235,6 +292,51 @@ FITS: list[Fit] = [
         lambda z: z,
         "(log((1 + s) / (1 - s)) - 2 s) / s^3 in s^2",
     ),
+    Fit(
+        "LOG_S_POW32",
+        smooth(log_series),
+        mp.mpf(0),
+        LOG_S**2 * mp.mpf("1.0001"),
+        4,
+        lambda z: z,
+        False,
+        "the same for the float32 power, which is computed in float64",
+    ),
+    Fit(
+        "LOG_S_REST",
+        smooth(log_series_rest, 20),
+        mp.mpf(0),
+        LOG_S**2 * mp.mpf("1.0001"),
+        7,
+        lambda z: z**2,
+        False,
+        "((log((1 + s) / (1 - s)) - 2 s) / s^3 - 2/3) / s^2 in s^2, for the float64 power",
+    ),
+    Fit(
+        "EXP2_POW32",
+        smooth(lambda r: (mp.exp(r * LN2) - 1) / r),
+        mp.mpf("-0.5"),
+        mp.mpf("0.5"),
+        5,
+        lambda r: r,
+        False,
+        "(2^r - 1) / r for |r| <= 1/2, for the float32 power",
+    ),
+    Fit(
+        "CBRT",
+        lambda m: mp.cbrt(m),
+        mp.sqrt(mp.mpf("0.5")),
+        mp.sqrt(2),
+        3,
+        lambda m: 1 / mp.cbrt(m),
+        False,
+        "cube root for sqrt(1/2) <= m <= sqrt(2), a first guess",
+    ),
+    _erf_inv_fit("ERF_INV_LOW_F32", "0", "5", "2.5", 9, False, True),
+    _erf_inv_fit("ERF_INV_HIGH_F32", "2.236", "4", "3", 9, True, True),
+    _erf_inv_fit("ERF_INV_LOW_F64", "0", "6.25", "3.125", 24, False, False),
+    _erf_inv_fit("ERF_INV_MIDDLE_F64", "2.5", "4", "3.25", 20, True, False),
+    _erf_inv_fit("ERF_INV_HIGH_F64", "4", "6.1", "5", 18, True, False),
     *both(
         "SIN",
         smooth(_even(lambda r: (mp.sin(r) / r - 1) / r**2)),
@@ -258,7 +360,7 @@ FITS: list[Fit] = [
         smooth(_even(lambda r: (mp.tan(r) / r - 1) / r**2)),
         mp.mpf(0),
         QUARTER_PI**2,
-        (5, 13),
+        (6, 14),
         lambda t: t,
         "(tan(r) / r - 1) / r^2 in r^2 for |r| <= pi/4",
     ),
@@ -267,7 +369,7 @@ FITS: list[Fit] = [
         smooth(_even(lambda z: (mp.atan(z) / z - 1) / z**2)),
         mp.mpf(0),
         TAN_EIGHTH**2,
-        (3, 9),
+        (4, 10),
         lambda t: t,
         "(atan(z) / z - 1) / z^2 in z^2 for |z| <= tan(pi/8)",
     ),
@@ -282,19 +384,19 @@ FITS: list[Fit] = [
     ),
     *both(
         "ERF",
-        smooth(_even(lambda x: mp.erf(x) / x)),
+        smooth(_even(lambda x: mp.erf(x) / x - 1)),
         mp.mpf(0),
         mp.mpf(1),
-        (6, 13),
+        (7, 14),
         lambda t: 1,
-        "erf(x) / x in x^2 for |x| <= 1",
+        "erf(x) / x - 1 in x^2 for |x| <= 1",
     ),
     *both(
         "ERFC",
         _erfcx_mapped(2),
         mp.mpf(-1),
         mp.mpf("0.87"),
-        (10, 22),
+        (11, 25),
         lambda u: 1,
         "(1 + 2 x) exp(x^2) erfc(x) in (x - 2) / (x + 2) for 0 <= x <= 28",
     ),

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from covector.core.array import Array
+from covector.core.config import disable_jit
 from covector.core.interpret import run
 from covector.core.parsing import parse
 from covector.core.trace import eval_program
@@ -75,16 +77,16 @@ def test_arguments_that_do_not_fit():
     assert run(program, np.zeros(2, np.float32), keys)
     with pytest.raises(TypeError, match="takes 2 arguments, got 1"):
         run(program, np.zeros(2, np.float32))
-    with pytest.raises(TypeError, match=r"argument 0 .* should be f32\[2\], found float64\[2\]"):
+    with pytest.raises(TypeError, match=r"argument 0 .* float32\[2\], found float64\[2\]"):
         run(program, np.zeros(2), keys)
-    with pytest.raises(TypeError, match=r"argument 1 .* should be key<fry>\[3\]"):
+    with pytest.raises(TypeError, match=r"argument 1 .* should be uint32\[3, 2\]"):
         run(program, np.zeros(2, np.float32), np.zeros(3, np.uint32))
 
 
 def test_rules_that_contradict_each_other(first):
     program = parse("program (a: f32[2]) {\n  b: f32[2] = test_first a\n} -> b")
     first.evaluate = lambda x: x[:1]
-    with pytest.raises(TypeError, match=r"shape says f32\[2\], evaluate returned float32\[1\]"):
+    with pytest.raises(TypeError, match=r"shape says float32\[2\], evaluate returned float32\[1\]"):
         run(program, np.zeros(2, np.float32))
 
 
@@ -109,10 +111,9 @@ def test_symbolic_dimensions_take_their_sizes_from_the_arguments():
 
 @given(program=programs())
 def test_random_programs_agree_with_eager_evaluation(program):
-    from covector.core.array import Array
-
     values = arguments(program)
     wrapped = [Array.of(v, a) for v, a in zip(values, program.input_avals, strict=True)]
-    expected = eval_program(program, *wrapped)
+    with disable_jit():  # else control flow is compiled, by a backend
+        expected = eval_program(program, *wrapped)
     for a, b in zip(run(program, *values), expected, strict=True):
         np.testing.assert_array_equal(a, b._value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -55,7 +56,7 @@ class AgainstJax:
             tangents = [random_like(x, 7 + i) for i, x in enumerate(primals)]
             self.agree(
                 cv.jvp(some_ours, tuple(primals), tuple(tangents)),
-                jax.jvp(some_theirs, tuple(primals), tuple(tangents)),
+                jax.jit(partial(jax.jvp, some_theirs))(tuple(primals), tuple(tangents)),
             )
 
     def vjp(
@@ -69,10 +70,14 @@ class AgainstJax:
         some_ours, some_theirs = _only(ours, args, which), _only(theirs, args, which)
         primals = [args[i] for i in which]
         out, pull_back = cv.vjp(some_ours, *primals)
-        expected, pull_back_expected = jax.vjp(some_theirs, *primals)
-        self.agree(out, expected)
-        cotangents = jax.tree.map(lambda x: random_like(np.asarray(x), 3), expected)
-        self.agree(pull_back(cotangents), pull_back_expected(cotangents))
+        shapes = jax.eval_shape(some_theirs, *primals)
+        cotangents = jax.tree.map(lambda x: random_like(np.zeros(x.shape, x.dtype), 3), shapes)
+
+        def both(*primals: Any) -> Any:
+            expected, pull_back_expected = jax.vjp(some_theirs, *primals)
+            return expected, pull_back_expected(cotangents)
+
+        self.agree((out, pull_back(cotangents)), jax.jit(both)(*primals))
 
     def vmap(
         self, ours: Callable[..., Any], theirs: Callable[..., Any], args: Sequence[Array]
@@ -87,7 +92,8 @@ class AgainstJax:
                 for x, axis in zip(args, axes, strict=True)
             ]
             self.agree(
-                cv.vmap(ours, in_axes=axes)(*stacked), jax.vmap(theirs, in_axes=axes)(*stacked)
+                cv.vmap(ours, in_axes=axes)(*stacked),
+                jax.jit(jax.vmap(theirs, in_axes=axes))(*stacked),
             )
 
     def agree(self, ours: Any, theirs: Any) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from covector.core import dtypes
 from covector.core.avals import Aval
-from covector.core.dims import Dim, DimSize
+from covector.core.dims import Dim
 from covector.core.program import Equation, Literal, Program, Variable
 from covector.core.shapes import Binding
 
@@ -45,19 +45,30 @@ def run(program: Program, *args: NumpyArray) -> list[NumpyArray]:
     if plan.symbols:
         sizes = _bind_sizes(program, args)
         return run(_with_sizes(program, sizes), *args)
-    _check_arguments(program.inputs, args)
+    _check_arguments(plan.inputs, args)
     # Errors of floating-point arithmetic are results, infinities and NaNs, not warnings.
     with np.errstate(all="ignore"):
         return _execute(plan, args)
 
 
+class _Slot(NamedTuple):
+    """Where a value is kept, and what it must be."""
+
+    number: int
+    shape: tuple[Any, ...]
+    dtype: np.dtype[Any]
+
+
 class _Step(NamedTuple):
-    """An equation, its operands and results as numbers of slots."""
+    """An equation made ready to run."""
 
     equation: Equation
     evaluate: Callable[..., Any]
+    params: dict[str, Any]
     operands: tuple[int, ...]
-    results: tuple[int, ...]
+    single: _Slot | None
+    """Where the result goes, if the rule returns one and not a list."""
+    results: tuple[_Slot, ...]
     dead: tuple[int, ...]
     """Slots that no later step reads."""
 
@@ -67,7 +78,7 @@ class _Plan(NamedTuple):
 
     slots: list[Any]
     """What the slots hold at first: the literals, `None` for everything else."""
-    inputs: tuple[int, ...]
+    inputs: tuple[_Slot, ...]
     steps: list[_Step]
     outputs: tuple[int, ...]
     symbols: frozenset[str]
@@ -80,71 +91,83 @@ def _make_plan(program: Program) -> _Plan:
     slots: list[Any] = []
     numbers: dict[Any, int] = {}
 
-    def slot(atom: Variable | Literal) -> int:
+    def number_of(atom: Variable | Literal) -> int:
         number = numbers.get(atom)
         if number is None:
             number = numbers[atom] = len(slots)
             slots.append(atom.value._value if isinstance(atom, Literal) else None)
         return number
 
+    def slot(variable: Variable) -> _Slot:
+        return _Slot(number_of(variable), *stored_form(variable.aval))
+
     inputs = tuple([slot(v) for v in program.inputs])
-    unfreed: list[tuple[Equation, tuple[int, ...], tuple[int, ...]]] = [
-        (e, tuple([slot(a) for a in e.inputs]), tuple([slot(v) for v in e.outputs]))
+    unfreed = [
+        (e, tuple([number_of(a) for a in e.inputs]), tuple([slot(v) for v in e.outputs]))
         for e in program.equations
     ]
-    outputs = tuple([slot(a) for a in program.outputs])
+    outputs = tuple([number_of(a) for a in program.outputs])
     steps: list[_Step] = []
     read_later = set(outputs)
     for equation, operands, results in reversed(unfreed):
-        dead = tuple({*operands, *results} - read_later)
+        dead = tuple({*operands, *[r.number for r in results]} - read_later)
         read_later.update(operands)
-        steps.append(_Step(equation, equation.primitive.evaluate, operands, results, dead))
+        primitive = equation.primitive
+        single = None if primitive.multiple_results else results[0]
+        steps.append(
+            _Step(equation, primitive.evaluate, equation.params, operands, single, results, dead)
+        )
     return _Plan(slots, inputs, steps[::-1], outputs, program_symbols(program))
 
 
 def _execute(plan: _Plan, args: Sequence[NumpyArray]) -> list[NumpyArray]:
     slots = list(plan.slots)
-    for number, value in zip(plan.inputs, args, strict=True):
-        slots[number] = value
-    for equation, evaluate, operands, results, dead in plan.steps:
-        values = evaluate(*[slots[i] for i in operands], **equation.params)
-        if not equation.primitive.multiple_results:
-            values = (values,)
-        for number, variable, value in zip(results, equation.outputs, values, strict=True):
-            value = np.asarray(value)
-            if value.shape != variable.aval.shape or value.dtype != variable.aval.dtype:
-                _check_result(equation, variable.aval, value)
-            slots[number] = value
+    for slot, value in zip(plan.inputs, args, strict=True):
+        slots[slot.number] = value
+    for step in plan.steps:
+        equation, evaluate, params, operands, single, results, dead = step
+        values = evaluate(*[slots[i] for i in operands], **params)
+        if single is not None:
+            slots[single.number] = _checked(equation, single, values)
+        else:
+            for slot, value in zip(results, values, strict=True):
+                slots[slot.number] = _checked(equation, slot, value)
         for number in dead:
             slots[number] = None
     return [slots[i] for i in plan.outputs]
 
 
-def stored_form(aval: Aval) -> tuple[tuple[DimSize, ...], np.dtype[Any]]:
+def stored_form(aval: Aval) -> tuple[tuple[Any, ...], np.dtype[Any]]:
     """Shape and dtype of the NumPy array behind an array: keys have a trailing axis of words."""
     if isinstance(aval.dtype, dtypes.KeyDType):
         return (*aval.shape, aval.dtype.words), dtypes.uint32
     return aval.shape, aval.dtype
 
 
-def _check_result(equation: Equation, aval: Aval, value: NumpyArray) -> None:
-    if (value.shape, value.dtype) != stored_form(aval):
-        name = equation.primitive.name
+def _checked(equation: Equation, slot: _Slot, value: Any) -> NumpyArray:
+    array = value if type(value) is np.ndarray else np.asarray(value)
+    if array.shape != slot.shape or array.dtype != slot.dtype:
         raise TypeError(
-            f"the rules of {name} contradict each other: shape says {aval}, "
-            f"evaluate returned {value.dtype}{list(value.shape)}\n  at: {equation.location}"
+            f"the rules of {equation.primitive.name} contradict each other: "
+            f"shape says {_describe(slot)}, "
+            f"evaluate returned {array.dtype}{list(array.shape)}\n  at: {equation.location}"
         )
+    return array
 
 
-def _check_arguments(inputs: Sequence[Variable], args: Sequence[NumpyArray]) -> None:
+def _check_arguments(inputs: Sequence[_Slot], args: Sequence[NumpyArray]) -> None:
     if len(args) != len(inputs):
         raise TypeError(f"the program takes {len(inputs)} arguments, got {len(args)}")
-    for i, (variable, value) in enumerate(zip(inputs, args, strict=True)):
-        if (value.shape, value.dtype) != stored_form(variable.aval):
+    for i, (slot, value) in enumerate(zip(inputs, args, strict=True)):
+        if value.shape != slot.shape or value.dtype != slot.dtype:
             raise TypeError(
-                f"argument {i} of the program should be {variable.aval}, "
+                f"argument {i} of the program should be {_describe(slot)}, "
                 f"found {value.dtype}{list(value.shape)}"
             )
+
+
+def _describe(slot: _Slot) -> str:
+    return f"{slot.dtype}{list(slot.shape)}"
 
 
 # --- symbolic dimensions ---

@@ -139,7 +139,8 @@ class _Parser:
         tokens = self._tokens
         outputs = self._equation_outputs(scope) if tokens.following.text == ":" else []
         primitive = self._primitive()
-        params = self._params() if tokens.accept("[") else {}
+        # Parameters follow without a blank; a bracket after a blank is the literal of an array.
+        params = self._params() if tokens.adjacent("[") else {}
         inputs: list[Atom] = []
         while self._at_atom():
             inputs.append(self._atom(scope))
@@ -300,6 +301,7 @@ class _Parser:
     def _params(self) -> dict[str, Any]:
         tokens = self._tokens
         params: dict[str, Any] = {}
+        tokens.expect("[")
         tokens.skip_blank()
         while not tokens.accept("]"):
             name = tokens.expect_kind("name", "the name of a parameter")

@@ -80,6 +80,11 @@ class Tokens:
         self.at += 1
         return True
 
+    def adjacent(self, text: str) -> bool:
+        """Whether the current token is `text` and follows the previous one without a blank."""
+        current, previous = self._tokens[self.at], self._tokens[self.at - 1]
+        return current.text == text and current.position == previous.position + len(previous.text)
+
     def expect(self, text: str) -> None:
         """Moves past the current token, which must be `text`."""
         if not self.accept(text):

@@ -1,49 +1,92 @@
-"""Definitions of the elementary functions."""
+"""Definitions of the elementary functions in operations of the table.
+
+An operation such as "sin" stays one operation in the loop IR. Backends emit its definition once, as
+a function of scalars or of vectors, and inline it where that pays. Definitions are free of branches,
+but for ranges that are almost never met, so that they run in lanes.
+
+Accuracy, in units in the last place: 2, or 4 for pow, the inverse hyperbolic functions, erfc, erf_inv
+and digamma (absolute near its roots). Subnormal arguments and results are exact to the same number
+of units; zeros, infinities and NaN are as IEEE 754 and C have it.
+"""
 
 from __future__ import annotations
 
-from covector.loopir.builder import Builder
-from covector.loopir.ir import DType, Function
-from covector.loopir.scalars import F32
+from collections.abc import Callable
 
-_LIBM = {"rsqrt", "logistic", "erf_inv"}
+from covector.loopir import math_exponential as exponential
+from covector.loopir import math_special as special
+from covector.loopir import math_trigonometric as trigonometric
+from covector.loopir.builder import Builder
+from covector.loopir.ir import DType, Function, LoopIRError
+from covector.loopir.math_support import Real
+from covector.loopir.scalars import TABLE
+
+DEFINITIONS: dict[str, Callable[..., Real]] = {
+    "exp": exponential.exp,
+    "exp2": exponential.exp2,
+    "expm1": exponential.expm1,
+    "log": exponential.log,
+    "log2": exponential.log2,
+    "log10": exponential.log10,
+    "log1p": exponential.log1p,
+    "logistic": exponential.logistic,
+    "sinh": exponential.sinh,
+    "cosh": exponential.cosh,
+    "tanh": exponential.tanh,
+    "asinh": exponential.asinh,
+    "acosh": exponential.acosh,
+    "atanh": exponential.atanh,
+    "rsqrt": exponential.rsqrt,
+    "cbrt": exponential.cbrt,
+    "hypot": exponential.hypot,
+    "pow": exponential.pow_,
+    "sin": trigonometric.sin,
+    "cos": trigonometric.cos,
+    "tan": trigonometric.tan,
+    "sin_large": trigonometric.by_library("sin"),
+    "cos_large": trigonometric.by_library("cos"),
+    "tan_large": trigonometric.by_library("tan"),
+    "atan": trigonometric.atan,
+    "atan2": trigonometric.atan2,
+    "asin": trigonometric.asin,
+    "acos": trigonometric.acos,
+    "erf": special.erf,
+    "erfc": special.erfc,
+    "erf_inv": special.erf_inv,
+    "lgamma": special.lgamma,
+    "digamma": special.digamma,
+}
+
+RARE = frozenset({"sin_large", "cos_large", "tan_large", "lgamma"})
+"""Functions that backends should not inline."""
+
+_functions: dict[tuple[str, DType], Function] = {}
 
 
 def definition(name: str, dtype: DType) -> Function:
-    """A scalar function that computes an elementary function.
+    """The definition of an elementary function.
 
     Args:
-        name: operation of the table.
+        name: operation of the table marked `elementary`.
         dtype: float32 or float64.
 
     Returns:
-        The function.
+        A scalar function with a parameter for each operand and one result; always the same object.
+
+    Raises:
+        LoopIRError: for a function without a definition.
+
+    Example:
+        >>> import numpy as np
+        >>> definition("exp", np.dtype("f4")).params
+        [<%0 = parameter: float32>]
     """
-    b = Builder(name)
-    arity = 2 if name in ("pow", "atan2") else 1
-    args = [b.parameter(dtype) for _ in range(arity)]
-    one = b.const(1.0, dtype)
-    if name == "rsqrt":
-        return b.finish(b.op("div", one, b.op("sqrt", *args)))
-    if name == "logistic":
-        return b.finish(b.op("div", one, b.op("add", one, b.op("exp", b.op("neg", *args)))))
-    if name == "erf_inv":
-        return b.finish(_erf_inv(b, args[0]))
-    symbol = f"{name}f" if dtype is F32 else name
-    return b.finish(b.pure_call(symbol, dtype, *args))
-
-
-def _erf_inv(b: Builder, x):
-    w = b.op("neg", b.op("log1p", b.op("neg", b.op("mul", x, x))))
-    p1 = [2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503, -0.00417768164, 0.246640727, 1.50140941]
-    p2 = [-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047, 1.00167406, 2.83297682]
-    def poly(cs, v):
-        r = b.const(cs[0], x.dtype)
-        for c in cs[1:]:
-            r = b.op("add", b.op("mul", r, v), c)
-        return r
-    small = poly(p1, b.op("sub", w, 2.5))
-    large = poly(p2, b.op("sub", b.op("sqrt", w), 3.0))
-    y = b.op("mul", b.select(b.op("lt", w, 5.0), small, large), x)
-    inf = b.op("mul", x, float("inf"))
-    return b.select(b.op("eq", b.op("abs", x), 1.0), inf, y)
+    found = _functions.get((name, dtype))
+    if found is None:
+        rule = DEFINITIONS.get(name)
+        if rule is None:
+            raise LoopIRError(f"{name} has no definition")
+        b = Builder(name)
+        params = [Real(b, b.parameter(dtype)) for _ in range(TABLE[name].arity)]
+        found = _functions[name, dtype] = b.finish(rule(*params).value)
+    return found

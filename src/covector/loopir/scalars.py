@@ -347,6 +347,8 @@ UNARY_FUNCTIONS = (
     *("sin", "cos", "tan", "asin", "acos", "atan"),
     *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
     *("cbrt", "rsqrt", "erf", "erfc", "erf_inv", "lgamma", "digamma"),
+    # For arguments beyond the range that the definitions of sin, cos and tan cover themselves.
+    *("sin_large", "cos_large", "tan_large"),
 )
 BINARY_FUNCTIONS = ("pow", "atan2", "hypot")
 for _name in UNARY_FUNCTIONS:

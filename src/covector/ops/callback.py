@@ -204,7 +204,7 @@ pure_callback = Primitive(
     lanes=unsupported("a Python function sees all lanes at once"),
     lower=_pure_lower,
     multiple_results=True,
-    tags=frozenset({"callback"}),
+    tags=frozenset({"callback", "control"}),
 )
 
 # --- io_callback ----------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ io_callback = Primitive(
     lower=_pure_lower,
     effects=_io_effects,
     multiple_results=True,
-    tags=frozenset({"callback"}),
+    tags=frozenset({"callback", "control"}),
 )
 
 # --- debug_callback -------------------------------------------------------------------------------
@@ -291,5 +291,5 @@ debug_callback = Primitive(
     lower=_debug_lower,
     effects=_debug_effects,
     multiple_results=True,
-    tags=frozenset({"callback"}),
+    tags=frozenset({"callback", "control"}),
 )

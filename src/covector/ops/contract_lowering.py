@@ -322,7 +322,7 @@ def _by_library(product: _Product, rows: int, columns: int, inner: int) -> Any:
         for matrix in (left, right, target):
             matrices += [matrix.pointer(builder, index), builder.index(matrix.leading)]
         flags = [builder.index(int(m.transposed)) for m in (left, right)]
-        builder.call(symbol, None, *sizes, *matrices, *flags, site=site)
+        builder.call(symbol, dtypes.int32, *sizes, *matrices, *flags, site=site)
 
     b.for_each(product.batch, multiply)
     if product.out == product.wide:

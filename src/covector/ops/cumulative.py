@@ -114,7 +114,9 @@ def _lower_cumulative(
 
         builder.loop(0, n, step, [builder.const(identity(wide), wide)])
 
-    b.for_each((*x.shape[:axis], *x.shape[axis + 1 :]), along)
+    # Neighbours that are accumulated side by side share cache lines, unless they run along `axis`.
+    side_by_side = axis < len(x.shape) - 1
+    b.for_each((*x.shape[:axis], *x.shape[axis + 1 :]), along, independent=side_by_side)
     return out
 
 

@@ -61,7 +61,7 @@ def cholesky_small(builder: Any, a: Array) -> Array:
                 conjugated = conjugate_value(builder, factor[j, k])
                 entry = _minus_product(builder, entry, factor[i, k], conjugated)
             factor[i, j] = _times_real(builder, entry, inverse)
-    nan = builder.const(np.nan, dtype)
+    nan = builder.const(complex(np.nan, np.nan) if dtypes.is_complex(dtype) else np.nan, dtype)
     for place, value in np.ndenumerate(factor):
         factor[place] = builder.select(ok, value, nan)
     return factor

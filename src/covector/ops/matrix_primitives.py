@@ -26,6 +26,11 @@ SUFFIX = {
 SMALL = 8
 """Matrices of at most so many rows and columns are factorised by code spelled out for them."""
 
+def nan_of(dtype: Any) -> complex:
+    """What stands for results that do not exist."""
+    return complex(np.nan, np.nan) if dtypes.is_complex(dtype) else np.nan
+
+
 NOT_LINEAR = "it is not a linear function of its operands"
 
 
@@ -241,7 +246,7 @@ def spoil(b: Any, ok: Any, batch: Sequence[Any], *outs: Any) -> None:
 
     def fill() -> None:
         for out in outs:
-            nan = builder.const(np.nan, out.dtype)
+            nan = builder.const(nan_of(out.dtype), out.dtype)
 
             def store(place: tuple[Any, ...], out: Any = out, nan: Any = nan) -> None:
                 builder.store(out.buffer, (*batch, *place), nan)
@@ -276,7 +281,7 @@ def lower_by_evaluation(
         outs.append(scratch(b, shape, aval.dtype) if outs else b.new(shape, aval.dtype))
     operands = [b.stored(t) for t in tensors]
     inputs = [(t.shape, t.dtype) for t in operands]
-    outputs = [(t.shape, t.dtype) for t in outs]
+    outputs = [(t.shape, t.dtype, False) for t in outs]
     number = b.callback((lambda arrays: list(evaluate(*arrays)), inputs, outputs))
     b.builder.callback(number, [t.buffer for t in operands], [t.buffer for t in outs])
     return outs

@@ -72,10 +72,11 @@ def _concatenate_batch(ctx: Any, args: Any, dims: Any, *, dimension: int) -> Any
     return concatenate(*xs, dimension=dimension + 1), 0
 
 
-# With more operands than this, a large result is computed into a buffer piece by piece instead of
-# choosing among the operands at each element.
-_MANY_OPERANDS = 8
+# Larger results are computed into a buffer piece by piece, smaller ones by choosing among the
+# operands at each element; in between it depends on how many operands there are.
 _SMALL_SIZE = 256
+_LARGE_SIZE = 4096
+_MANY_OPERANDS = 8
 
 
 def _concatenate_lower(b: Any, *xs: Any, dimension: int) -> Any:
@@ -89,7 +90,8 @@ def _concatenate_lower(b: Any, *xs: Any, dimension: int) -> Any:
         starts.append(indices.add(builder, starts[-1], x.shape[dimension]))
     shape = [starts[-1] if d == dimension else n for d, n in enumerate(xs[0].shape)]
     size = indices.product(builder, shape)
-    if len(pieces) > _MANY_OPERANDS and not (type(size) is int and size <= _SMALL_SIZE):
+    limit = _SMALL_SIZE if len(pieces) > _MANY_OPERANDS else _LARGE_SIZE
+    if len(pieces) > 1 and (type(size) is not int or size > limit):
         return _concatenate_into_buffer(b, pieces, dimension, starts, shape)
 
     def element(index: Any) -> Any:
@@ -105,7 +107,7 @@ def _concatenate_into_buffer(
     builder = b.builder
     out = b.new(shape, pieces[0].dtype)
     for x, start in zip(pieces, starts[:-1], strict=True):
-        b.for_each(x.shape, _copier(builder, out.buffer, x, dimension, start))
+        b.for_each(x.shape, _copier(builder, out.buffer, x, dimension, start), independent=True)
     return out
 
 

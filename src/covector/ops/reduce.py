@@ -378,7 +378,7 @@ reduce_xor = reduction(
 # --- argmax, argmin -----------------------------------------------------------------------------
 
 
-def _arg_extremum(name: str, evaluate: Callable[..., Any], beyond: str) -> Primitive:
+def _arg_extremum(name: str, evaluate: Callable[..., Any], extremum: str) -> Primitive:
     """The index of the first greatest or least element along an axis; NaN counts as extreme."""
 
     def shape_rule(x: Aval, *, axes: Axes, index_dtype: Any) -> Aval:
@@ -405,7 +405,7 @@ def _arg_extremum(name: str, evaluate: Callable[..., Any], beyond: str) -> Primi
         return out, _kept_position(dims[0], shifted)
 
     def lower_rule(b: Any, x: Any, *, axes: Axes, index_dtype: Any) -> Any:
-        return _lower_arg_extremum(b, x, axes[0], np.dtype(index_dtype), beyond)
+        return _lower_arg_extremum(b, x, axes[0], np.dtype(index_dtype), extremum)
 
     def lanes_rule(dims: Any, x: Aval, *, axes: Axes, index_dtype: Any) -> int | None:
         if dims[0] in axes:
@@ -426,48 +426,40 @@ def _arg_extremum(name: str, evaluate: Callable[..., Any], beyond: str) -> Primi
     return primitive
 
 
-_UNROLLED = 16
-
-
-def _lower_arg_extremum(b: Any, x: Any, axis: int, index_dtype: Any, beyond: str) -> Any:
+def _lower_arg_extremum(b: Any, x: Any, axis: int, index_dtype: Any, extremum: str) -> Any:
+    """Finds the extremum, then the first place that holds it: two passes that run in lanes."""
     builder = b.builder
+    x = b.hoist(x)
     n = x.shape[axis]
     wide = accumulator(x.dtype)
+    place_dtype = np.dtype(np.int64)
+    if type(n) is int and n <= np.iinfo(np.int32).max:
+        place_dtype = np.dtype(np.int32)
+    nowhere = builder.const(np.iinfo(place_dtype).max, place_dtype)
+    neutral = builder.const((lowest if extremum == "max" else highest)(wide), wide)
+    combine = partial(combine_extremum(extremum), builder)
 
     def element(index: Any) -> Any:
-        def value(i: Any) -> Any:
-            return builder.convert(x.at((*index[:axis], i, *index[axis:])), wide)
+        def value(inner: Any) -> Any:
+            return builder.convert(x.at((*index[:axis], inner[0], *index[axis:])), wide)
 
-        def step(i: Any, best: Any, place: Any) -> list[Any]:
-            found = value(i)
-            chosen = builder.op(beyond, found, best)
+        extreme = b.reduce([n], value, combine, neutral)
+
+        def place(inner: Any) -> Any:
+            found = value(inner)
+            hit = builder.op("eq", found, extreme)
             if kind_of(wide) == "f":
-                # A first NaN is kept, because nothing compares with it.
-                orderly = builder.op("eq", best, best)
-                breaks = builder.op("and", builder.op("is_nan", found), orderly)
-                chosen = builder.op("or", chosen, breaks)
-            if type(n) is not int:
-                chosen = builder.op("or", chosen, indices.compare(builder, "eq", i, 0))
-            here = builder.index(i) if type(i) is int else i
-            best = builder.op("select", chosen, found, best)
-            return [best, builder.op("select", chosen, here, place)]
+                # If there is a NaN, the extremum is NaN, which equals nothing.
+                hit = builder.op("or", hit, builder.op("is_nan", found))
+            here = builder.index(inner[0]) if type(inner[0]) is int else inner[0]
+            return builder.op("select", hit, builder.convert(here, place_dtype), nowhere)
 
-        if type(n) is not int:
-            # There may be no element to begin with.
-            nothing = [builder.const(0, wide), builder.index(0)]
-            carries = builder.loop(0, n, step, nothing)
-        else:
-            carries = [value(0), builder.index(0)]
-            if n > _UNROLLED:
-                carries = builder.loop(1, n, step, carries)
-            else:
-                for i in range(1, n):
-                    carries = step(i, *carries)
-        return builder.convert(carries[1], index_dtype)
+        first = b.reduce([n], place, partial(builder.op, "min"), nowhere)
+        return builder.convert(first, index_dtype)
 
     shape = (*x.shape[:axis], *x.shape[axis + 1 :])
-    return b.lazy(shape, index_dtype, element, _cost(x, [n]))
+    return b.lazy(shape, index_dtype, element, 2.0 * _cost(x, [n]))
 
 
-argmax = _arg_extremum("argmax", np.argmax, "gt")
-argmin = _arg_extremum("argmin", np.argmin, "lt")
+argmax = _arg_extremum("argmax", np.argmax, "max")
+argmin = _arg_extremum("argmin", np.argmin, "min")

@@ -297,7 +297,7 @@ def _network_in_loops(b: Any, xs: Sequence[Any], dimension: int, num_keys: int) 
     def sort_row(others: Any) -> None:
         _sort_row(builder, xs, dimension, num_keys, others, put)
 
-    b.for_each((*shape[:dimension], *shape[dimension + 1 :]), sort_row)
+    b.for_each((*shape[:dimension], *shape[dimension + 1 :]), sort_row, independent=True)
     return outs
 
 
@@ -387,6 +387,17 @@ def _top_k_lower(b: Any, x: Any, *, k: Any, axis: int) -> list[Any]:
         return _total_order_scalar(builder, x.at(index))
 
     keys = b.lazy(x.shape, sample, key, x.cost + 3.0)
+    (k,) = b.extents(Aval((k,), x.dtype))
+    if type(k) is int and type(n) is int and 0 < k <= _NETWORK_LENGTH:
+        first = _first_by_insertion(b, keys, k, axis)
+    else:
+        first = _first_by_library(b, keys, k, axis)
+    return [_permuted(b, x, first, axis, n), first]
+
+
+def _first_by_library(b: Any, keys: Any, k: Any, axis: int) -> Any:
+    """The places of the `k` greatest keys, from a sort of all."""
+    builder = b.builder
     columns = _with_axis_last(b, keys, axis)
     order = b.new(columns.shape, _INT32)
     builder.call(
@@ -394,9 +405,9 @@ def _top_k_lower(b: Any, x: Any, *, k: Any, axis: int) -> list[Any]:
         _INT32,
         CONTEXT,
         _index(builder, indices.product(builder, columns.shape[:-1])),
-        _index(builder, n),
+        _index(builder, columns.shape[-1]),
         builder.index(1),
-        builder.index(_TYPES[sample]),
+        builder.index(_TYPES[keys.dtype]),
         builder.index(_INT32.itemsize),
         builder.index(1),
         order.buffer,
@@ -404,11 +415,68 @@ def _top_k_lower(b: Any, x: Any, *, k: Any, axis: int) -> list[Any]:
         *[None] * 3,
         leaves=True,
     )
-    (k,) = b.extents(Aval((k,), x.dtype))
     whole = _with_axis_back(b, order, axis)
-    shape = (*x.shape[:axis], k, *x.shape[axis + 1 :])
-    first = b.lazy(shape, _INT32, whole.at, 0.0, moves=True)
-    return [_permuted(b, x, first, axis, n), first]
+    shape = (*keys.shape[:axis], k, *keys.shape[axis + 1 :])
+    return b.lazy(shape, _INT32, whole.at, 0.0, moves=True)
+
+
+def _first_by_insertion(b: Any, keys: Any, k: int, axis: int) -> Any:
+    """The places of the `k` greatest keys, kept in order while passing over all once."""
+    builder = b.builder
+    n = keys.shape[axis]
+    shape = (*keys.shape[:axis], k, *keys.shape[axis + 1 :])
+    order = b.new(shape, _INT32)
+
+    def find(others: Any) -> None:
+        def candidate(i: Any) -> Pair:
+            return keys.at((*others[:axis], i, *others[axis:])), _as_int32(builder, i)
+
+        def step(i: Any, *flat: Any) -> list[Any]:
+            found, kept = candidate(i), _pairs(flat)
+
+            def insert() -> list[Any]:
+                return _flat(_inserted(builder, kept, found))
+
+            better = builder.op("gt", found[0], kept[-1][0])
+            return builder.if_(better, insert, lambda: list(flat))
+
+        kept = [candidate(0)]
+        for i in range(1, k):
+            kept = _inserted(builder, kept, candidate(i), grow=True)
+        kept = _pairs(builder.loop(k, n, step, _flat(kept)))
+        for i, (_, place) in enumerate(kept):
+            builder.store(order.buffer, (*others[:axis], i, *others[axis:]), place)
+
+    b.for_each((*keys.shape[:axis], *keys.shape[axis + 1 :]), find)
+    return order
+
+
+Pair = tuple[Any, Any]
+"""A key and its place."""
+
+
+def _pairs(flat: Sequence[Any]) -> list[Pair]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _flat(pairs: Sequence[Pair]) -> list[Any]:
+    return [value for pair in pairs for value in pair]
+
+
+def _inserted(builder: Any, kept: Sequence[Pair], new: Pair, grow: bool = False) -> list[Pair]:
+    """Descending pairs with one more put behind those of equal keys; the last falls out."""
+
+    def choose(condition: Any, x: Pair, y: Pair) -> Pair:
+        first, second = [builder.op("select", condition, *v) for v in zip(x, y, strict=True)]
+        return first, second
+
+    passed = [builder.op("gt", new[0], key) for key, _ in kept]
+    result = [choose(p, new, old) for p, old in zip(passed, kept, strict=True)]
+    if grow:
+        result.append(new)
+    for i in range(1, len(result)):
+        result[i] = choose(passed[i - 1], kept[i - 1], result[i])
+    return result
 
 
 def _top_k_lanes(dims: Any, x: Aval, *, k: Any, axis: int) -> list[int | None]:

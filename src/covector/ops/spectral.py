@@ -26,6 +26,7 @@ from covector.ops.matrix_primitives import (
     is_empty,
     lower_by_evaluation,
     matrix_primitive,
+    nan_of,
     pointer,
     scratch,
     spoil,
@@ -68,7 +69,7 @@ def _eigh_evaluate(
             try:
                 return list(np.linalg.eigh(matrix, UPLO=triangle))
             except np.linalg.LinAlgError:
-                return [np.full(n, np.nan), np.full((n, n), np.nan)]
+                return [np.full(n, np.nan), np.full((n, n), nan_of(x.dtype))]
 
         results = [((n,), dtypes.real_of(x.dtype)), ((n, n), x.dtype)]
         values, vectors = each_matrix(factor, [x], [2], results)
@@ -195,7 +196,7 @@ def _svd_evaluate(
             try:
                 return factor(matrix)
             except np.linalg.LinAlgError:
-                return [np.full(a.shape, np.nan, a.dtype) for a in avals]
+                return [np.full(a.shape, nan_of(a.dtype)) for a in avals]
 
         results = [(a.shape, a.dtype) for a in avals]
         found = each_matrix(factor_or_nan, [x], [2], results)
@@ -382,7 +383,7 @@ def _eig_evaluate(
                 return list(found) if left or right else [found]
             except np.linalg.LinAlgError:
                 pass
-        return [np.full(shape, np.nan) for shape, _ in results]
+        return [np.full(shape, nan_of(dtype)) for shape, _ in results]
 
     return each_matrix(factor, [x], [2], results)
 

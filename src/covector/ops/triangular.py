@@ -27,6 +27,7 @@ from covector.ops.matrix_primitives import (
     elements,
     is_empty,
     matrix_primitive,
+    nan_of,
     pointer,
     spell_out,
     spoil,
@@ -54,7 +55,7 @@ def _cholesky_evaluate(x: Array) -> Any:
 
     def factor(matrix: Array) -> list[Array]:
         found, info = factorise(matrix, lower=1, clean=1)
-        return [found if info == 0 else np.full_like(matrix, np.nan)]
+        return [found if info == 0 else np.full_like(matrix, nan_of(x.dtype))]
 
     return each_matrix(factor, [x], [2], [(x.shape[-2:], x.dtype)])[0]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from covector.core import dtypes
 from covector.core.array import Array
-from covector.core.avals import Aval
+from covector.core.avals import Aval, same_type
 from covector.core.effects import NONE
 from covector.core.primitive import REGISTRY
 from covector.core.program import Atom, Equation, Literal, Program, Variable
@@ -41,16 +41,31 @@ def programs(draw: Draw, max_equations: int = 12) -> Program:
         ... def test_random_programs_verify(program):
         ...     verify(program)
     """
-    inputs = [Variable(draw(avals())) for _ in range(draw(st.integers(1, 3)))]
+    kinds = [draw(avals()) for _ in range(draw(st.integers(1, 3)))]
+    program = _draw_program(draw, kinds, max_equations, depth=2)
+    outputs = [draw(st.sampled_from(_atoms(program))) for _ in range(draw(st.integers(0, 3)))]
+    name = draw(st.sampled_from(["", "f", "<lambda>"]))
+    return Program(program.inputs, program.equations, outputs, name)
+
+
+def _draw_program(draw: Draw, kinds: Sequence[Aval], max_equations: int, depth: int) -> Program:
+    """A program without outputs; `depth` bounds the nesting of programs."""
+    inputs = [Variable(aval.strong()) if depth < 2 else Variable(aval) for aval in kinds]
     pool: list[Atom] = [*inputs, draw(literals())]
     equations: list[Equation] = []
+    rules = _RULES + _NESTED_RULES if depth else _RULES
     for _ in range(draw(st.integers(0, max_equations))):
-        equation = draw(st.sampled_from(_RULES))(draw, pool)
+        equation = draw(st.sampled_from(rules))(draw, pool, depth)
         if equation is not None:
             equations.append(equation)
             pool += equation.outputs
-    outputs = [draw(st.sampled_from(pool)) for _ in range(draw(st.integers(0, 3)))]
-    return Program(inputs, equations, outputs, draw(st.sampled_from(["", "f", "<lambda>"])))
+    return Program(inputs, equations, pool[len(inputs) : len(inputs) + 1])
+
+
+def _atoms(program: Program) -> list[Atom]:
+    """What a program from `_draw_program` may return: its one output is a literal of its pool."""
+    computed = [v for e in program.equations for v in e.outputs]
+    return [*program.inputs, *program.outputs, *computed]
 
 
 @st.composite
@@ -78,7 +93,7 @@ def arguments(program: Program, seed: int = 0) -> list[np.ndarray[Any, Any]]:
     ]
 
 
-def apply(name: str, inputs: Sequence[Atom], **params: Any) -> Equation:
+def apply(name: str, inputs: Sequence[Atom], /, **params: Any) -> Equation:
     """The equation that applies a primitive, with new variables for its results."""
     load_all()
     primitive = REGISTRY[name]
@@ -97,7 +112,7 @@ def _is_float(aval: Aval) -> bool:
     return aval.dtype == dtypes.float32
 
 
-def _unary(draw: Draw, pool: Sequence[Atom]) -> Equation | None:
+def _unary(draw: Draw, pool: Sequence[Atom], depth: int) -> Equation | None:
     x = _pick(draw, pool, _is_float)
     return None if x is None else apply(draw(st.sampled_from(_UNARY)), [x])
 
@@ -115,17 +130,17 @@ def _pair(draw: Draw, pool: Sequence[Atom]) -> list[Atom] | None:
     return None if y is None else [x, y]
 
 
-def _binary(draw: Draw, pool: Sequence[Atom]) -> Equation | None:
+def _binary(draw: Draw, pool: Sequence[Atom], depth: int) -> Equation | None:
     pair = _pair(draw, pool)
     return None if pair is None else apply(draw(st.sampled_from(_BINARY)), pair)
 
 
-def _comparison(draw: Draw, pool: Sequence[Atom]) -> Equation | None:
+def _comparison(draw: Draw, pool: Sequence[Atom], depth: int) -> Equation | None:
     pair = _pair(draw, pool)
     return None if pair is None else apply(draw(st.sampled_from(_COMPARISONS)), pair)
 
 
-def _select(draw: Draw, pool: Sequence[Atom]) -> Equation | None:
+def _select(draw: Draw, pool: Sequence[Atom], depth: int) -> Equation | None:
     which = _pick(draw, pool, lambda a: a.dtype == dtypes.bool_)
     if which is None:
         return None
@@ -137,13 +152,13 @@ def _select(draw: Draw, pool: Sequence[Atom]) -> Equation | None:
     return None if y is None else apply("select_n", [which, x, y])
 
 
-def _convert(draw: Draw, pool: Sequence[Atom]) -> Equation | None:
+def _convert(draw: Draw, pool: Sequence[Atom], depth: int) -> Equation | None:
     x = draw(st.sampled_from(list(pool)))
     dtype = draw(st.sampled_from(_DTYPES))
     return apply("convert_element_type", [x], new_dtype=dtype, weak_type=False)
 
 
-def _broadcast(draw: Draw, pool: Sequence[Atom]) -> Equation | None:
+def _broadcast(draw: Draw, pool: Sequence[Atom], depth: int) -> Equation | None:
     x = _pick(draw, pool, lambda a: a.ndim < 2)
     if x is None:
         return None
@@ -156,19 +171,95 @@ def _broadcast(draw: Draw, pool: Sequence[Atom]) -> Equation | None:
     )
 
 
-def _transpose(draw: Draw, pool: Sequence[Atom]) -> Equation | None:
+def _transpose(draw: Draw, pool: Sequence[Atom], depth: int) -> Equation | None:
     x = _pick(draw, pool, lambda a: a.ndim > 1)
     return (
         None if x is None else apply("transpose", [x], permutation=tuple(range(x.aval.ndim))[::-1])
     )
 
 
-def _reduce(draw: Draw, pool: Sequence[Atom]) -> Equation | None:
+def _reduce(draw: Draw, pool: Sequence[Atom], depth: int) -> Equation | None:
     x = _pick(draw, pool, lambda a: a.ndim > 0 and a.size > 0 and a.dtype != dtypes.bool_)
     if x is None:
         return None
     axes = draw(st.sets(st.integers(0, x.aval.ndim - 1)))
     return apply(draw(st.sampled_from(_REDUCTIONS)), [x], axes=tuple(sorted(axes)))
+
+
+def _nested(draw: Draw, kinds: Sequence[Aval], depth: int, wanted: Sequence[Aval]) -> Program:
+    """A program with results of the wanted avals, up to weak types, then at most one more."""
+    program = _draw_program(draw, kinds, max_equations=3, depth=depth - 1)
+    atoms = _atoms(program)
+    results = [
+        draw(st.sampled_from([a for a in atoms if same_type(a.aval, aval)])) for aval in wanted
+    ]
+    extra = [draw(st.sampled_from(atoms))] if draw(st.booleans()) else []
+    return Program(program.inputs, program.equations, [*results, *extra], "nested")
+
+
+def _operands(draw: Draw, pool: Sequence[Atom]) -> list[Atom]:
+    return [draw(st.sampled_from(list(pool))) for _ in range(draw(st.integers(1, 2)))]
+
+
+def _jit(draw: Draw, pool: Sequence[Atom], depth: int) -> Equation:
+    operands = _operands(draw, pool)
+    program = _nested(draw, [a.aval for a in operands], depth, [])
+    return apply("jit", operands, program=program, name="nested", inline=False)
+
+
+def _cond(draw: Draw, pool: Sequence[Atom], depth: int) -> Equation:
+    operands = _operands(draw, pool)
+    kinds = [a.aval for a in operands]
+    branch = _nested(draw, kinds, depth, kinds[:1])
+    constants = [draw(literals(aval.strong())) for aval in branch.output_avals]
+    other = Program([Variable(aval) for aval in kinds], [], constants, "other")
+    index = draw(literals(Aval((), dtypes.int32)))
+    return apply("cond", [index, *operands], branches=(branch, other))
+
+
+def _scan(draw: Draw, pool: Sequence[Atom], depth: int) -> Equation:
+    (carry, *consts) = _operands(draw, pool)
+    xs = [a for a in pool if a.aval.ndim == 2 and a.aval.shape[0] == 2][:1]
+    slices = [a.aval.update(shape=a.aval.shape[1:]) for a in xs]
+    kinds = [*[a.aval for a in consts], carry.aval, *slices]
+    return apply(
+        "scan",
+        [*consts, carry, *xs],
+        program=_nested(draw, kinds, depth, [carry.aval]),
+        num_consts=len(consts),
+        num_carry=1,
+        length=2,
+        reverse=draw(st.booleans()),
+        unroll=1,
+    )
+
+
+def _while(draw: Draw, pool: Sequence[Atom], depth: int) -> Equation:
+    """Three iterations that change one value."""
+    value = draw(st.sampled_from(list(pool)))
+    counter = Aval((), dtypes.int32)
+    count, ignored = Variable(counter), Variable(value.aval)
+    test = apply("lt", [count, _integer(3)])
+    condition = Program([count, ignored], [test], test.outputs, "condition")
+    body = _nested(draw, [value.aval], depth, [value.aval])
+    count = Variable(counter)
+    step = apply("add", [count, _integer(1)])
+    equations = [*body.equations, step]
+    return apply(
+        "while",
+        [_integer(0), value],
+        cond_program=condition,
+        cond_nconsts=0,
+        body_program=Program(
+            [count, *body.inputs], equations, [*step.outputs, body.outputs[0]], "body"
+        ),
+        body_nconsts=0,
+    )
+
+
+def _integer(value: int) -> Literal:
+    aval = Aval((), dtypes.int32)
+    return Literal(Array.of(np.array(value, np.int32), aval), aval)
 
 
 _RULES: list[Any] = [
@@ -181,3 +272,4 @@ _RULES: list[Any] = [
     _transpose,
     _reduce,
 ]
+_NESTED_RULES: list[Any] = [_jit, _cond, _scan, _while]

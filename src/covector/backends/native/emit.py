@@ -157,7 +157,8 @@ def _elementary_functions(called: dict[str, int], target: Target) -> list[str]:
             if other.startswith("cv."):
                 pending.append(other)
     for symbol, text in texts.items():
-        attributes = "#4 {" if called[symbol] <= INLINE_CALLS else "#5 {"
+        inlined = called[symbol] <= INLINE_CALLS and symbol.split(".")[1] not in mathematics.RARE
+        attributes = "#4 {" if inlined else "#5 {"
         texts[symbol] = text.replace("#9 {", attributes, 1)
     return list(texts.values())
 
@@ -168,8 +169,7 @@ def _elementary_text(symbol: str, target: Target) -> str:
     lanes = int(kind[1:-3]) if kind.startswith("v") else 0
     dtype = _DTYPES[kind[-3:]]
     function = mathematics.definition(name, dtype)
-    metadata = Metadata()
-    emitter = Emitter(function, target, Memory(Scopes((), metadata), metadata, [], segment=False))
+    emitter = Emitter(function, target, Memory(Scopes((), None), None, [], segment=False))
     params = [f"{register_type(p.dtype, lanes)} %p{k}" for k, p in enumerate(function.params)]
     if lanes:
         plan = plan_function(function.params, function.body, function.returns, lanes)
@@ -183,5 +183,6 @@ def _elementary_text(symbol: str, target: Target) -> str:
     text = emitter.vector(result) if lanes else emitter.use(result)
     head = f"define internal {type_} @{symbol}({', '.join(params)}) #9 {{\nentry:"
     assert symbol == f"cv.{name}.{suffix(dtype, lanes)}"
-    return "\n".join([head, *emitter.lines, f"  ret {type_} {text}", "}\n"])
+    lines = [head, *emitter.allocas, *emitter.lines, f"  ret {type_} {text}", "}\n"]
+    return "\n".join(lines)
 

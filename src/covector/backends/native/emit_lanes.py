@@ -27,7 +27,7 @@ from covector.loopir.ir import (
     operands,
     walk,
 )
-from covector.loopir.scalars import F32, F64
+from covector.loopir.scalars import F32, F64, TABLE
 
 Stride = int | None
 """How an index changes from lane to lane; 0 for what is the same in all, `None` if it varies."""
@@ -395,5 +395,10 @@ def is_plain(block: Block, limit: int) -> bool:
     """
     if len(block.items) > limit:
         return False
-    return all(isinstance(i, Value) and i.op not in ("load", "call") for i in block.items)
+    return all(isinstance(i, Value) and _is_cheap(i.op) for i in block.items)
+
+
+def _is_cheap(op: str) -> bool:
+    spec = TABLE.get(op)
+    return spec is not None and not spec.elementary
 

@@ -63,7 +63,7 @@ class Scopes:
         metadata: of the module.
     """
 
-    def __init__(self, buffers: Iterable[Buffer], metadata: Metadata) -> None:
+    def __init__(self, buffers: Iterable[Buffer], metadata: Metadata | None) -> None:
         self._texts: dict[Buffer, str] = {}
         self._members: dict[object, int] = {}
         for buffer in buffers:
@@ -89,20 +89,20 @@ class Scopes:
 
     def _attachments(self, scope: int) -> str:
         count = min(len(self._members), MAX_SCOPES)
-        if count < 2:
+        if count < 2 or self._metadata is None:
             return ""
+        add = self._metadata.add
         if not self._nodes:
-            add = self._metadata.add
             self._domain = add("distinct !{{!{0}}}")
             domain = self._domain
             self._nodes = [add(f"distinct !{{{{!{{0}}, !{domain}}}}}") for _ in range(count)]
         known = self._lists.get(scope)
         if known is None:
-            own = self._metadata.add(f"!{{{{!{self._nodes[scope]}}}}}")
+            own = add(f"!{{{{!{self._nodes[scope]}}}}}")
             known = f", !alias.scope !{own}"
             if scope:
                 before = ", ".join(f"!{node}" for node in self._nodes[:scope])
-                known += f", !noalias !{self._metadata.add(f'!{{{{{before}}}}}')}"
+                known += f", !noalias !{add(f'!{{{{{before}}}}}')}"
             self._lists[scope] = known
         return known
 
@@ -124,7 +124,7 @@ class Memory:
     """
 
     def __init__(
-        self, scopes: Scopes, metadata: Metadata, heap: list[Buffer], segment: bool
+        self, scopes: Scopes, metadata: Metadata | None, heap: list[Buffer], segment: bool
     ) -> None:
         self._scopes = scopes
         self._metadata = metadata
@@ -153,11 +153,15 @@ class Memory:
 
     def loop_metadata(self) -> str:
         """What to append to the branch that closes a scalar loop, a new node for each."""
-        return f", !llvm.loop !{self._metadata.add('distinct !{{!{0}, !1}}')}"
+        return self._loop("distinct !{{!{0}, !1}}")
 
     def vector_loop_metadata(self) -> str:
         """The same for a loop that runs in lanes already."""
-        return f", !llvm.loop !{self._metadata.add('distinct !{{!{0}, !1, !2}}')}"
+        return self._loop("distinct !{{!{0}, !1, !2}}")
+
+    def _loop(self, node: str) -> str:
+        # Functions whose text is kept for other modules have no metadata of their own.
+        return f", !llvm.loop !{self._metadata.add(node)}" if self._metadata else ""
 
     def base(self, buffer: Buffer) -> str:
         """The address of a buffer's first element.
@@ -195,16 +199,16 @@ class Memory:
                 assert buffer.space in (ARGUMENT, RESULT)
                 table = "%args" if buffer.space == ARGUMENT else "%results"
         size = buffer.nbytes
-        extra = f", !dereferenceable !{self._size(size)}" if size else ""
+        extra = f", !dereferenceable !{self._size(self._metadata, size)}" if size and self._metadata else ""
         return [
             f"  {name}.p = getelementptr inbounds ptr, ptr {table}, i64 {index}",
             f"  {name} = load ptr, ptr {name}.p{extra}",
         ]
 
-    def _size(self, nbytes: int) -> int:
+    def _size(self, metadata: Metadata, nbytes: int) -> int:
         known = self._sizes.get(nbytes)
         if known is None:
-            known = self._sizes[nbytes] = self._metadata.add(f"!{{{{i64 {nbytes}}}}}")
+            known = self._sizes[nbytes] = metadata.add(f"!{{{{i64 {nbytes}}}}}")
         return known
 
     def allocated(self, buffer: Buffer, name: str, lines: list[str]) -> None:

@@ -129,17 +129,43 @@ class Emitter(BlockEmitter):
         Returns:
             The vector of results.
         """
-        result = "poison"
         out = register_type(value.dtype, self.lanes)
-        for lane in range(self.lanes):
-            parts = [
-                self.define(f"extractelement {register_type(a.dtype, self.lanes)} {text}, i64 {lane}")
-                for a, text in zip(value.args, args, strict=True)
-            ]
-            one = self.pure_call(value, parts)
-            scalar = register_type(value.dtype)
-            result = self.define(f"insertelement {out} {result}, {scalar} {one}, i64 {lane}")
-        return result
+        places = [self.spill(register_type(a.dtype, self.lanes)) for a in value.args]
+        for arg, text, place in zip(value.args, args, places, strict=True):
+            self.lines.append(f"  store {register_type(arg.dtype, self.lanes)} {text}, ptr {place}")
+        results = self.spill(out)
+        head, done, before = self.new_label(), self.new_label(), self.label
+        self.jump(head)
+        self.start(head)
+        lane, following = self.fresh(), f"%next.{len(self.allocas)}"
+        self.lines.append(f"  {lane} = phi i64 [ 0, %{before} ], [ {following}, %{head} ]")
+        scalars: list[str] = []
+        for arg, place in zip(value.args, places, strict=True):
+            scalar = register_type(arg.dtype)
+            where = self.define(f"getelementptr inbounds {scalar}, ptr {place}, i64 {lane}")
+            scalars.append(self.define(f"load {scalar}, ptr {where}"))
+        one = self.pure_call(value, scalars)
+        scalar = register_type(value.dtype)
+        where = self.define(f"getelementptr inbounds {scalar}, ptr {results}, i64 {lane}")
+        self.lines.append(f"  store {scalar} {one}, ptr {where}")
+        self.lines.append(f"  {following} = add nuw nsw i64 {lane}, 1")
+        more = self.define(f"icmp ult i64 {following}, {self.lanes}")
+        self.jump_if(more, head, done, self.memory.vector_loop_metadata())
+        self.start(done)
+        return self.define(f"load {out}, ptr {results}")
+
+    def spill(self, type_: str) -> str:
+        """Space on the stack.
+
+        Args:
+            type_: what it holds.
+
+        Returns:
+            Its address.
+        """
+        name = f"%spill{len(self.allocas)}"
+        self.allocas.append(f"  {name} = alloca {type_}")
+        return name
 
     # Memory
 

@@ -124,6 +124,10 @@ def _largest(x: Any, *, k: int) -> Any:
     return top_k(x, k=k, axis=1)[0]
 
 
+def _two_largest(x: Any) -> Any:
+    return np.flip(np.sort(x, axis=1), 1)[:, :2]
+
+
 ROWS = (
     *_reductions(_SUMS, NUMBERS),
     *_reductions(_EXTREMA, ORDERED),
@@ -142,7 +146,7 @@ ROWS = (
         (MATRIX,),
         ORDERED + COMPLEXES,
         {"dimension": 0},
-        numpy=lambda x: np.sort(x, axis=0),
+        numpy=partial(np.sort, axis=0),
         jax="lax.sort",
     ),
     OpRow(
@@ -151,6 +155,6 @@ ROWS = (
         (MATRIX,),
         ORDERED,
         {"k": 2},
-        numpy=lambda x: np.flip(np.sort(x, axis=1), 1)[:, :2],
+        numpy=_two_largest,
     ),
 )

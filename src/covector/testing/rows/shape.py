@@ -34,6 +34,22 @@ def _last_column(x: Any) -> Any:
     return ops.unstack(x, axis=1)[-1]
 
 
+def _with_middle_axis(x: Any) -> Any:
+    return np.broadcast_to(x[:, None, :], (2, 3, 4))
+
+
+def _side_by_side(x: Any, y: Any) -> Any:
+    return np.concatenate([x, y], 1)
+
+
+def _stacked(x: Any, y: Any) -> Any:
+    return np.stack([x, y], 1)
+
+
+def _part(x: Any) -> Any:
+    return x[::2, 1:]
+
+
 def _padded(x: Any, value: Any, low: int, high: int, interior: int) -> Any:
     """Padding between and around the elements of a vector."""
     n = len(x)
@@ -50,7 +66,7 @@ ROWS = (
         "broadcast_scalar",
         ops.broadcast_in_dim,
         {"shape": (2, 3), "broadcast_dimensions": ()},
-        lambda x: np.broadcast_to(x, (2, 3)),
+        partial(np.broadcast_to, shape=(2, 3)),
         "lax.broadcast_in_dim",
         (),
     ),
@@ -58,7 +74,7 @@ ROWS = (
         "broadcast_in_dim",
         ops.broadcast_in_dim,
         {"shape": (2, 3, 4), "broadcast_dimensions": (0, 2)},
-        lambda x: np.broadcast_to(x[:, None, :], (2, 3, 4)),
+        _with_middle_axis,
         "lax.broadcast_in_dim",
         (1, 4),
     ),
@@ -76,7 +92,7 @@ ROWS = (
         "squeeze",
         ops.squeeze,
         {"dimensions": (0, 2)},
-        lambda x: x.squeeze((0, 2)),
+        partial(np.squeeze, axis=(0, 2)),
         "lax.squeeze",
         (1, 3, 1),
     ),
@@ -84,16 +100,16 @@ ROWS = (
         "transpose",
         ops.transpose,
         {"permutation": (2, 0, 1)},
-        lambda x: x.transpose(2, 0, 1),
+        partial(np.transpose, axes=(2, 0, 1)),
         "lax.transpose",
         (2, 3, 4),
     ),
-    _row("rev", ops.rev, {"dimensions": (1,)}, lambda x: x[:, ::-1], "lax.rev"),
+    _row("rev", ops.rev, {"dimensions": (1,)}, partial(np.flip, axis=1), "lax.rev"),
     _row(
         "slice",
         ops.slice_,
         {"start_indices": (0, 1), "limit_indices": (3, 4), "strides": (2, 1)},
-        lambda x: x[::2, 1:],
+        _part,
         "lax.slice",
     ),
     *[
@@ -112,13 +128,13 @@ ROWS = (
         "concatenate",
         ops.concatenate,
         {"dimension": 1},
-        lambda x, y: np.concatenate([x, y], 1),
+        _side_by_side,
         "lax.concatenate_p.bind",
         (3, 4),
         (3, 2),
     ),
-    _row("stack", ops.stack, {"axis": 1}, lambda x, y: np.stack([x, y], 1), None, (3, 4), (3, 4)),
-    _row("unstack", _last_column, {}, lambda x: x[:, -1], None),
-    _row("split", _second_part, {}, lambda x: x[:, 1:], None),
-    _row("tile", ops.tile, {"reps": (2, 3)}, lambda x: np.tile(x, (2, 3)), "lax.tile"),
+    _row("stack", ops.stack, {"axis": 1}, _stacked, None, (3, 4), (3, 4)),
+    _row("unstack", _last_column, {}, partial(np.take, indices=3, axis=1), None),
+    _row("split", _second_part, {}, partial(np.delete, obj=0, axis=1), None),
+    _row("tile", ops.tile, {"reps": (2, 3)}, partial(np.tile, reps=(2, 3)), "lax.tile"),
 )

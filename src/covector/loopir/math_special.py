@@ -1,0 +1,93 @@
+"""Error functions, gamma functions."""
+
+from __future__ import annotations
+
+import math
+
+from covector.loopir import coefficients as table
+from covector.loopir.math_exponential import exp, log1p
+from covector.loopir.math_support import SINGLE, Real, horner, polynomial, two_product
+from covector.loopir.math_trigonometric import by_library
+from covector.loopir.scalars import F32, F64
+
+_ERF = {F32: table.ERF_F32, F64: table.ERF_F64}
+_ERFC = {F32: table.ERFC_F32, F64: table.ERFC_F64}
+
+
+def _erfc_positive(x: Real) -> Real:
+    """erfc(x) for x >= 0: a polynomial in (x - 2) / (x + 2) times exp(-x^2) / (1 + 2 x).
+
+    The rounding error of x^2 goes into the exponential as a factor.
+    """
+    x = x.op("min", 12.0 if x.fmt is SINGLE else 28.0)
+    u = (x - 2.0) / (x + 2.0)
+    square, error = two_product(x, x)
+    decay = exp(-square)
+    return (decay - decay * error) * (polynomial(u, _ERFC[x.dtype]) / (x + x + 1.0))
+
+
+def erf(x: Real) -> Real:
+    """The error function."""
+    a = abs(x)
+    near = a.fma(polynomial(a * a, _ERF[x.dtype]), a)
+    return (a < 1.0).pick(near, 1.0 - _erfc_positive(a)).copysign(x)
+
+
+def erfc(x: Real) -> Real:
+    """1 - erf(x), accurate where that is tiny."""
+    far = _erfc_positive(abs(x))
+    return (x < 0.0).pick(2.0 - far, far)
+
+
+def erf_inv(x: Real) -> Real:
+    """The inverse of erf: polynomials in w = -log(1 - x^2), or in sqrt(w) (after Giles, 2010)."""
+    w = -log1p(-(x * x)) if x.fmt is not SINGLE else -log1p(-(x * x))
+    root = w.sqrt()
+    if x.fmt is SINGLE:
+        low = polynomial(w - 2.5, table.ERF_INV_LOW_F32)
+        high = polynomial(root - 3.0, table.ERF_INV_HIGH_F32)
+        factor = (w < 5.0).pick(low, high)
+    else:
+        low = polynomial(w - 3.125, table.ERF_INV_LOW_F64)
+        middle = polynomial(root - 3.25, table.ERF_INV_MIDDLE_F64)
+        high = polynomial(root - 5.0, table.ERF_INV_HIGH_F64)
+        factor = (w < 6.25).pick(low, (root < 4.0).pick(middle, high))
+    return abs(x).eq(1.0).pick(x * math.inf, x * factor)
+
+
+lgamma = by_library("lgamma")
+
+# B(2k) / 2k for k = 1 ... 7: the asymptotic series of digamma.
+_DIGAMMA = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
+_SHIFT = 10
+
+
+def digamma(x: Real) -> Real:
+    """The logarithmic derivative of gamma, computed in float64.
+
+    Recurrence up to 10, then the asymptotic series; reflection for negative x.
+    """
+    narrow = x.fmt is SINGLE
+    wide = x.convert(F64) if narrow else x
+    negative = wide < 0.5
+    y = negative.pick(1.0 - wide, wide)
+    # 1/y + 1/(y + 1) + ... as one fraction, of as many terms as bring y to 10
+    over, under = y.const(0.0), y.const(1.0)
+    moved = y
+    for _ in range(_SHIFT):
+        more = moved < float(_SHIFT)
+        over = more.pick(over * moved + under, over)
+        under = more.pick(under * moved, under)
+        moved = more.pick(moved + 1.0, moved)
+    inverse = 1.0 / moved
+    z = inverse * inverse
+    series = z * horner(z, _DIGAMMA)
+    value = Real(x.b, x.b.op("log", moved.value)) - inverse * 0.5 - series - over / under
+    fraction = wide - wide.op("round_even")
+    tangent = Real(x.b, x.b.op("tan", (fraction * math.pi).value))
+    value = negative.pick(value - math.pi / tangent, value)
+    pole = (wide <= 0.0) & fraction.eq(0.0)
+    value = pole.pick(math.nan, value)
+    value = wide.eq(0.0).pick((wide.const(-math.inf)).copysign(wide) * -1.0, value)
+    value = (wide < math.inf).pick(value, (wide > 0.0).pick(wide, value.const(math.nan)))
+    return value.convert(F32) if narrow else value
