@@ -12,6 +12,7 @@ from covector.core.primitive import Primitive
 from covector.core.program import Equation, Literal, Program, Variable
 from covector.core.source import SourceLocation
 from covector.core.verify import verify
+from covector.ops.registry import load_all
 from covector.testing.programs import programs
 
 f32 = dtypes.float32
@@ -171,3 +172,71 @@ def test_the_line_of_the_user_is_shown(good):
     location = SourceLocation("here.py", 3, "f")
     with pytest.raises(VerificationError, match=r"at: here.py:3 \(f\)"):
         verify(broken(good, 0, inputs=[], frame=location))
+
+
+# --- signatures of nested programs ----------------------------------------------------------------
+
+LOOP = """
+program (a: f32[3], b: i32[]) {
+  c: i32[], d: f32[3] = while[
+    cond_program=program (e: i32[], f: f32[3]) {
+      g: bool[] = lt e 3:i32[]
+    } -> g,
+    cond_nconsts=0,
+    body_program=program (h: i32[], i: f32[3]) {
+      j: i32[] = add h 1:i32[]
+      k: f32[3] = sin i
+    } -> j, k,
+    body_nconsts=0,
+  ] b a
+  l: f32[3], m: f32[2,3] = scan[
+    program=program (n: f32[3], o: f32[]) {
+      p: f32[3] = mul n o
+    } -> p, n,
+    num_consts=0, num_carry=1, length=2, reverse=False, unroll=1,
+  ] d [1.0, 2.0]:f32[2]
+  q: f32[3] = cond[
+    branches=(
+      program (r: f32[3]) {
+      } -> r,
+      program (s: f32[3]) {
+        t: f32[3] = cos s
+      } -> t,
+    ),
+  ] b l
+  u: f32[3] = jit[
+    program=program f(v: f32[3]) {
+      w: f32[3] = neg v
+    } -> w,
+    name='f', inline=False,
+  ] q
+} -> u, m
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("} -> g,", "} -> e,", "the condition must give a bool"),
+        ("} -> j, k,", "} -> k, j,", "shape rule of while"),
+        ("} -> j, k,", "} -> j,", "shape rule of while"),
+        ("} -> p, n,", "} -> o, n,", "shape rule of scan"),
+        ("length=2", "length=3", "shape rule of scan"),
+        ("} -> t,", "} -> 1.0:f32[],", "cond: branch 0 gives"),
+        (
+            "program (s: f32[3]) {\n        t: f32[3]",
+            "program (s: f32[2]) {\n        t: f32[2]",
+            "cond",
+        ),
+        ("] b l", "] l l", "the index must be of type i32"),
+        ("} -> w,", "} -> w, v,", "gives 2 outputs"),
+        ("f(v: f32[3])", "f(v: f32[3], x: f32[])", "jit: the program takes"),
+    ],
+)
+def test_signatures_of_nested_programs(old, new, message):
+    load_all()
+    verify(parse(LOOP))
+    changed = LOOP.replace(old, new)
+    assert changed != LOOP
+    with pytest.raises(VerificationError, match=message):
+        verify(parse(changed))

@@ -32,10 +32,6 @@ class Operand:
     # NumPy arrays on the left of an operator defer to ours.
     __array_priority__ = 100
 
-    def __getattr__(self, name: str) -> Any:
-        # Only reached for names that no class in the hierarchy has.
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
     def __getitem__(self, index: Any) -> Any:
         return _hooks["getitem"](self, index)
 

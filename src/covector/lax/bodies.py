@@ -170,21 +170,20 @@ def check_callable(what: str, fun: Any) -> None:
         raise TypeError(f"{what} must be a function, got {type(fun).__name__}: {fun!r:.80}")
 
 
-def parameter_name(fun: Any, position: int, default: str) -> str:
-    """What a function calls one of its parameters."""
+def carry_name(body: Any) -> str:
+    """What a body calls the carry, its first parameter; `None` for a body not of the user's."""
     try:
-        names = list(inspect.signature(fun).parameters)
-    except (TypeError, ValueError):
-        return default
-    return names[position] if position < len(names) else default
+        return next(iter(inspect.signature(body).parameters))
+    except (TypeError, ValueError, StopIteration):
+        return "carry"
 
 
-def check_structure(what: str, name: str, expected: Any, found: Any) -> None:
+def check_structure(what: str, body: Any, expected: Any, found: Any) -> None:
     """Raises if a body's output has not the structure of its carry.
 
     Args:
         what: "scan", "while_loop".
-        name: of the carry in the body.
+        body: whose first parameter is the carry.
         expected: structure of the carry.
         found: structure of the output.
     """
@@ -192,7 +191,7 @@ def check_structure(what: str, name: str, expected: Any, found: Any) -> None:
         return
     raise TypeError(
         f"{what} body function carry input and carry output must have the same pytree structure, "
-        f"but they differ:\n\n  {difference(name, expected, found)}\n\n"
+        f"but they differ:\n\n  {difference(carry_name(body), expected, found)}\n\n"
         "Revise the function so that the carry output has the same pytree structure as the carry "
         f"input.\n  at: {here()}"
     )
@@ -243,12 +242,13 @@ def _keys(keys: Sequence[Any]) -> str:
 
 
 def check_carry_types(
-    what: str, name: str, tree: Any, expected: Sequence[Aval], found: Sequence[Aval]
+    what: str, body: Any, tree: Any, expected: Sequence[Aval], found: Sequence[Aval]
 ) -> None:
     """Raises if a carry changes its type, naming each component that does and the likely fix."""
     if all([same_type(a, b) for a, b in zip(expected, found, strict=True)]):
         return
     paths = [p for p, _ in pytree.leaves_with_path(pytree.unflatten(tree, list(expected)))]
+    name = carry_name(body)
     lines: list[str] = []
     for path, a, b in zip(paths, expected, found, strict=True):
         if not same_type(a, b):

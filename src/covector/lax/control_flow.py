@@ -26,7 +26,6 @@ from covector.lax.bodies import (
     check_callable,
     check_carry_types,
     check_structure,
-    parameter_name,
     trace_body,
 )
 from covector.lax.branches import cond, switch
@@ -121,15 +120,15 @@ def _scan(
     stacks = pytree.leaves(xs)
     args = pytree.structure((init, xs))
     elements = [_element(aval_of(x)) for x in stacks]
-    name = parameter_name(f, 0, "carry") if adapt is None else "carry"
+    named = f if adapt is None else None
 
     def traced(avals: Sequence[Aval]) -> tuple[Body, Any, list[Aval]]:
         body = trace_body(f"{what} body", f, args, [*avals, *elements], adapt)
         carry_out, ys = _pair(what, body)
-        check_structure(what, name, carry_tree, carry_out)
+        check_structure(what, named, carry_tree, carry_out)
         return body, ys, body.avals[: len(carry)]
 
-    carry, body, ys_tree = _settled(what, name, carry_tree, carry, traced)
+    carry, body, ys_tree = _settled(what, named, carry_tree, carry, traced)
     outs = scan_ops.scan(
         *(*body.captured, *carry, *stacks),
         program=body.program,
@@ -144,7 +143,7 @@ def _scan(
 
 
 def _settled(
-    what: str, name: str, tree: Any, carry: list[Any], traced: Callable[..., Any]
+    what: str, named: Any, tree: Any, carry: list[Any], traced: Callable[..., Any]
 ) -> tuple[list[Any], Body, Any]:
     """Traces a body until the types of its carry stay the same.
 
@@ -155,7 +154,7 @@ def _settled(
         body, extra, found = traced(avals)
         promoted = [_promoted(x, a, b) for x, a, b in zip(carry, avals, found, strict=True)]
         if builtins.all([p is x for p, x in zip(promoted, carry, strict=True)]):
-            check_carry_types(what, name, tree, avals, found)
+            check_carry_types(what, named, tree, avals, found)
             return carry, body, extra
         carry = promoted
 
@@ -305,16 +304,16 @@ def _while(
         return value
     carry, tree = pytree.flatten(init)
     args = pytree.structure((init,))
-    name = parameter_name(body_fun, 0, "carry") if adapt is None else "carry"
+    named = body_fun if adapt is None else None
 
     def traced(avals: Sequence[Aval]) -> tuple[Body, Body, list[Aval]]:
         condition = trace_body(f"{what} condition", cond_fun, args, avals)
         _check_condition(condition)
         body = trace_body(f"{what} body", body_fun, args, avals, adapt)
-        check_structure(what, name, tree, body.out_tree)
+        check_structure(what, named, tree, body.out_tree)
         return body, condition, body.avals
 
-    carry, body, condition = _settled(what, name, tree, carry, traced)
+    carry, body, condition = _settled(what, named, tree, carry, traced)
     outs = while_ops.while_(
         *(*condition.captured, *body.captured, *carry),
         cond_program=condition.program,

@@ -214,6 +214,6 @@ class Lowering(Protocol):
 
         Args:
             function: takes a list of NumPy arrays and returns a sequence of them; then shape and
-                dtype of each operand, and of each result.
+                dtype of each operand; then shape, dtype and weak type of each result.
         """
         ...

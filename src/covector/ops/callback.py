@@ -95,7 +95,7 @@ def _lower(
         return callback.run(arrays, avals)
 
     inputs = [(t.shape, t.dtype) for t in operands]
-    outputs = [(t.shape, t.dtype) for t in results]
+    outputs = [(t.shape, t.dtype, False) for t in results]
     number = b.callback((function, inputs, outputs))
     b.builder.callback(number, [t.buffer for t in operands], [t.buffer for t in results])
     return list(results)

@@ -12,7 +12,7 @@ from covector.core import dtypes
 from covector.core.avals import Aval, Linear, Zero
 from covector.core.primitive import Primitive, Rule, unsupported
 from covector.core.trace import aval_of
-from covector.ops import common, indices
+from covector.ops import common
 from covector.ops.arithmetic import add, div, mul
 from covector.ops.axes import broadcast_in_dim, reshape, transpose
 from covector.ops.common import Inseparable, Partial, check_dtypes, kind_of, like

@@ -185,6 +185,7 @@ def _windowed(
     def lower_rule(b: Any, x: Any, **window: Any) -> Any:
         builder = b.builder
         wide = accumulator(x.dtype)
+        x = b.hoist(x)
         start = builder.const(identity(x.dtype), x.dtype)
         padded = padded_lower(b, x, start, window)
 
@@ -355,7 +356,7 @@ def _reduce_window_lower(b: Any, *tensors: Any, program: Program, **window: Any)
     builder = b.builder
     xs, inits = _split(tensors)
     starts = [v.at(()) for v in inits]
-    padded = [padded_lower(b, x, v, window) for x, v in zip(xs, starts, strict=True)]
+    padded = [padded_lower(b, b.hoist(x), v, window) for x, v in zip(xs, starts, strict=True)]
 
     def element(index: Any) -> Any:
         def step(inner: Any, *totals: Any) -> list[Any]:

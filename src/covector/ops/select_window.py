@@ -106,6 +106,7 @@ def _gather_lower(
     b: Any, tangents: Any, operand: Any, *, select_prim: Primitive, **window: Any
 ) -> Any:
     builder = b.builder
+    tangents, operand = b.hoist(tangents), b.hoist(operand)
     least = builder.const(_least_preferred(select_prim, operand.dtype), operand.dtype)
     zero = builder.const(0, operand.dtype)
     candidates = padded_lower(b, operand, least, window)
@@ -209,6 +210,7 @@ def _scatter_lower(
     b: Any, source: Any, operand: Any, *, select_prim: Primitive, **window: Any
 ) -> Any:
     builder = b.builder
+    operand = b.hoist(operand)
     window = _whole_window(window)
     wide = accumulator(operand.dtype)
     total = b.new(operand.shape, wide)

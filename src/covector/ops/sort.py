@@ -380,6 +380,7 @@ def _top_k_batch(ctx: Any, args: Any, dims: Any, *, k: Any, axis: int) -> Any:
 
 def _top_k_lower(b: Any, x: Any, *, k: Any, axis: int) -> list[Any]:
     builder = b.builder
+    x = b.hoist(x)
     n = x.shape[axis]
     sample = np.dtype(f"int{8 * x.dtype.itemsize}") if kind_of(x.dtype) == "f" else x.dtype
 

@@ -21,6 +21,7 @@ from covector.transforms.flat import (
     function_name,
     named_like,
     normalize_argnums,
+    operands,
     split_args,
 )
 from covector.transforms.jvp import jvp_flat
@@ -63,6 +64,7 @@ def jvp(
             f"{what}: primals and tangents must have one structure, got {tree} and {tangent_tree}"
         )
     check_leaves(f"{what}: primals", primals)
+    leaves = operands(leaves)
     flat_tangents = [
         _checked_tangent(what, x, t) for x, t in zip(leaves, tangent_leaves, strict=True)
     ]
@@ -115,6 +117,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     what = f"linearize of {function_name(fun)}"
     leaves, tree = pytree.flatten((primals, {}))
     check_leaves(f"{what}: arguments", primals)
+    leaves = operands(leaves)
     flat = FlatFunction(fun, tree, has_aux)
     outs, linear, residuals, nonzero, nonzero_out = _linearize(flat, leaves)
     out_avals = [aval_of(o) for o in outs]
@@ -166,6 +169,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     what = f"vjp of {function_name(fun)}"
     leaves, tree = pytree.flatten((primals, {}))
     check_leaves(f"{what}: arguments", primals)
+    leaves = operands(leaves)
     flat = FlatFunction(fun, tree, has_aux)
     outs, pullback_flat = _vjp_flat(flat, leaves)
     out_avals = [aval_of(o) for o in outs]
@@ -245,6 +249,7 @@ def value_and_grad(
         partial, chosen = split_args(fun, numbers, args)
         leaves, tree = pytree.flatten((tuple(chosen), {}))
         check_leaves(f"{name}: differentiated arguments", tuple(chosen))
+        leaves = operands(leaves)
         for leaf in leaves:
             _check_differentiable(name, aval_of(leaf), holomorphic, allow_int)
         flat = FlatFunction(lambda *a: partial(*a, **kwargs), tree, has_aux)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from covector.core import pytree
-from covector.core.array import Array
+from covector.core.array import Array, as_array
 from covector.core.errors import compose
 from covector.core.source import here
 from covector.core.trace import Tracer
@@ -59,6 +59,11 @@ def check_leaves(what: str, tree: Any) -> None:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def operands(leaves: Sequence[Any]) -> list[Any]:
+    """Leaves as arrays and tracers, which rules of primitives can ask for their dtype."""
+    return [x if isinstance(x, (Array, Tracer)) else as_array(x) for x in leaves]
 
 
 class FlatFunction:

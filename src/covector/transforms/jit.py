@@ -110,55 +110,38 @@ class Call:
         self.executable: Executable | None = None
 
 
-class JitFunction:
-    """What `jit` returns: called like the function, it runs compiled code.
+class Compiler:
+    """What a jitted function does beyond its fast path: tracing, compiling, calls on tracers.
 
-    Attributes:
-        __wrapped__: the original function.
+    Args:
+        fun: the original function.
+        statics: which arguments are compile-time constants.
+        donated: which arguments give up their memory.
+        options: `keep_unused`, `backend`, `inline` and `effort` of `jit`.
     """
 
     def __init__(
-        self,
-        fun: Callable[..., Any],
-        *,
-        static_argnums: Any,
-        static_argnames: Any,
-        donate_argnums: Any,
-        donate_argnames: Any,
-        keep_unused: bool,
-        backend: str | None,
-        inline: bool,
-        effort: int,
+        self, fun: Callable[..., Any], statics: Statics, donated: Statics, options: dict[str, Any]
     ) -> None:
-        functools.update_wrapper(self, fun, updated=())
-        self._fun = fun
-        self._name = function_name(fun)
-        self._statics = Statics(fun, static_argnums, static_argnames)
-        self._donated = Statics(fun, donate_argnums, donate_argnames, "donate")
-        self._keep_unused = keep_unused
-        self._backend = backend
-        self._inline = inline
-        self._effort = effort
-        self._calls: dict[Any, Call] = {}
-        self._dispatcher = _native.Dispatcher(self._call)
+        self.fun = fun
+        self.name = function_name(fun)
+        self.statics = statics
+        self.donated = donated
+        self.keep_unused: bool = options["keep_unused"]
+        self.backend: str | None = options["backend"]
+        self.inline: bool = options["inline"]
+        self.effort: int = options["effort"]
+        self.calls: dict[Any, Call] = {}
+        self.dispatcher: Any = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._dispatcher(*args, **kwargs)
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
-
-    def __repr__(self) -> str:
-        return f"<jit of {self._name}>"
-
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Everything but the fast path: tracing, compiling, calls on tracers."""
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs a call that the dispatcher does not know."""
         if config.disable_jit:
-            return self._fun(*args, **kwargs)
-        leaves, tree = self._flatten(args, kwargs)
-        call = self._traced(leaves, tree)
+            return self.fun(*args, **kwargs)
+        leaves, tree = self.flatten(args, kwargs)
+        call = self.traced(leaves, tree)
         if get_trace() is None and not any([isinstance(x, Tracer) for x in leaves]):
-            results = self._executable(call, args)(*leaves)
+            results = self.executable(call, args)(*leaves)
             self._remember(call, args, kwargs)
         else:
             from covector.ops.call import call as call_primitive
@@ -167,23 +150,24 @@ class JitFunction:
                 *call.captured,
                 *leaves,
                 program=call.program,
-                name=self._name,
-                inline=self._inline,
+                name=self.name,
+                inline=self.inline,
             )
         return pytree.unflatten(call.out_tree, results)
 
-    def _flatten(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], Any]:
-        if self._statics:
+    def flatten(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], Any]:
+        """The array arguments, and the structure with the static ones in it."""
+        if self.statics:
             args = [
-                self._static(a, f"argument {i}") if i in self._statics.numbers else a
+                self._static(a, f"argument {i}") if i in self.statics.numbers else a
                 for i, a in enumerate(args)
             ]
             kwargs = {
-                k: self._static(v, f"argument {k!r}") if k in self._statics.names else v
+                k: self._static(v, f"argument {k!r}") if k in self.statics.names else v
                 for k, v in kwargs.items()
             }
         leaves, tree = pytree.flatten((tuple(args), kwargs))
-        check_leaves(f"jit of {self._name}: arguments", (tuple(args), kwargs))
+        check_leaves(f"jit of {self.name}: arguments", (tuple(args), kwargs))
         return leaves, tree
 
     def _static(self, value: Any, which: str) -> _Static:
@@ -192,7 +176,7 @@ class JitFunction:
         except TypeError:
             raise ValueError(
                 compose(
-                    f"jit of {self._name}: static {which} must be hashable",
+                    f"jit of {self.name}: static {which} must be hashable",
                     found=f"{type(value).__name__} {value!r}"[:200],
                     fix="pass a tuple instead of a list, or do not mark it static",
                     line=here(),
@@ -200,35 +184,37 @@ class JitFunction:
             ) from None
         return _Static(value)
 
-    def _traced(self, leaves: Sequence[Any], tree: Any) -> Call:
+    def traced(self, leaves: Sequence[Any], tree: Any) -> Call:
+        """The function traced for a signature, from memory where it was before."""
         avals = tuple([aval_of(x) for x in leaves])
         key = (tree, avals, config.trace_key())
-        call = self._calls.get(key)
+        call = self.calls.get(key)
         if call is None:
             flat = FlatFunction(self._with_statics, tree)
-            program, captured = trace_program(flat, avals, self._name)
+            program, captured = trace_program(flat, avals, self.name)
             call = Call(program, captured, flat.out_tree)
             if not captured:
-                self._calls[key] = call
+                self.calls[key] = call
         return call
 
     def _with_statics(self, *args: Any, **kwargs: Any) -> Any:
         args = tuple([a.value if type(a) is _Static else a for a in args])
         kwargs = {k: v.value if type(v) is _Static else v for k, v in kwargs.items()}
-        return self._fun(*args, **kwargs)
+        return self.fun(*args, **kwargs)
 
-    def _executable(self, call: Call, args: Sequence[Any]) -> Executable:
+    def executable(self, call: Call, args: Sequence[Any]) -> Executable:
+        """The compiled form of a traced call."""
         if call.executable is None:
-            options = Options(self._donated_leaves(args), self._effort, self._name)
-            call.executable = backends.executable(call.program, options, self._backend)
+            options = Options(self._donated_leaves(args), self.effort, self.name)
+            call.executable = backends.executable(call.program, options, self.backend)
         return call.executable
 
     def _donated_leaves(self, args: Sequence[Any]) -> tuple[int, ...]:
         donated: list[int] = []
         position = 0
         for i, a in enumerate(args):
-            count = 0 if i in self._statics.numbers else len(pytree.leaves(a))
-            if i in self._donated.numbers:
+            count = 0 if i in self.statics.numbers else len(pytree.leaves(a))
+            if i in self.donated.numbers:
                 donated.extend(range(position, position + count))
             position += count
         return tuple(donated)
@@ -236,15 +222,43 @@ class JitFunction:
     def _remember(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Lets the next call of this signature run without Python."""
         native = getattr(call.executable, "native", None)
-        if native is not None and not self._statics and not call.captured:
-            self._dispatcher.insert(args, kwargs, native, _output_recipe(call.out_tree))
+        if native is not None and not call.captured:
+            self.dispatcher.insert(args, kwargs, native, _output_recipe(call.out_tree))
+
+
+class JitFunction(_native.Dispatcher):
+    """What `jit` returns: called like the function, it runs compiled code.
+
+    Attributes:
+        __wrapped__: the original function.
+    """
+
+    _compiler: Compiler
+
+    def __new__(cls, fun: Callable[..., Any], **options: Any) -> JitFunction:
+        statics = Statics(fun, options["static_argnums"], options["static_argnames"])
+        donated = Statics(fun, options["donate_argnums"], options["donate_argnames"], "donate")
+        compiler = Compiler(fun, statics, donated, options)
+        self = super().__new__(
+            cls, compiler, static_argnums=statics.numbers, static_argnames=statics.names
+        )
+        self._compiler = compiler
+        compiler.dispatcher = self
+        functools.update_wrapper(self, fun, updated=())
+        return self
+
+    def __init__(self, fun: Callable[..., Any], **options: Any) -> None:
+        """Nothing is left to do."""
+
+    def __repr__(self) -> str:
+        return f"<jit of {self._compiler.name}>"
 
     # --- staged compilation -------------------------------------------------------------------
 
     def trace(self, *args: Any, **kwargs: Any) -> Traced:
         """Traces for these arguments (arrays, or anything with shape and dtype)."""
-        leaves, tree = self._flatten(*_shapes(args, kwargs))
-        return Traced(self, self._traced(leaves, tree), args, leaves)
+        leaves, tree = self._compiler.flatten(*_shapes(args, kwargs))
+        return Traced(self._compiler, self._compiler.traced(leaves, tree), args)
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Traces and prepares compilation for these arguments."""
@@ -256,8 +270,8 @@ class JitFunction:
 
     def clear_cache(self) -> None:
         """Forgets everything traced and compiled."""
-        self._calls.clear()
-        self._dispatcher.clear()
+        self._compiler.calls.clear()
+        self.clear()
 
 
 def _output_recipe(tree: Any) -> Any:
@@ -338,11 +352,10 @@ class Traced:
         out_info: shapes and dtypes of the output.
     """
 
-    def __init__(self, function: JitFunction, call: Call, args: Any, leaves: list[Any]) -> None:
-        self._function = function
+    def __init__(self, compiler: Compiler, call: Call, args: Any) -> None:
+        self._compiler = compiler
         self._call = call
         self._args = args
-        self._leaves = leaves
 
     @property
     def program(self) -> Program:
@@ -361,20 +374,20 @@ class Traced:
 
     def lower(self) -> Lowered:
         """Prepares compilation."""
-        return Lowered(self._function, self._call, self._args)
+        return Lowered(self._compiler, self._call, self._args)
 
 
 class Lowered:
     """A traced function bound to a backend and options."""
 
-    def __init__(self, function: JitFunction, call: Call, args: Any) -> None:
-        self._function = function
+    def __init__(self, compiler: Compiler, call: Call, args: Any) -> None:
+        self._compiler = compiler
         self._call = call
         self._args = args
 
     def compile(self) -> Compiled:
         """Compiles it."""
-        return Compiled(self._call, self._function._executable(self._call, self._args))
+        return Compiled(self._call, self._compiler.executable(self._call, self._args))
 
     def as_text(self, stage: str = "program") -> str:
         """The code at a stage: "program", or what the backend offers ("loopir", "llvm")."""

@@ -15,7 +15,15 @@ from covector.core.array import Array, KeyArray
 from covector.core.avals import Aval
 from covector.core.backend import Options
 from covector.core.program import Program, count_equations
+from covector.loopir.ir import Block, For, Function, Value, While, children
 from covector.loopir.printer import print_function
+
+
+OUT_OF_MEMORY = -3
+"""What generated code returns when it gets no memory (CV_OUT_OF_MEMORY)."""
+
+LONG = 10_000
+"""Iterations of a loop from which on a call lets other Python threads run."""
 
 
 class NativeBackend:
@@ -66,12 +74,15 @@ class NativeExecutable:
             callbacks=scheduled.callbacks,
             error_handler=self._fail,
             name=options.name or program.name or "program",
+            release_gil=_is_long(scheduled.function),
         )
 
     def __call__(self, *args: Any) -> list[Array]:
         return self.native(*args)
 
     def _fail(self, code: int, site: int) -> NoReturn:
+        if code == OUT_OF_MEMORY:
+            raise MemoryError(f"{self.native.name}: not enough memory for a temporary array")
         message, equation = self._scheduled.sites[site]
         location = None if equation is None else equation.location
         raise RuntimeError(f"{message}\n  at: {location}" if location else message)
@@ -113,6 +124,25 @@ class NativeExecutable:
             "buffers": len(function.buffers),
             "seconds": dict(self.profile),
         }
+
+
+def _is_long(function: Function) -> bool:
+    """Whether a call takes so long that releasing the interpreter lock is worth it."""
+    return _iterations(function.body) >= LONG
+
+
+def _iterations(block: Block) -> int:
+    total = 0
+    for item in block.items:
+        if isinstance(item, Value):
+            continue
+        inner = 1 + sum([_iterations(child) for child in children(item)])
+        if isinstance(item, For):
+            inner *= LONG if item.trips is None else max(item.trips, 1)
+        elif isinstance(item, While):
+            inner *= LONG
+        total += inner
+    return total
 
 
 def _input_spec(aval: Aval) -> tuple[Any, ...]:
