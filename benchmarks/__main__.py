@@ -95,9 +95,7 @@ def measure(workload: Workload, peers: dict[str, Peer], repeats: int) -> dict[st
         For each peer its first call, minimum and median in seconds; the ratio of the best peer.
     """
     chosen = [p for p in ("covector", *workload.peers) if p in peers]
-    answers = {
-        p: peers[p].ask(do="build", workload=workload.name, seconds=0.05) for p in chosen
-    }
+    answers = {p: peers[p].ask(do="build", workload=workload.name, seconds=0.05) for p in chosen}
     _check_equal(workload, answers)
     times: dict[str, list[float]] = {p: [] for p in chosen}
     for _ in range(repeats):

@@ -99,8 +99,9 @@ def lorenz_scan(api: Api) -> Case:
     steps = 100_000
 
     def rates(y: Any) -> Any:
-        return api.np.stack([10.0 * (y[1] - y[0]), y[0] * (28.0 - y[2]) - y[1],
-                             y[0] * y[1] - 8.0 / 3.0 * y[2]])
+        return api.np.stack(
+            [10.0 * (y[1] - y[0]), y[0] * (28.0 - y[2]) - y[1], y[0] * y[1] - 8.0 / 3.0 * y[2]]
+        )
 
     def simulate(y: Any) -> Any:
         return api.lax.scan(lambda y, _: (y + 1e-4 * rates(y), None), y, None, length=steps)[0]

@@ -9,7 +9,7 @@ from covector import grad, jit, lax, random, vmap
 
 from __future__ import annotations
 
-import covector.core.eager  # noqa: F401  # installs eager evaluation
+import covector.core.eager  # installs eager evaluation
 import covector.numpy  # noqa: F401  # installs operators and methods
 from covector import tree, tree_util
 from covector.core import errors

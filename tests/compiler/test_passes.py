@@ -52,7 +52,9 @@ FUNCTIONS = (calls, nested_calls, repeated, loops, derivative)
 
 @pytest.mark.parametrize("each", PASSES, ids=lambda p: p.name)
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
-def test_pass_keeps_programs_valid_and_values_equal(each: Any, function: Callable[..., Any]) -> None:
+def test_pass_keeps_programs_valid_and_values_equal(
+    each: Any, function: Callable[..., Any]
+) -> None:
     program = cv.make_program(function)(x)
     before = program.as_text()
     rewritten = each.run(program)

@@ -21,9 +21,7 @@ def reference_course(parameters: np.ndarray) -> np.ndarray:
         return np.array(influenza.sir(state, beta, gamma))
 
     start = [influenza.BOYS - infected, infected, 0.0]
-    solution = solve_ivp(
-        rates, (0.0, 13.0), start, t_eval=np.arange(14.0), rtol=1e-10, atol=1e-10
-    )
+    solution = solve_ivp(rates, (0.0, 13.0), start, t_eval=np.arange(14.0), rtol=1e-10, atol=1e-10)
     return solution.y[1]
 
 

@@ -1,9 +1,12 @@
-"""Real programs imported from JAX give what JAX gives."""
+"""Real programs imported from JAX give what JAX gives, interpreted and compiled."""
 
 import jax
 import numpy as np
 import pytest
+from jax.extend.core import jaxpr_as_fun
 
+from covector.core import backend
+from covector.core.backend import Options
 from covector.core.interpret import run
 from covector.core.parsing import parse
 from covector.core.printing import print_program
@@ -13,21 +16,27 @@ from covector.interop import from_jaxpr, missing_primitives
 from .programs import CASES
 
 
+def assert_close(results, expected, rtol):
+    for result, wanted in zip(results, expected, strict=True):
+        scale = max(1.0, float(np.max(np.abs(wanted), initial=0)))
+        np.testing.assert_allclose(np.asarray(result), wanted, rtol=rtol, atol=rtol * scale)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_imported_program(name):
-    case = CASES[name]
-    fn, args = case.make()
+    fn, args = CASES[name].make()
     jaxpr = jax.make_jaxpr(fn)(*args)
     assert missing_primitives(jaxpr) == []
     program = from_jaxpr(jaxpr, name)
     verify(program)
-    flat = [np.asarray(x) for x in jax.tree.leaves(args)]
-    flat = [x.astype(v.aval.dtype) for x, v in zip(flat, program.inputs, strict=True)]
-    expected = jax.tree.leaves(jax.jit(fn)(*args))
-    results = run(program, *flat)
-    for result, wanted in zip(results, expected, strict=True):
-        scale = max(1.0, float(np.max(np.abs(wanted), initial=0)))
-        np.testing.assert_allclose(result, wanted, rtol=case.rtol, atol=case.rtol * scale)
+
+    leaves = [np.asarray(x) for x in jax.tree.leaves(args)]
+    leaves = [x.astype(v.aval.dtype) for x, v in zip(leaves, program.inputs, strict=True)]
+    expected = jax.jit(jaxpr_as_fun(jaxpr))(*leaves)
+    assert_close(run(program, *leaves), expected, CASES[name].rtol)
+    compiled = backend.get_backend("native").compile(program, Options())
+    assert_close(compiled(*leaves), expected, CASES[name].rtol)
+
     objects: list = []
     text = print_program(program, objects=objects)
     assert print_program(parse(text, objects)) == text

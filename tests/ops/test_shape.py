@@ -321,6 +321,18 @@ def test_native_code(name, shapes, oracle, params):
 
 
 @pytest.mark.parametrize(("name", "shapes", "oracle", "params"), ONE_EACH)
+def test_native_code_on_keys(name, shapes, oracle, params):
+    def moved(*operands: Any) -> Any:
+        out = getattr(ops, name)(*operands, **params)
+        return out if isinstance(out, list) else [out]
+
+    keys = [_keys(shape) for shape in shapes]
+    for a, b in zip(cv.jit(moved)(*keys), moved(*keys), strict=True):
+        assert a.aval == b.aval
+        np.testing.assert_array_equal(a._value, b._value)
+
+
+@pytest.mark.parametrize(("name", "shapes", "oracle", "params"), ONE_EACH)
 @pytest.mark.parametrize("dtype", [np.bool_, np.complex64, np.float16, np.int8], ids=str)
 def test_native_code_on_dtypes(name, shapes, oracle, params, dtype):
     xs = [filled(shape, dtype) for shape in shapes]

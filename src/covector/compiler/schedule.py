@@ -309,9 +309,7 @@ class Schedule:
         for waiting in group:
             waiting.done = True
 
-    def fill_together(
-        self, shape: Sequence[Any], members: Sequence[tuple[Stored, Tensor]]
-    ) -> None:
+    def fill_together(self, shape: Sequence[Any], members: Sequence[tuple[Stored, Tensor]]) -> None:
         """Stores tensors of one shape in one loop nest.
 
         Args:
@@ -365,9 +363,7 @@ class Schedule:
             return
         self._nest(tuple(shape), (), body, SIMD if independent else SERIAL)
 
-    def _nest(
-        self, shape: Index, index: Index, body: Callable[[Index], None], kind: str
-    ) -> None:
+    def _nest(self, shape: Index, index: Index, body: Callable[[Index], None], kind: str) -> None:
         if not shape:
             body(index)
             return

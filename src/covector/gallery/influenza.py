@@ -156,7 +156,9 @@ def start() -> np.ndarray[Any, Any]:
     return np.log(np.array([2.0, 0.5, 1.0]))
 
 
-def calibrate(confined: np.ndarray[Any, Any], iterations: int = 50, tolerance: float = 1e-10) -> Fit:
+def calibrate(
+    confined: np.ndarray[Any, Any], iterations: int = 50, tolerance: float = 1e-10
+) -> Fit:
     """Least squares by Gauss-Newton; the Jacobian goes through the compiled simulation.
 
     Args:

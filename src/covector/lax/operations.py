@@ -25,6 +25,7 @@ from covector.ops.windows import GatherScatterMode
 __all__ = [
     "argmax",
     "argmin",
+    "axis_size",
     "bitcast_convert_type",
     "broadcast",
     "broadcast_in_dim",
@@ -48,7 +49,6 @@ __all__ = [
     "dynamic_update_index_in_dim",
     "dynamic_update_slice",
     "dynamic_update_slice_in_dim",
-    "axis_size",
     "expand_dims",
     "full",
     "full_like",
@@ -112,7 +112,7 @@ def _binary(name: str, primitive: Primitive) -> Callable[[Any, Any], Any]:
     return fn
 
 
-abs = _unary("abs", el.abs_)  # noqa: A001  # JAX's name
+abs = _unary("abs", el.abs_)  # JAX's name
 acos = _unary("acos", el.acos)
 acosh = _unary("acosh", el.acosh)
 asin = _unary("asin", el.asin)
@@ -162,12 +162,12 @@ ge = _binary("ge", el.ge)
 gt = _binary("gt", el.gt)
 le = _binary("le", el.le)
 lt = _binary("lt", el.lt)
-max = _binary("max", el.max_)  # noqa: A001  # JAX's name
-min = _binary("min", el.min_)  # noqa: A001  # JAX's name
+max = _binary("max", el.max_)  # JAX's name
+min = _binary("min", el.min_)  # JAX's name
 mul = _binary("mul", el.mul)
 ne = _binary("ne", el.ne)
 nextafter = _binary("nextafter", el.nextafter)
-pow = _binary("pow", el.pow_)  # noqa: A001  # JAX's name
+pow = _binary("pow", el.pow_)  # JAX's name
 rem = _binary("rem", el.rem)
 shift_left = _binary("shift_left", el.shift_left)
 shift_right_arithmetic = _binary("shift_right_arithmetic", el.shift_right_arithmetic)
@@ -175,7 +175,7 @@ shift_right_logical = _binary("shift_right_logical", el.shift_right_logical)
 sub = _binary("sub", el.sub)
 
 
-def round(x: Any, rounding_method: int = 0) -> Any:  # noqa: A001  # JAX's name
+def round(x: Any, rounding_method: int = 0) -> Any:  # JAX's name
     """Rounds to integers: 0 halves away from zero, 1 halves to even."""
     return el.round_(operand(x, "lax.round"), rounding_method=int(rounding_method))
 
@@ -185,7 +185,7 @@ def integer_pow(x: Any, y: int) -> Any:
     return el.integer_pow(operand(x, "lax.integer_pow"), y=operator.index(y))
 
 
-def complex(x: Any, y: Any) -> Any:  # noqa: A001  # JAX's name
+def complex(x: Any, y: Any) -> Any:  # JAX's name
     """The complex numbers with real parts `x` and imaginary parts `y`."""
     return el.complex_(*binary_operands("lax.complex", x, y))
 
@@ -196,7 +196,7 @@ def conj(x: Any, input_dtype: Any = None) -> Any:
     return el.conj(x, input_dtype=input_dtype or x.dtype)
 
 
-def clamp(min: Any, x: Any, max: Any) -> Any:  # noqa: A002  # JAX's names
+def clamp(min: Any, x: Any, max: Any) -> Any:  # JAX's names
     """`x` between bounds, which are rank-0 or of its shape."""
     x = operand(x, "lax.clamp")
     low, high = (_number_like(b, x) for b in (min, max))
@@ -261,7 +261,9 @@ def broadcast(operand_: Any, sizes: Sequence[int]) -> Any:
     return broadcast_in_dim(x, (*sizes, *x.shape), dims)
 
 
-def broadcast_in_dim(operand_: Any, shape: Sequence[int], broadcast_dimensions: Sequence[int]) -> Any:
+def broadcast_in_dim(
+    operand_: Any, shape: Sequence[int], broadcast_dimensions: Sequence[int]
+) -> Any:
     """An array repeated to a shape; `broadcast_dimensions` says where its axes go."""
     return sh.broadcast_in_dim(
         operand(operand_, "lax.broadcast_in_dim"),
@@ -270,7 +272,9 @@ def broadcast_in_dim(operand_: Any, shape: Sequence[int], broadcast_dimensions: 
     )
 
 
-def reshape(operand_: Any, new_sizes: Sequence[int], dimensions: Sequence[int] | None = None) -> Any:
+def reshape(
+    operand_: Any, new_sizes: Sequence[int], dimensions: Sequence[int] | None = None
+) -> Any:
     """The same elements in another shape, axes first put in the order of `dimensions`."""
     x = operand(operand_, "lax.reshape")
     if dimensions is not None:
@@ -359,7 +363,7 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> 
 # --- parts --------------------------------------------------------------------------------------
 
 
-def slice(  # noqa: A001  # JAX's name
+def slice(  # JAX's name
     operand_: Any,
     start_indices: Sequence[int],
     limit_indices: Sequence[int],

@@ -17,6 +17,7 @@ from covector.loopir.math_support import (
     SINGLE,
     Format,
     Real,
+    bit_pattern,
     horner,
     integer_to_float,
     polynomial,
@@ -33,6 +34,7 @@ from covector.loopir.scalars import F32, F64
 _LN2 = {F32: (0.693145751953125, 1.428606765330187e-06), F64: (0.6931471805598903, 5.497923018708371e-14)}
 _EXP = {F32: table.EXP_F32, F64: table.EXP_F64}
 _EXP2 = {F32: table.EXP2_F32, F64: table.EXP2_F64}
+_TANH = {F32: table.TANH_F32, F64: table.TANH_F64}
 _INF = math.inf
 
 
@@ -70,6 +72,14 @@ def exp(x: Real) -> Real:
     return _scaled(_exp_minus_one(r) + 1.0, n, bits)
 
 
+def exp_of_sum(x: Real, small: Real) -> Real:
+    """e^(x + small) for x within the range of `exp`, a little more accurate than that."""
+    r, c, n, bits = _reduced(x)
+    c = c + small
+    whole = r + c
+    return _scaled(_exp_minus_one(whole, (r - whole) + c) + 1.0, n, bits)
+
+
 def exp2(x: Real) -> Real:
     """2^x; the reduction is exact."""
     low, high = (-151.0, 129.0) if x.fmt is SINGLE else (-1076.0, 1025.0)
@@ -88,15 +98,21 @@ def _quarter_expm1(x: Real, high: float) -> Real:
     return _exp_minus_one(r, c).fma(quarter, quarter - 0.25)
 
 
+def _except_tiny(x: Real, value: Real) -> Real:
+    """The value, but the argument itself where it is so small that the function is x."""
+    return (abs(x) < 2.0**-30 if x.fmt is SINGLE else abs(x) < 2.0**-60).pick(x, value)
+
+
 def expm1(x: Real) -> Real:
     """e^x - 1, accurate near 0."""
-    return (_quarter_expm1(x, 89.0 if x.fmt is SINGLE else 710.0) * 4.0).copysign(x)
+    return _except_tiny(x, _quarter_expm1(x, 89.0 if x.fmt is SINGLE else 710.0) * 4.0)
 
 
 def sinh(x: Real) -> Real:
     """(E + E / (E + 1)) / 2 with E = e^|x| - 1."""
     quarter = _quarter_expm1(abs(x), 89.6 if x.fmt is SINGLE else 710.7)
-    return ((quarter + quarter / quarter.fma(4.0, 1.0)) * 2.0).copysign(x)
+    half = (quarter + quarter / quarter.fma(4.0, 1.0)) * 2.0
+    return _except_tiny(x, half.copysign(x))
 
 
 def cosh(x: Real) -> Real:
@@ -108,15 +124,23 @@ def cosh(x: Real) -> Real:
 
 
 def tanh(x: Real) -> Real:
-    """-E / (E + 2) with E = e^(-2 |x|) - 1."""
-    e = _quarter_expm1(abs(x) * -2.0, 0.0) * 4.0
-    return (-e / (e + 2.0)).copysign(x)
+    """A polynomial for small x, else 1 - 2 t / (1 + t) with t = e^(-2 |x|)."""
+    size = abs(x)
+    square = x * x
+    near = (x * square).fma(polynomial(square, _TANH[x.dtype]), x)
+    r, _, _, bits = _reduced((size * -2.0).op("max", -25.0 if x.fmt is SINGLE else -50.0))
+    scale = power_of_two(bits, 0, x.fmt)
+    t = _exp_minus_one(r).fma(scale, scale)
+    far = (1.0 - (t + t) / (t + 1.0)).copysign(x)
+    return (size < 0.55).pick(near, far)
 
 
 def logistic(x: Real) -> Real:
-    """1 / (1 + e^-x), accurate for very negative x."""
-    e = exp(-abs(x))
-    return (x < 0.0).pick(e, x.const(1.0)) / (e + 1.0)
+    """1 / (1 + e^-x) as 1 - w, or for negative x as e - e w, with e = e^-|x| and w = e / (1 + e)."""
+    e = exp_of_sum((-abs(x)).op("max", -104.0 if x.fmt is SINGLE else -746.0), x.const(0.0))
+    w = e / (e + 1.0)
+    size = (x < 0.0).pick(e, x.const(1.0))
+    return size - size * w
 
 
 # Logarithms
@@ -201,6 +225,15 @@ def log1p(x: Real) -> Real:
     return x.eq(0.0).pick(x, _log_edges(u, value))
 
 
+def log_of_normal(x: Real) -> Real:
+    """The logarithm of a positive finite number that is not subnormal."""
+    fmt = x.fmt
+    bits = x.as_bits()
+    k = (bits - bit_pattern(float(np.array(np.sqrt(0.5), fmt.dtype)), fmt)) >> fmt.mantissa
+    m = (bits - (k << fmt.mantissa)).as_float()
+    return _log_sum(*_log_parts(m - 1.0), integer_to_float(k, fmt))
+
+
 # Inverse hyperbolic functions; float32 through float64, which is as fast as more careful code
 
 
@@ -215,7 +248,7 @@ def _back(value: Real, narrow: bool) -> Real:
 def asinh(x: Real) -> Real:
     """log1p(|x| + x^2 / (1 + sqrt(1 + x^2))); log|x| + log 2 for large x."""
     a, narrow = _in_double(abs(x))
-    large = a > 1e9
+    large = a > 1e17
     t = large.pick(1.0, a)
     square = t * t
     t = t + square / ((square + 1.0).sqrt() + 1.0)
@@ -232,10 +265,10 @@ def _log1p_or_log(t: Real, a: Real, large: Real) -> Real:
 def acosh(x: Real) -> Real:
     """log1p(t + sqrt(2 t + t^2)) with t = x - 1."""
     a, narrow = _in_double(x)
-    large = a > 1e9
+    large = a > 1e17
     t = large.pick(1.0, a - 1.0)
     t = t + (t * (t + 2.0)).sqrt()
-    return _back(_log1p_or_log(t, a, large), narrow)
+    return (x < 1.0).pick(math.nan, _back(_log1p_or_log(t, a, large), narrow))
 
 
 def atanh(x: Real) -> Real:
@@ -324,7 +357,7 @@ def _pow_double(size: Real, y: Real) -> Real:
     high, low = _precise_log(size)
     product, error = two_product(y, high)
     error = y.fma(low, error)
-    edge = size.eq(0.0) | size.eq(_INF)
+    edge = size.eq(0.0) | ~(size < _INF)
     product = edge.pick(y * size.eq(0.0).pick(-_INF, size), product)
     within = abs(product) < 800.0
     error = within.pick(error, error.const(0.0))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 from covector.loopir import coefficients as table
-from covector.loopir.math_exponential import exp, log1p
+from covector.loopir.math_exponential import exp_of_sum, log_of_normal
 from covector.loopir.math_support import SINGLE, Real, horner, polynomial, two_product
-from covector.loopir.math_trigonometric import by_library
 from covector.loopir.scalars import F32, F64
 
 _ERF = {F32: table.ERF_F32, F64: table.ERF_F64}
@@ -17,31 +16,38 @@ _ERFC = {F32: table.ERFC_F32, F64: table.ERFC_F64}
 def _erfc_positive(x: Real) -> Real:
     """erfc(x) for x >= 0: a polynomial in (x - 2) / (x + 2) times exp(-x^2) / (1 + 2 x).
 
-    The rounding error of x^2 goes into the exponential as a factor.
+    The exponential takes the rounding error of x^2 into account.
     """
     x = x.op("min", 12.0 if x.fmt is SINGLE else 28.0)
     u = (x - 2.0) / (x + 2.0)
     square, error = two_product(x, x)
-    decay = exp(-square)
-    return (decay - decay * error) * (polynomial(u, _ERFC[x.dtype]) / (x + x + 1.0))
+    decay = exp_of_sum((-square).op("max", -110.0 if x.fmt is SINGLE else -750.0), -error)
+    return decay * (polynomial(u, _ERFC[x.dtype]) / (x + x + 1.0))
+
+
+def _erf_small(x: Real) -> Real:
+    """erf(x) for |x| <= 1."""
+    return x.fma(polynomial(x * x, _ERF[x.dtype]), x)
 
 
 def erf(x: Real) -> Real:
     """The error function."""
     a = abs(x)
-    near = a.fma(polynomial(a * a, _ERF[x.dtype]), a)
-    return (a < 1.0).pick(near, 1.0 - _erfc_positive(a)).copysign(x)
+    far = (1.0 - _erfc_positive(a)).copysign(x)
+    return (a < 1.0).pick(_erf_small(x), far)
 
 
 def erfc(x: Real) -> Real:
     """1 - erf(x), accurate where that is tiny."""
-    far = _erfc_positive(abs(x))
-    return (x < 0.0).pick(2.0 - far, far)
+    a = abs(x)
+    far = _erfc_positive(a)
+    return (a < 0.5).pick(1.0 - _erf_small(x), (x < 0.0).pick(2.0 - far, far))
 
 
 def erf_inv(x: Real) -> Real:
     """The inverse of erf: polynomials in w = -log(1 - x^2), or in sqrt(w) (after Giles, 2010)."""
-    w = -log1p(-(x * x)) if x.fmt is not SINGLE else -log1p(-(x * x))
+    a = abs(x)
+    w = -log_of_normal((1.0 - a) * (a + 1.0))
     root = w.sqrt()
     if x.fmt is SINGLE:
         low = polynomial(w - 2.5, table.ERF_INV_LOW_F32)
@@ -52,10 +58,16 @@ def erf_inv(x: Real) -> Real:
         middle = polynomial(root - 3.25, table.ERF_INV_MIDDLE_F64)
         high = polynomial(root - 5.0, table.ERF_INV_HIGH_F64)
         factor = (w < 6.25).pick(low, (root < 4.0).pick(middle, high))
-    return abs(x).eq(1.0).pick(x * math.inf, x * factor)
+    edge = a.eq(1.0).pick(x * math.inf, x.const(math.nan))
+    return (a < 1.0).pick(x * factor, edge)
 
 
-lgamma = by_library("lgamma")
+def lgamma(x: Real) -> Real:
+    """log|gamma(x)|, by the C library in float64."""
+    wide = x.convert(F64)
+    value = Real(x.b, x.b.pure_call("lgamma", F64, wide.value))
+    return value.convert(x.dtype)
+
 
 # B(2k) / 2k for k = 1 ... 7: the asymptotic series of digamma.
 _DIGAMMA = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)

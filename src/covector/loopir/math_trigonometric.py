@@ -26,11 +26,13 @@ _INF = math.inf
 # pi/2 as sums: of 26, 26 and 53 bits, and of 53 bits each.
 _HALF_PI_SHORT = (1.5707963109016418, 1.5893254712295857e-08, 6.123233995736766e-17)
 _HALF_PI_LONG = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
+# pi/8 in two parts; the first has 22 (51) bits.
+_EIGHTH_PI = {F32: (0.3926990032196045, 7.847906e-08), F64: (0.39269908169872414, 0.0)}
+_HALF_PI = {F32: (1.5707963705062866, -4.371139e-08), F64: (1.5707963267948966, 6.123233995736766e-17)}
 _LARGE = {F32: 1e8, F64: 1e6}
 _SIN = {F32: table.SIN_F32, F64: table.SIN_F64}
 _COS = {F32: table.COS_F32, F64: table.COS_F64}
 _TAN = {F32: table.TAN_F32, F64: table.TAN_F64}
-_ATAN = {F32: table.ATAN_F32, F64: table.ATAN_F64}
 _ASIN = {F32: table.ASIN_F32, F64: table.ASIN_F64}
 
 
@@ -41,7 +43,8 @@ def _reduced(x: Real) -> tuple[Real, Real, Real]:
         n, bits = round_to_integer(wide * (2.0 / math.pi))
         for part in _HALF_PI_SHORT:
             wide = n.fma(-part, wide)
-        return wide.convert(F32), x.const(0.0), bits.convert(SINGLE.bits)
+        r = wide.convert(F32)
+        return r, (wide - r.convert(F64)).convert(F32), bits.convert(SINGLE.bits)
     n, bits = round_to_integer(x * (2.0 / math.pi))
     product, error = two_product(n, _HALF_PI_LONG[0])
     exact = (x - product) - error
@@ -106,13 +109,13 @@ def _quadrant(x: Real, shift: int) -> Real:
         n = n + shift
     odd = (n & 1).ne(0)
     value = odd.pick(_cos_reduced(r, c), _sin_reduced(r, c))
-    sign = ((n & 2) << (8 * x.dtype.itemsize - 2)).op("and", -(2 ** (8 * x.dtype.itemsize - 1)))
+    sign = (n & 2) << (8 * x.dtype.itemsize - 2)
     return (value.as_bits() ^ sign).as_float()
 
 
 def sin(x: Real) -> Real:
     """The sine; -0.0 stays."""
-    return _with_large(x, "sin", lambda: _quadrant(x, 0))
+    return _with_large(x, "sin", lambda: x.eq(0.0).pick(x, _quadrant(x, 0)))
 
 
 def cos(x: Real) -> Real:
@@ -125,14 +128,12 @@ def _tan(x: Real) -> Real:
     t = r * r
     rest = r * t * polynomial(t, _TAN[x.dtype])
     value = r + rest
-    if x.fmt is SINGLE:
-        return (n & 1).ne(0).pick(-1.0 / value, value)
     # With the error of the sum, tan = value + low; the reciprocal takes it into account.
     low = (rest - (value - r)) + c * value.fma(value, 1.0)
     inverse = 1.0 / value
     product, error = two_product(inverse, value)
     inverse = inverse + inverse * ((1.0 - product) - error - inverse * low)
-    return (n & 1).ne(0).pick(-inverse, value + low)
+    return x.eq(0.0).pick(x, (n & 1).ne(0).pick(-inverse, value + low))
 
 
 def tan(x: Real) -> Real:
@@ -143,25 +144,30 @@ def tan(x: Real) -> Real:
 # Inverse functions
 
 
-def _atan_of_quotient(y: Real, x: Real) -> Real:
-    """atan(y / x) for positive operands: y/x, -x/y or (y - x)/(y + x) is at most tan(pi/8)."""
-    steep = y > x * 2.414213562373095
-    flat = y < x * 0.41421356237309503
-    over = steep.pick(-x, flat.pick(y, y - x))
-    under = steep.pick(y, flat.pick(x, y + x))
-    z = over / under
+def _atan_of_quotient(y: Real, x: Real, left: Real | None = None) -> Real:
+    """atan(y / x) for positive operands, and pi minus that where `left`."""
+    if x.fmt is SINGLE:
+        # at most 1: y/x or -x/y
+        steep = y > x
+        z = steep.pick(-x, y) / steep.pick(y, x)
+        eighths = steep.pick(4.0, x.const(0.0))
+        series = table.ATAN_F32
+    else:
+        # at most tan(pi/8): y/x, -x/y or (y - x)/(y + x)
+        steep = y > x * 2.414213562373095
+        flat = y < x * 0.41421356237309503
+        over = steep.pick(-x, flat.pick(y, y - x))
+        z = over / steep.pick(y, flat.pick(x, y + x))
+        eighths = steep.pick(4.0, flat.pick(0.0, x.const(2.0)))
+        series = table.ATAN_F64
+    if left is not None:
+        eighths = left.pick(8.0 - eighths, eighths)
+        z = left.pick(-z, z)
     t = z * z
-    rest = z * t * polynomial(t, _ATAN[x.dtype])
-    high, low = _split(math.pi / 4, x), -4.371139e-08 / 2 if x.fmt is SINGLE else 3.061616997868383e-17
-    base = steep.pick(2 * high, flat.pick(0.0, x.const(high)))
-    base_low = steep.pick(2 * low, flat.pick(0.0, x.const(low)))
-    return base + (z + (rest + base_low))
-
-
-def _split(number: float, x: Real) -> float:
-    from covector.loopir.scalars import round_to
-
-    return round_to(number, x.dtype)
+    # Multiples of pi/8 by 0, 2, 4 and 8 are exact; by 6, pi/8 is short enough.
+    high, low = _EIGHTH_PI[x.dtype]
+    rest = (z * t).fma(polynomial(t, series), eighths * low)
+    return eighths.fma(high, z + rest)
 
 
 def atan(x: Real) -> Real:
@@ -175,18 +181,14 @@ def atan(x: Real) -> Real:
 def atan2(y: Real, x: Real) -> Real:
     """The angle of the point (x, y), in all four quadrants, as IEEE 754 has it."""
     a, c = abs(y), abs(x)
-    large = (a > 2.0**120) | (c > 2.0**120) if x.fmt is SINGLE else (a > 2.0**1020) | (c > 2.0**1020)
-    scale = large.pick(0.125, x.const(1.0))
+    limit = 2.0**120 if x.fmt is SINGLE else 2.0**1020
+    scale = ((a > limit) | (c > limit)).pick(0.125, x.const(1.0))
     both = a.eq(_INF) & c.eq(_INF)
     neither = a.eq(0.0) & c.eq(0.0)
-    a, c = both.pick(1.0, a * scale), both.pick(1.0, c * scale)
-    c = neither.pick(1.0, c)
+    a, c = both.pick(1.0, a * scale), (both | neither).pick(1.0, c * scale)
     infinite = a.eq(_INF)
     a, c = infinite.pick(1.0, a), infinite.pick(0.0, c)
-    value = _atan_of_quotient(a, c)
-    pi, low = _split(math.pi, x), -8.742278e-08 if x.fmt is SINGLE else 1.2246467991473532e-16
-    left = x.as_bits() < 0
-    value = left.pick(pi - (value - low), value)
+    value = _atan_of_quotient(a, c, left=x.as_bits() < 0)
     return (x.is_nan() | y.is_nan()).pick(math.nan, value.copysign(y))
 
 
@@ -202,8 +204,8 @@ def asin(x: Real) -> Real:
     t = large.pick((1.0 - a) * 0.5, a * a)
     s = large.pick(t.sqrt(), a)
     rest = _asin_small(s, t)
-    low = -4.371139e-08 if x.fmt is SINGLE else 6.123233995736766e-17
-    far = _split(math.pi / 2, x) - ((s + s) + (rest + rest - low))
+    high, low = _HALF_PI[x.dtype]
+    far = high - ((s + s) + (rest + rest - low))
     return large.pick(far, s + rest).copysign(x)
 
 
@@ -214,8 +216,8 @@ def acos(x: Real) -> Real:
     t = large.pick((1.0 - a) * 0.5, a * a)
     s = large.pick(t.sqrt(), x)
     rest = _asin_small(s, t)
-    low = -4.371139e-08 if x.fmt is SINGLE else 6.123233995736766e-17
-    near = _split(math.pi / 2, x) - (s + (rest - low))
+    high, low = _HALF_PI[x.dtype]
+    near = high - (s + (rest - low))
     twice = (s + rest) * 2.0
-    mirrored = _split(math.pi, x) - ((s + s) + (rest + rest - 2 * low))
+    mirrored = 2 * high - ((s + s) + (rest + rest - 2 * low))
     return large.pick((x < 0.0).pick(mirrored, twice), near)

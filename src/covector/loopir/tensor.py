@@ -201,8 +201,16 @@ class Lowering(Protocol):
         """Stores every element of `source` in `target`, which nothing in `source` may read."""
         ...
 
-    def for_each(self, shape: Sequence[Extent], body: Callable[[Index], None]) -> None:
-        """Runs `body` for each index of a shape, in row-major order, in loops."""
+    def for_each(
+        self, shape: Sequence[Extent], body: Callable[[Index], None], independent: bool = False
+    ) -> None:
+        """Runs `body` for each index of a shape, in loops.
+
+        Args:
+            shape: extents.
+            body: given the index.
+            independent: no two indices touch the same memory; else they run in row-major order.
+        """
         ...
 
     def inline(self, program: Program, operands: Sequence[Tensor]) -> list[Tensor]:

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import numpy as _np
 
-from covector.core import dtypes as _dtypes
-from covector.core.array import Array as ndarray  # noqa: N813  # NumPy's name
+from covector.core.array import Array as ndarray  # noqa: F401  # NumPy's name
 from covector.numpy import methods as _methods  # noqa: F401  # installs methods
 from covector.numpy import operators as _operators  # noqa: F401  # installs operators
+from covector.numpy.calculus import *  # noqa: F403
 from covector.numpy.creation import *  # noqa: F403
+from covector.numpy.editing import *  # noqa: F403
+from covector.numpy.contraction import *  # noqa: F403
 from covector.numpy.elementwise import *  # noqa: F403
+from covector.numpy.floats import *  # noqa: F403
+from covector.numpy.functional import *  # noqa: F403
+from covector.numpy.grids import *  # noqa: F403
 from covector.numpy.indexing import *  # noqa: F403
 from covector.numpy.manipulation import *  # noqa: F403
+from covector.numpy.nans import *  # noqa: F403
+from covector.numpy.padding import *  # noqa: F403
+from covector.numpy.polynomials import *  # noqa: F403
 from covector.numpy.products import *  # noqa: F403
 from covector.numpy.reductions import *  # noqa: F403
 from covector.numpy.rounding import *  # noqa: F403
+from covector.numpy.sets import *  # noqa: F403
+from covector.numpy.sorting import *  # noqa: F403
+from covector.numpy.statistics import *  # noqa: F403
+from covector.numpy.types import *  # noqa: F403
 
 pi = _np.pi
 e = _np.e

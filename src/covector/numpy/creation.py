@@ -60,7 +60,7 @@ def asarray(
 
 
 def array(
-    object: Any,  # noqa: A002  # NumPy's name
+    object: Any,  # NumPy's name
     dtype: Any = None,
     copy: bool = True,
     order: str | None = "K",
@@ -303,7 +303,7 @@ def linspace(
     return (result, step) if retstep else result
 
 
-def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:  # noqa: N803
+def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
     """Ones on a diagonal, zeros elsewhere.
 
     Args:

@@ -152,7 +152,7 @@ def absolute(x: Any, /) -> Any:
     return x if dtype == dtypes.bool_ or dtypes.is_unsigned(dtype) else el.abs_(x)
 
 
-abs = absolute  # noqa: A001  # NumPy's name
+abs = absolute  # NumPy's name
 
 
 def positive(x: Any, /) -> Any:
@@ -226,7 +226,7 @@ def _float_divmod(x: Any, y: Any) -> tuple[Any, Any]:
 _NEAREST_EVEN = 1
 
 
-def divmod(x: Any, y: Any, /) -> tuple[Any, Any]:  # noqa: A001  # NumPy's name
+def divmod(x: Any, y: Any, /) -> tuple[Any, Any]:  # NumPy's name
     """`(floor_divide(x, y), remainder(x, y))`."""
     x, y = binary_operands("divmod", x, y)
     if dtypes.is_floating(x.aval.dtype):
@@ -249,7 +249,7 @@ def power(x: Any, y: Any, /) -> Any:
 
 
 float_power = _binary("float_power", el.pow_, "`x` to the power `y`, as floats.", inexact=True)
-pow = power  # noqa: A001  # NumPy's name
+pow = power  # NumPy's name
 
 
 def _integer_power(x: Any, exponent: int) -> Any:
@@ -314,8 +314,8 @@ __all__ += [
     "divmod",
     "floor_divide",
     "mod",
-    "pow",
     "positive",
+    "pow",
     "power",
     "remainder",
     "right_shift",

@@ -48,14 +48,14 @@ __all__ = [
     "diagonal",
     "flatnonzero",
     "nonzero",
+    "ravel_multi_index",
     "select",
     "take",
     "take_along_axis",
+    "tri",
     "tril",
     "triu",
-    "tri",
     "unravel_index",
-    "ravel_multi_index",
 ]
 
 
@@ -743,7 +743,7 @@ def triu(m: Any, k: int = 0) -> Any:
     return _band("triu", m, k, False)
 
 
-def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:  # noqa: N803
+def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
     """Ones on and below diagonal `k`, zeros above."""
     target = dtypes.default_float() if dtype is None else dtypes.requested(dtype)
     return asarray(np.tri(N, M, k), target)

@@ -19,6 +19,7 @@ from covector.ops.slices import slice_
 
 __all__ = [
     "append",
+    "array_split",
     "atleast_1d",
     "atleast_2d",
     "atleast_3d",
@@ -42,7 +43,6 @@ __all__ = [
     "rollaxis",
     "rot90",
     "split",
-    "array_split",
     "squeeze",
     "stack",
     "swapaxes",
@@ -333,7 +333,7 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return flip(swapaxes(m, first, second), second)
 
 
-def tile(A: Any, reps: int | Sequence[int]) -> Any:  # noqa: N803  # NumPy's name
+def tile(A: Any, reps: int | Sequence[int]) -> Any:  # NumPy's name
     """An array repeated as a whole along each axis."""
     a = operand(A, "tile")
     counts = (reps,) if isinstance(reps, int) else tuple(reps)

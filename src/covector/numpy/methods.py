@@ -78,7 +78,7 @@ def _flatten(self: Any, order: str = "C") -> Any:
     return manipulation.ravel(self, order)
 
 
-def _clip(self: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002  # NumPy's names
+def _clip(self: Any, min: Any = None, max: Any = None) -> Any:  # NumPy's names
     from covector.numpy.rounding import clip
 
     return clip(self, min, max)

@@ -128,7 +128,7 @@ def _sum_dtype(a: Any, dtype: Any) -> Any:
     return a
 
 
-def sum(  # noqa: A001  # NumPy's name
+def sum(  # NumPy's name
     a: Any,
     axis: Axis = None,
     dtype: Any = None,
@@ -179,7 +179,7 @@ def no_out(name: str, out: Any) -> None:
         raise NotImplementedError(f"{name}: out= is not supported, arrays are immutable")
 
 
-def max(  # noqa: A001  # NumPy's name
+def max(  # NumPy's name
     a: Any,
     axis: Axis = None,
     out: None = None,
@@ -193,7 +193,7 @@ def max(  # noqa: A001  # NumPy's name
     return _reduce("max", red.reduce_max, a, axis, keepdims, initial, where, None, el.max_)
 
 
-def min(  # noqa: A001  # NumPy's name
+def min(  # NumPy's name
     a: Any,
     axis: Axis = None,
     out: None = None,
@@ -218,7 +218,7 @@ def _truth(a: Any, name: str) -> Any:
     return el.ne(a, constant(0, a.aval.dtype))
 
 
-def all(  # noqa: A001  # NumPy's name
+def all(  # NumPy's name
     a: Any, axis: Axis = None, out: None = None, keepdims: bool = False, *, where: Any = None
 ) -> Any:
     """Whether all elements along axes are true (not zero)."""
@@ -227,7 +227,7 @@ def all(  # noqa: A001  # NumPy's name
     return _reduce("all", red.reduce_and, a, axis, keepdims, None, where, lambda d: True, el.and_)
 
 
-def any(  # noqa: A001  # NumPy's name
+def any(  # NumPy's name
     a: Any, axis: Axis = None, out: None = None, keepdims: bool = False, *, where: Any = None
 ) -> Any:
     """Whether an element along axes is true (not zero)."""

@@ -48,7 +48,7 @@ def rint(x: Any, /) -> Any:
     return el.round_(_inexact(x, "rint"), rounding_method=_TO_NEAREST_EVEN)
 
 
-def round(a: Any, decimals: int = 0, out: None = None) -> Any:  # noqa: A001  # NumPy's name
+def round(a: Any, decimals: int = 0, out: None = None) -> Any:  # NumPy's name
     """Rounds to a number of decimals, halves to even."""
     no_out("round", out)
     a = operand(a, "round")
@@ -66,7 +66,7 @@ def round(a: Any, decimals: int = 0, out: None = None) -> Any:  # noqa: A001  # 
 around = round
 
 
-def clip(a: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002  # NumPy's names
+def clip(a: Any, min: Any = None, max: Any = None) -> Any:  # NumPy's names
     """Elements below `min` raised to it, those above `max` lowered to it."""
     a = operand(a, "clip")
     if dtypes.is_complex(a.aval.dtype):

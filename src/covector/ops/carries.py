@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from covector.core.program import Equation, Program, Variable
-from covector.loopir.tensor import Lowering, Row, Stored, Tensor
+from covector.loopir.tensor import Lowering, Registers, Row, Stored, Tensor
 from covector.ops import indices as ix
 from covector.ops.nested import count_uses, definitions, work
 
@@ -173,7 +173,10 @@ class Carries:
             if mode == "registers":
                 self.scalars += [tensor.at(i) for i in np.ndindex(*tensor.shape)]
             elif memory is not None:
-                store_all(b, memory.row(0) if mode == "alternating" else memory, tensor)
+                if mode == "alternating":
+                    store_together(b, [(memory.row(0), tensor)])
+                else:
+                    b.fill(memory, tensor)
         for k, mode in enumerate(self._modes):
             if mode == "unchanged":
                 self._initial[k] = b.hoist(self._initial[k])
@@ -226,28 +229,22 @@ class Carries:
         Returns:
             The SSA carries of the next iteration.
         """
-        b = self._b
         count = len(self._modes)
         scalars: list[Any] = []
-        # What an output that is returned more than once can be read from.
-        copies: dict[int, Tensor] = {}
-        for mode, initial, out in zip(self._modes, self._initial, outputs, strict=False):
+        stores: list[tuple[Row, Tensor]] = list(zip(targets, outputs[count:], strict=False))
+        accumulated: list[tuple[Stored, Tensor]] = []
+        next_parity = self._parity(ix.add(self._b.builder, iteration, 1))
+        for mode, memory, out in zip(self._modes, self._memory, outputs, strict=False):
             if mode == "registers":
-                values = [out.at(i) for i in np.ndindex(*initial.shape)]
-                copies[id(out)] = as_registers(b, initial.shape, initial.dtype, iter(values))
-                scalars += values
+                scalars += [out.at(i) for i in np.ndindex(*out.shape)]
+            elif mode == "alternating" and memory is not None:
+                stores.append((memory.row(next_parity), out))
+            elif mode == "accumulated" and memory is not None:
+                accumulated.append((memory, out))
         operands = [self._private(t) for t in outputs[count + len(targets) :]]
-        next_parity = self._parity(ix.add(b.builder, iteration, 1))
-        for mode, memory, out in zip(self._modes, self._memory, outputs, strict=False):
-            if mode == "alternating":
-                assert memory is not None
-                _store_once(b, memory.row(next_parity), out, copies)
-        for target, out in zip(targets, outputs[count:], strict=False):
-            _store_once(b, target, out, copies)
-        for mode, memory, out in zip(self._modes, self._memory, outputs, strict=False):
-            if mode == "accumulated":
-                assert memory is not None
-                store_all(b, memory, copies.get(id(out), out))
+        store_together(self._b, stores)
+        for memory, out in accumulated:
+            self._b.fill(memory, out)
         self._update(operands)
         return scalars
 
@@ -272,7 +269,7 @@ class Carries:
                 rest = [next(given) for _ in equation.inputs[1:]]
                 out = equation.primitive.lower(b, memory, *rest, **equation.params)
                 if out is not memory:
-                    store_all(self._b, memory, self._private(out))
+                    self._b.fill(memory, self._private(out))
 
 
 def as_registers(
@@ -285,17 +282,39 @@ def as_registers(
     return b.registers(array, dtype)
 
 
-def _store_once(b: Lowering, target: Row, source: Tensor, copies: dict[int, Tensor]) -> None:
-    store_all(b, target, copies.get(id(source), source))
-    copies.setdefault(id(source), target)
+_TOGETHER = 400.0
+"""Operations in one loop that stores several tensors, beyond which another one begins."""
 
 
-def store_all(b: Lowering, target: Stored | Row, source: Tensor) -> None:
-    """Stores every element of a tensor in memory from which it is read, at most, in place."""
-    if isinstance(target, Stored):
-        b.fill(target, source)
+def store_together(b: Lowering, pairs: Sequence[tuple[Row, Tensor]]) -> None:
+    """Stores tensors in rows that none of them reads, those of one shape in one loop."""
+    groups: dict[Any, list[list[tuple[Row, Tensor]]]] = {}
+    costs: dict[Any, float] = {}
+    for target, source in pairs:
+        cost = costs.get(target.shape, 0.0) + source.cost
+        found = groups.setdefault(target.shape, [[]])
+        if cost > _TOGETHER and found[-1]:
+            found.append([])
+            cost = source.cost
+        found[-1].append((target, source))
+        costs[target.shape] = cost
+    for shape, found in groups.items():
+        for group in found:
+            _store_group(b, shape, group)
+
+
+def _store_group(b: Lowering, shape: Any, group: list[tuple[Row, Tensor]]) -> None:
+    def store(index: Any) -> None:
+        values = [source.at(index) for _, source in group]
+        for (target, _), value in zip(group, values, strict=True):
+            target.put(index, value)
+
+    if any([isinstance(source, Registers) for _, source in group]):
+        # Only indices known here reach values in registers.
+        for index in np.ndindex(*shape):
+            store(index)
     else:
-        b.for_each(target.shape, lambda index: target.put(index, source.at(index)))
+        b.for_each(shape, store, independent=True)
 
 
 def scratch(b: Lowering, shape: Sequence[Any], dtype: np.dtype[Any]) -> Stored:

@@ -227,7 +227,7 @@ def _by_rows(product: _Product, inner: int) -> Any:
                 value = builder.convert(sums.at(column), product.out)
                 builder.store(out.buffer, (*index, *column), value)
 
-            b.for_each(product.columns, narrow)
+            b.for_each(product.columns, narrow, independent=True)
 
     b.for_each(product.batch + product.rows, make_row)
     return out
@@ -257,7 +257,7 @@ def _sum_row(
                 total = part if total is None else plus(builder, total, part)
             builder.store(sums.buffer, place, total)
 
-        b.for_each(product.columns, element)
+        b.for_each(product.columns, element, independent=True)
 
     add_products(0, ROW_STEP, True)
     whole = inner - inner % ROW_STEP

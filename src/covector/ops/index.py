@@ -525,7 +525,7 @@ def _update_lower(b: Any, operand: Any, update: Any, *starts: Any) -> Any:
         place = [ix.add(builder, i, j) for i, j in zip(begins, index, strict=False)]
         builder.store(out.buffer, (*place, *index[len(begins) :]), update.at(index))
 
-    b.for_each(update.shape, write)
+    b.for_each(update.shape, write, independent=True)
     return out
 
 

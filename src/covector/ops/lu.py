@@ -23,7 +23,6 @@ from covector.ops.matrix_primitives import (
     call_library,
     check_matrices,
     each_matrix,
-    elements,
     matrix_primitive,
     pointer,
     scratch,
@@ -139,7 +138,7 @@ def _lu_lower(b: Any, x: Any) -> list[Any]:
     small = [((m, n), x.dtype), ((rank,), dtypes.int32), ((m,), dtypes.int32)]
     if rank and max(m, n) <= SMALL:
         builder = b.builder
-        return spell_out(b, batch, small, lambda index: lu_small(builder, elements(x, index)))
+        return spell_out(b, [x], batch, small, lambda a: lu_small(builder, a))
     out = b.update_in_place(x)
     pivots, rows = (scratch(b, (*batch, *core), dtype) for core, dtype in small[1:])
     symbol = f"cv_getrf_{SUFFIX[x.dtype]}"

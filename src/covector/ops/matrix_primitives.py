@@ -10,8 +10,9 @@ import numpy as np
 from covector.core import dtypes
 from covector.core.avals import Aval
 from covector.core.primitive import Primitive, Rule, unsupported
+from covector.ops import indices as ix
 from covector.ops.common import Inseparable, batch_at_front
-from covector.ops.windows import static_size
+from covector.ops.windows import as_value, static_size
 
 Array = np.ndarray[Any, Any]
 
@@ -26,10 +27,14 @@ SUFFIX = {
 SMALL = 8
 """Matrices of at most so many rows and columns are factorised by code spelled out for them."""
 
+
 def nan_of(dtype: Any) -> complex:
     """What stands for results that do not exist."""
     return complex(np.nan, np.nan) if dtypes.is_complex(dtype) else np.nan
 
+
+LANES = 16
+"""How many small matrices are factorised at once, one in each lane of a vector."""
 
 NOT_LINEAR = "it is not a linear function of its operands"
 
@@ -186,33 +191,113 @@ def elements(tensor: Any, batch: Sequence[Any]) -> Array:
 
 def spell_out(
     b: Any,
+    operands: Sequence[Any],
     batch: Sequence[Any],
     results: Sequence[tuple[Sequence[int], Any]],
-    compute: Callable[[tuple[Any, ...]], Sequence[Array]],
+    compute: Callable[..., Sequence[Array]],
 ) -> list[Any]:
     """Tensors of small matrices computed by straight-line code.
 
     Args:
         b: the lowering.
+        operands: tensors of small matrices or vectors, with equal batch axes.
         batch: extents of the batch axes; without any the results stay in registers.
         results: shape and dtype of each result, without batch axes.
-        compute: the elements of the results for a batch index.
+        compute: from the elements of each operand to those of each result.
     """
     if not batch:
-        values = compute(())
+        values = compute(*[elements(t, ()) for t in operands])
         return [b.registers(v, dtype) for v, (_, dtype) in zip(values, results, strict=True)]
     outs: list[Any] = []
     for core, dtype in results:
         shape = (*batch, *core)
         outs.append(scratch(b, shape, dtype) if outs else b.new(shape, dtype))
+    operands = [b.stored(t) if t.cost > 0 else t for t in operands]
+    size = static_size(batch)
+    if size is not None and size < LANES:
 
-    def store(index: tuple[Any, ...]) -> None:
-        for out, values in zip(outs, compute(index), strict=True):
-            for place in np.ndindex(*values.shape):
-                b.builder.store(out.buffer, (*index, *[int(i) for i in place]), values[place])
+        def one(index: tuple[Any, ...]) -> None:
+            values = compute(*[elements(t, index) for t in operands])
+            for out, array in zip(outs, values, strict=True):
+                _store_elements(b, out, index, array)
 
-    b.for_each(batch, store)
+        b.for_each(batch, one)
+    else:
+        _in_lanes(b, operands, batch, outs, compute)
     return outs
+
+
+def _store_elements(b: Any, out: Any, index: Sequence[Any], values: Array) -> None:
+    for place, value in np.ndenumerate(values):
+        b.builder.store(out.buffer, (*index, *place), value)
+
+
+def _in_lanes(
+    b: Any, operands: Sequence[Any], batch: Sequence[Any], outs: Sequence[Any], compute: Any
+) -> None:
+    """Computes `LANES` matrices at a time, one in each lane of a vector.
+
+    Equal elements of all matrices are neighbours in blocks that stay in the cache: copying
+    matrices there and back costs less than lanes which read and write far apart.
+    """
+    builder = b.builder
+    rank = len(batch)
+    blocks = [[_Block(b, t, rank) for t in tensors] for tensors in (operands, outs)]
+    total = ix.product(builder, batch)
+
+    def run(block: Any) -> None:
+        first = builder.op("mul", block, LANES)
+        count = builder.op("min", builder.op("sub", as_value(builder, total), first), LANES)
+
+        def load(lane: Any) -> None:
+            index = ix.delinear(builder, builder.op("add", first, lane), batch)
+            for each in blocks[0]:
+                each.load(index, lane)
+
+        def in_lane(lane: Any) -> None:
+            values = compute(*[each.lane(lane) for each in blocks[0]])
+            for each, array in zip(blocks[1], values, strict=True):
+                each.set_lane(lane, array)
+
+        def store(lane: Any) -> None:
+            index = ix.delinear(builder, builder.op("add", first, lane), batch)
+            for each in blocks[1]:
+                _store_elements(b, each.tensor, index, each.lane(lane))
+
+        builder.loop(0, count, load)
+        builder.loop(0, LANES, in_lane, kind="simd")
+        builder.loop(0, count, store)
+
+    number = ix.div(builder, ix.add(builder, total, LANES - 1), LANES)
+    builder.loop(0, number, run)
+
+
+class _Block:
+    """Some matrices of a batch, with equal elements of all of them next to each other."""
+
+    __slots__ = ("builder", "core", "local", "tensor")
+
+    def __init__(self, b: Any, tensor: Any, rank: int) -> None:
+        self.builder = b.builder
+        self.tensor = tensor
+        self.core = tensor.shape[rank:]
+        self.local = scratch(b, (*self.core, LANES), tensor.dtype)
+
+    def load(self, index: Sequence[Any], lane: Any) -> None:
+        """Copies a matrix in."""
+        self.set_lane(lane, elements(self.tensor, index))
+
+    def lane(self, lane: Any) -> Array:
+        """The elements of a matrix."""
+        values = np.empty(self.core, object)
+        for place in np.ndindex(*self.core):
+            values[place] = self.local.at((*place, lane))
+        return values
+
+    def set_lane(self, lane: Any, values: Array) -> None:
+        """Sets the elements of a matrix."""
+        for place, value in np.ndenumerate(values):
+            self.builder.store(self.local.buffer, (*place, lane), value)
 
 
 def pointer(b: Any, stored: Any, batch: Sequence[Any]) -> tuple[Any, Any]:
@@ -251,7 +336,7 @@ def spoil(b: Any, ok: Any, batch: Sequence[Any], *outs: Any) -> None:
             def store(place: tuple[Any, ...], out: Any = out, nan: Any = nan) -> None:
                 builder.store(out.buffer, (*batch, *place), nan)
 
-            b.for_each(out.shape[len(batch) :], store)
+            b.for_each(out.shape[len(batch) :], store, independent=True)
 
     builder.if_(ok, lambda: None, fill)
 

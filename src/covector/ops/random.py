@@ -362,7 +362,7 @@ def _split_lower(b: Any, keys: Any, *, shape: Sequence[Any]) -> Any:
         for word, value in enumerate(words(index)):
             builder.store(out.buffer, (*index, word), value)
 
-    b.for_each(whole[:-1], store)
+    b.for_each(whole[:-1], store, independent=True)
     return out
 
 

@@ -169,7 +169,7 @@ def _in_memory(
             builder.store(out.buffer, place, value)
 
         def write_all() -> None:
-            b.for_each((*inner_shape, *words), write)
+            b.for_each((*inner_shape, *words), write, independent=True)
 
         if window.inside is True:
             write_all()

@@ -84,10 +84,7 @@ def _cholesky_lower(b: Any, x: Any) -> Any:
     if n <= SMALL:
         builder = b.builder
         return spell_out(
-            b,
-            batch,
-            [((n, n), x.dtype)],
-            lambda index: [cholesky_small(builder, elements(x, index))],
+            b, [x], batch, [((n, n), x.dtype)], lambda a: [cholesky_small(builder, a)]
         )[0]
     out = b.update_in_place(x)
     symbol = f"cv_potrf_{SUFFIX[x.dtype]}"
@@ -296,28 +293,28 @@ def _solve_small(
     forward = lower != transpose_a if left_side else lower == transpose_a
     exchange = transpose_a == left_side
 
-    def matrix(index: tuple[Any, ...]) -> Array:
-        values = elements(a, index)
+    def prepare(values: Array) -> Any:
         if conjugate_a:
+            values = values.copy()
             for place, value in np.ndenumerate(values):
                 values[place] = conjugate_value(builder, value)
-        return values.T if exchange else values
+        return solve_small(builder, values.T if exchange else values, forward, unit_diagonal)
 
     n, vectors = a.shape[-1], rhs.shape[-1 if left_side else -2]
-    if not rhs.shape[:-2] and type(vectors) is int and vectors <= SMALL:
+    batch, core = rhs.shape[:-2], rhs.shape[-2:]
+    if vectors <= SMALL:
 
-        def compute(index: tuple[Any, ...]) -> list[Array]:
-            known = elements(rhs, index)
+        def compute(matrix: Array, known: Array) -> list[Array]:
+            solve = prepare(matrix)
             columns = known if left_side else known.T
-            prepared = solve_small(builder, matrix(index), forward, unit_diagonal)
-            solved = np.stack([prepared(columns[:, j]) for j in range(vectors)], axis=1)
+            solved = np.stack([solve(columns[:, j]) for j in range(vectors)], axis=1)
             return [solved if left_side else solved.T]
 
-        return spell_out(b, (), [(rhs.shape, rhs.dtype)], compute)[0]
+        return spell_out(b, [a, rhs], batch, [(core, rhs.dtype)], compute)[0]
     out = b.new(rhs.shape, rhs.dtype)
 
     def one(index: tuple[Any, ...]) -> None:
-        prepared = solve_small(builder, matrix(index), forward, unit_diagonal)
+        solve = prepare(elements(a, index))
 
         def place(i: int, j: Any) -> tuple[Any, ...]:
             return (*index, i, j) if left_side else (*index, j, i)
@@ -326,12 +323,12 @@ def _solve_small(
             known = np.empty(n, object)
             for i in range(n):
                 known[i] = rhs.at(place(i, which[0]))
-            for i, value in enumerate(prepared(known)):
+            for i, value in enumerate(solve(known)):
                 builder.store(out.buffer, place(i, which[0]), value)
 
-        b.for_each((vectors,), column)
+        b.for_each((vectors,), column, independent=True)
 
-    b.for_each(rhs.shape[:-2], one)
+    b.for_each(batch, one)
     return out
 
 

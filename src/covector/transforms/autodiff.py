@@ -88,7 +88,9 @@ def _checked_tangent(what: str, primal: Any, tangent: Any) -> Any:
         )
     found = aval_of(tangent)
     if found.shape != expected.shape or found.dtype != expected.dtype:
-        raise TypeError(f"{what}: a primal {aval_of(primal)} needs a tangent {expected}, got {found}")
+        raise TypeError(
+            f"{what}: a primal {aval_of(primal)} needs a tangent {expected}, got {found}"
+        )
     return tangent
 
 
@@ -375,10 +377,11 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
     def transposed(cotangent: Any) -> Any:
         cts, ct_tree = pytree.flatten(cotangent)
         if ct_tree != flat.out_tree:
-            raise TypeError(f"{what}: expected a cotangent of structure {flat.out_tree}, got {ct_tree}")
+            raise TypeError(
+                f"{what}: expected a cotangent of structure {flat.out_tree}, got {ct_tree}"
+            )
         checked = [
-            _checked_cotangent(what, a, c)
-            for a, c in zip(program.output_avals, cts, strict=True)
+            _checked_cotangent(what, a, c) for a, c in zip(program.output_avals, cts, strict=True)
         ]
         results = backward_pass(program, is_linear, captured, checked)
         return pytree.unflatten(in_tree, [_instantiated(ct) for ct in results])

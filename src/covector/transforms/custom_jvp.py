@@ -30,9 +30,7 @@ class JVPRule:
 
     __slots__ = ("function", "name", "rule")
 
-    def __init__(
-        self, function: Callable[..., Any], rule: Callable[..., Any], name: str
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], rule: Callable[..., Any], name: str) -> None:
         self.function = function
         self.rule = rule
         self.name = name
@@ -91,7 +89,10 @@ def _batch(
     num_consts: int = 0,
 ) -> Any:
     batched = [d is not None for d in dims]
-    args = [batch_at_front(x, d, ctx.axis_size) if b else x for x, d, b in zip(args, dims, batched, strict=True)]
+    args = [
+        batch_at_front(x, d, ctx.axis_size) if b else x
+        for x, d, b in zip(args, dims, batched, strict=True)
+    ]
     own = batched[num_consts:]
     rule = _batched_rule(ctx, call, own)
     if program is None:
@@ -206,9 +207,7 @@ class custom_jvp:  # noqa: N801  # JAX's name
     1.0
     """
 
-    def __init__(
-        self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()
-    ) -> None:
+    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
         self.fun = fun
         self.__wrapped__ = fun
         self.__name__ = function_name(fun)
@@ -362,9 +361,7 @@ def split_nondiff(
     return fixed, tuple([a for i, a in enumerate(args) if i not in numbers])
 
 
-def merge_nondiff(
-    fun: Callable[..., Any], fixed: dict[int, Any], count: int
-) -> Callable[..., Any]:
+def merge_nondiff(fun: Callable[..., Any], fixed: dict[int, Any], count: int) -> Callable[..., Any]:
     """`fun` as a function of the other arguments."""
 
     def merged(*dynamic: Any) -> Any:

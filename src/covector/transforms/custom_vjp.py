@@ -174,9 +174,7 @@ def _batched_rule(ctx: Any, call: VJPRule, batched: Sequence[bool]) -> VJPRule:
         operands = [*residuals, *[instantiate(ct) for ct in cts]]
         grads = over_batch(pull, operands, [0] * len(operands))
         # Operands without a batch axis influence every example.
-        return [
-            g if b else reduce_sum(g, axes=(0,)) for g, b in zip(grads, batched, strict=True)
-        ]
+        return [g if b else reduce_sum(g, axes=(0,)) for g, b in zip(grads, batched, strict=True)]
 
     return VJPRule(function, forward, backward, call.name)
 
@@ -248,9 +246,7 @@ def _pull(residuals: Sequence[Any], cts: Sequence[Any], params: dict[str, Any]) 
     live = iter(cts)
     given = [Zero(a) if a.dtype.names else instantiate(next(live)) for a in params["out_avals"]]
     grads = params["call"].backward(residuals, given)
-    return [
-        instantiate(g) for g, n in zip(grads, params["nonzero"], strict=True) if n
-    ]
+    return [instantiate(g) for g, n in zip(grads, params["nonzero"], strict=True) if n]
 
 
 def _linear_transpose(
@@ -272,9 +268,7 @@ def _linear_jvp(ctx: Any, primals: Sequence[Any], tangents: Sequence[Any], **par
     return outs, out_tangents
 
 
-def _linear_batch(
-    ctx: Any, args: Sequence[Any], dims: Sequence[int | None], **params: Any
-) -> Any:
+def _linear_batch(ctx: Any, args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> Any:
     return batch_flat(lambda *a: _forward_map(*a, **params), ctx, args, dims)
 
 
@@ -327,9 +321,7 @@ class custom_vjp:  # noqa: N801  # JAX's name
     1.0
     """
 
-    def __init__(
-        self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()
-    ) -> None:
+    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
         self.fun = fun
         self.__wrapped__ = fun
         self.__name__ = function_name(fun)

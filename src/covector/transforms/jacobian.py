@@ -120,9 +120,11 @@ def jacrev(
         if single:
             jac = nested[0]
         else:
-            jac = treetools.transpose(
-                pytree.structure(tuple(0 for _ in nested)), structure, nested
-            ) if structure.num_leaves != 1 or structure.num_nodes != 1 else nested
+            jac = (
+                treetools.transpose(pytree.structure(tuple(0 for _ in nested)), structure, nested)
+                if structure.num_leaves != 1 or structure.num_nodes != 1
+                else nested
+            )
         return (jac, result[2]) if has_aux else jac
 
     return named_like(jacobian, fun, "jacrev")
@@ -210,9 +212,7 @@ def _unravel(x: Any, tree: Any, axis: int) -> Any:
         low = [0] * len(shape)
         high = list(shape)
         low[axis], high[axis] = start, start + size
-        part = slice_(
-            x, start_indices=tuple(low), limit_indices=tuple(high), strides=None
-        )
+        part = slice_(x, start_indices=tuple(low), limit_indices=tuple(high), strides=None)
         sizes: Sequence[int] = (*shape[:axis], *aval_of(leaf).shape, *shape[axis + 1 :])
         parts.append(reshape(part, new_sizes=tuple(sizes), dimensions=None))
         start += size

@@ -39,9 +39,7 @@ class Statics:
         except (TypeError, ValueError):
             parameters = []
         positional = [
-            p.name
-            for p in parameters
-            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+            p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         ]
         variadic = any(p.kind == p.VAR_POSITIONAL for p in parameters)
         self.count = len(positional)
@@ -363,9 +361,7 @@ class Traced:
 
     @property
     def out_info(self) -> Any:
-        infos = [
-            ShapeDtypeStruct(a.shape, a.dtype, a.weak_type) for a in self.program.output_avals
-        ]
+        infos = [ShapeDtypeStruct(a.shape, a.dtype, a.weak_type) for a in self.program.output_avals]
         return pytree.unflatten(self._call.out_tree, infos)
 
     def as_text(self) -> str:

@@ -188,5 +188,3 @@ def linearize_program(
     assert not captured
     linear, num_residuals, nonzero_out = found[0]
     return Linearized(known_program, linear, num_residuals, nonzero_out)
-
-

@@ -18,7 +18,6 @@ from covector.core.program import Program, count_equations
 from covector.loopir.ir import Block, For, Function, Value, While, children
 from covector.loopir.printer import print_function
 
-
 OUT_OF_MEMORY = -3
 """What generated code returns when it gets no memory (CV_OUT_OF_MEMORY)."""
 
@@ -109,9 +108,7 @@ class NativeExecutable:
             return self._code.llvm_text
         if stage == "assembly":
             return self._code.assembly()
-        raise ValueError(
-            f"no stage {stage!r}: choose program, optimized, loopir, llvm or assembly"
-        )
+        raise ValueError(f"no stage {stage!r}: choose program, optimized, loopir, llvm or assembly")
 
     def cost(self) -> dict[str, Any]:
         """Figures of the program and what it compiled to."""

@@ -41,7 +41,7 @@ PURE: dict[str, Signature] = {}
 EXTERNALS: dict[str, Signature] = {
     "cv_poll": (("ptr",), _STATUS),
     "cv_sort": (_numbers_and_pointers("pnnnnnpppppppp"), _STATUS),
-    "cv_argsort": (_numbers_and_pointers("pnnnnnnnppppp"), _STATUS),
+    "cv_argsort": (_numbers_and_pointers("pnnnnnnppppp"), _STATUS),
 }
 """Every function that generated code may call by name."""
 

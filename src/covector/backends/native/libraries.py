@@ -15,8 +15,7 @@ from covector import _native
 from covector.core.errors import CompilationError
 
 _SHIMS = tuple(
-    f"cv_{name}_"
-    for name in ("gemm", "trsm", "potrf", "getrf", "geqrf", "orgqr", "syevd", "gesdd")
+    f"cv_{name}_" for name in ("gemm", "trsm", "potrf", "getrf", "geqrf", "orgqr", "syevd", "gesdd")
 )
 _MODULES = ("scipy.linalg.cython_blas", "scipy.linalg.cython_lapack")
 _INTEGER_BYTES = {"int": 4, "int32_t": 4, "long": 8, "long long": 8, "int64_t": 8, "npy_int64": 8}

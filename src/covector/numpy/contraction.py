@@ -181,10 +181,10 @@ def _pair(
 ) -> tuple[Labels, Any]:
     """Two operands contracted by one `dot_general`."""
     (a_names, a), (b_names, b) = first, second
-    a_names, a = _summed(a_names, a, kept | set(b_names))
-    b_names, b = _summed(b_names, b, kept | set(a_names))
     a_names, a = _without_ones(a_names, a, b_names)
     b_names, b = _without_ones(b_names, b, a_names)
+    a_names, a = _summed(a_names, a, kept | set(b_names))
+    b_names, b = _summed(b_names, b, kept | set(a_names))
     shared = [c for c in a_names if c in b_names]
     batch = [c for c in shared if c in kept]
     contracted = [c for c in shared if c not in kept]

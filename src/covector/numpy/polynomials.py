@@ -1,0 +1,257 @@
+"""Polynomials as vectors of coefficients, the highest power first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from covector.core import dtypes
+from covector.numpy.calculus import convolve
+from covector.numpy.creation import asarray
+from covector.numpy.manipulation import (
+    atleast_1d,
+    concatenate,
+    expand_dims,
+    reshape,
+)
+from covector.numpy.promote import (
+    broadcast_shapes,
+    broadcast_to,
+    constant,
+    convert,
+    operand,
+    promote_dtypes,
+    promote_inexact,
+)
+from covector.numpy.reductions import one_axis
+from covector.numpy.sorting import known_values
+from covector.ops import elementwise as el
+from covector.ops.shape import pad
+
+__all__ = [
+    "poly",
+    "polyadd",
+    "polyder",
+    "polydiv",
+    "polyint",
+    "polymul",
+    "polysub",
+    "polyval",
+    "trim_zeros",
+    "vander",
+]
+
+
+def polyval(p: Any, x: Any, *, unroll: int = 16) -> Any:
+    """The values of a polynomial, by Horner's rule.
+
+    Args:
+        p: coefficients along the first axis, the highest power first.
+        x: where.
+        unroll: of long polynomials, how many steps the body of the loop takes.
+
+    >>> import covector.numpy as cnp
+    >>> cnp.polyval(cnp.array([1.0, 0.0, -1.0]), 3.0)
+    Array(8., dtype=float32)
+    """
+    from covector.lax.control_flow import scan
+
+    coefficients, at = promote_inexact(operand(p, "polyval"), operand(x, "polyval"))
+    shape = broadcast_shapes("polyval", coefficients.shape[1:], at.shape)
+    value = broadcast_to(constant(0, at.dtype), shape)
+    at = broadcast_to(at, shape)
+
+    def step(value: Any, coefficient: Any) -> Any:
+        return el.add(el.mul(value, at), broadcast_to(coefficient, shape)), None
+
+    if coefficients.shape[0] <= _UNROLLED:
+        for k in range(coefficients.shape[0]):
+            value, _ = step(value, coefficients[k])
+        return value
+    return scan(step, value, coefficients, unroll=unroll)[0]
+
+
+_UNROLLED = 32
+
+
+def _coefficients(name: str, *args: Any) -> list[Any]:
+    found = [atleast_1d(operand(a, name)) for a in args]
+    for x in found:
+        if x.ndim != 1:
+            raise ValueError(f"{name} needs vectors of coefficients, got {x.aval}")
+    return found
+
+
+def _aligned(name: str, a1: Any, a2: Any) -> list[Any]:
+    """Coefficients of one dtype, zeros put before the shorter ones."""
+    pair = promote_dtypes(*_coefficients(name, a1, a2))
+    size = max(x.shape[0] for x in pair)
+    return [_padded(x, size) for x in pair]
+
+
+def _padded(x: Any, size: int) -> Any:
+    missing = size - x.shape[0]
+    return pad(x, constant(0, x.dtype), padding_config=((missing, 0, 0),)) if missing else x
+
+
+def polyadd(a1: Any, a2: Any) -> Any:
+    """The sum of two polynomials."""
+    x, y = _aligned("polyadd", a1, a2)
+    return x + y
+
+
+def polysub(a1: Any, a2: Any) -> Any:
+    """The difference of two polynomials."""
+    x, y = _aligned("polysub", a1, a2)
+    return x - y
+
+
+def polymul(a1: Any, a2: Any, *, trim_leading_zeros: bool = False) -> Any:
+    """The product of two polynomials.
+
+    Args:
+        a1: coefficients.
+        a2: coefficients.
+        trim_leading_zeros: leave out leading zeros first; needs values known while tracing.
+    """
+    pair = promote_inexact(*_coefficients("polymul", a1, a2))
+    if trim_leading_zeros and (pair[0].shape[0] > 1 or pair[1].shape[0] > 1):
+        pair = [x if x.shape[0] else _zero(x) for x in (trim_zeros(x, "f") for x in pair)]
+    x, y = (x if x.shape[0] else _zero(x) for x in pair)
+    return convolve(x, y)
+
+
+def _zero(x: Any) -> Any:
+    return broadcast_to(constant(0, x.dtype), (1,))
+
+
+def polydiv(u: Any, v: Any, *, trim_leading_zeros: bool = False) -> tuple[Any, Any]:
+    """The quotient and the remainder of two polynomials.
+
+    Args:
+        u: coefficients of the dividend.
+        v: coefficients of the divisor, the first not zero.
+        trim_leading_zeros: leave out leading zeros of the remainder; needs values known while
+            tracing.
+    """
+    rest, divisor = promote_inexact(*_coefficients("polydiv", u, v))
+    steps = rest.shape[0] - divisor.shape[0] + 1
+    if steps <= 0:
+        return _zero(rest), rest
+    quotient: list[Any] = []
+    for k in range(steps):
+        factor = rest[k] / divisor[0]
+        quotient.append(reshape(factor, (1,)))
+        rest = rest.at[k : k + divisor.shape[0]].add(-factor * divisor)
+    if trim_leading_zeros:
+        rest = trim_zeros(rest, "f")
+    return concatenate(quotient), rest
+
+
+def polyder(p: Any, m: int = 1) -> Any:
+    """The derivative of a polynomial.
+
+    Args:
+        p: coefficients.
+        m: how many times.
+    """
+    if m < 0:
+        raise ValueError(f"polyder: m must be at least 0, got {m}")
+    (x,) = promote_inexact(*_coefficients("polyder", p))
+    for _ in range(m):
+        powers = np.arange(x.shape[0] - 1, 0, -1)
+        x = x[:-1] * asarray(powers, x.dtype) if len(powers) else x[:0]
+    return x
+
+
+def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
+    """The integral of a polynomial.
+
+    Args:
+        p: coefficients.
+        m: how many times.
+        k: constants of integration, one for each time, 0 by default.
+    """
+    if m < 0:
+        raise ValueError(f"polyint: m must be at least 0, got {m}")
+    constants = _coefficients("polyint", 0 if k is None else k)[0]
+    x, constants = promote_inexact(*_coefficients("polyint", p), constants)
+    if constants.shape == (1,):
+        constants = broadcast_to(constants, (m,))
+    if constants.shape != (m,):
+        raise ValueError(f"polyint: k must be a number or {m} of them, got {constants.aval}")
+    for step in range(m):
+        powers = np.arange(x.shape[0], 0, -1)
+        x = concatenate([x / asarray(powers, x.dtype), constants[step : step + 1]])
+    return x
+
+
+def poly(seq_of_zeros: Any) -> Any:
+    """The polynomial with given roots, or the characteristic polynomial of a matrix.
+
+    Args:
+        seq_of_zeros: a vector of roots, or a square matrix.
+    """
+    (roots,) = promote_inexact(atleast_1d(operand(seq_of_zeros, "poly")))
+    if roots.ndim == 2:
+        if roots.shape[0] != roots.shape[1] or not roots.shape[0]:
+            raise ValueError(f"poly needs a vector or a square matrix, got {roots.aval}")
+        from covector.numpy import linalg
+
+        roots = linalg.eigvals(roots)
+    if roots.ndim != 1:
+        raise ValueError(f"poly needs a vector or a square matrix, got {roots.aval}")
+    one = broadcast_to(constant(1, roots.dtype), (1,))
+    result = one
+    for k in range(roots.shape[0]):
+        result = convolve(result, concatenate([one, -roots[k : k + 1]]))
+    return result
+
+
+def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
+    """The matrix of powers of a vector, a row for each element.
+
+    Args:
+        x: a vector.
+        N: how many columns, as many as rows by default.
+        increasing: the power 0 first.
+    """
+    x = operand(x, "vander")
+    if x.ndim != 1:
+        raise ValueError(f"vander needs a vector, got {x.aval}")
+    if dtypes.is_bool(x.dtype):
+        x = convert(x, dtypes.default_int())
+    count = x.shape[0] if N is None else N
+    if count < 0:
+        raise ValueError(f"vander: N must be at least 0, got {N}")
+    powers = np.arange(count) if increasing else np.arange(count)[::-1]
+    column = expand_dims(x, 1)
+    return column ** asarray(powers, dtypes.default_int())
+
+
+def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
+    """An array without the zeros at its ends; needs values known while tracing.
+
+    Args:
+        filt: an array.
+        trim: "f" for those in front, "b" for those behind, "fb" for both.
+        axis: one axis, several, or all.
+    """
+    x = asarray(filt)
+    values = known_values("trim_zeros", x, "as they give the size of the result")
+    if axis is None:
+        axes = range(x.ndim)
+    else:
+        given = (axis,) if isinstance(axis, int) else axis
+        axes = [one_axis("trim_zeros", k, x.ndim) for k in given]
+    bounds: list[Any] = [slice(None)] * x.ndim
+    for k in axes:
+        (places,) = np.nonzero(np.any(values != 0, axis=tuple(i for i in range(x.ndim) if i != k)))
+        first, last = (places[0], places[-1] + 1) if len(places) else (x.shape[k], x.shape[k])
+        start = first if "f" in trim.lower() else 0
+        stop = last if "b" in trim.lower() else x.shape[k]
+        bounds[k] = slice(start, stop) if len(places) else slice(0, 0)
+    return x[tuple(bounds)]
+
+
