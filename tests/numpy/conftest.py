@@ -61,6 +61,19 @@ class Twins:
         for found, wanted in zip(ours, expected, strict=True):
             close(found, wanted, rtol)
 
+    def sample(self, dtype: Any, shape: tuple[int, ...] = (3, 4), seed: int = 0) -> Array:
+        """Small numbers of a dtype, whole, repeated and negative ones among them."""
+        rng = np.random.default_rng(seed)
+        dtype = np.dtype(dtype)
+        if dtype.kind in "bu":
+            return rng.integers(0, 2 if dtype.kind == "b" else 9, shape).astype(dtype)
+        if dtype.kind == "i":
+            return rng.integers(-6, 7, shape).astype(dtype)
+        numbers = np.round(rng.normal(size=shape) * 2, 1)
+        if dtype.kind == "c":
+            numbers = numbers + 1j * np.round(rng.normal(size=shape), 1)
+        return np.asarray(numbers, dtype)
+
     def expected(
         self, fn: Callable[..., Any], args: Any, values: str, reference: Callable[..., Any] | None
     ) -> Any:
@@ -102,25 +115,14 @@ def close(found: Any, wanted: Any, rtol: float | None = None) -> None:
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
+DTYPES = [np.bool_, np.int32, np.uint8, np.float32, np.float16, np.complex64]
+
+
 @pytest.fixture
 def twins() -> Twins:
     return Twins()
 
 
-DTYPES = [np.bool_, np.int32, np.uint8, np.float32, np.float16, np.complex64]
-
-
-def sample(dtype: Any, shape: tuple[int, ...] = (3, 4), seed: int = 0) -> Array:
-    """Small numbers of a dtype, whole and repeated ones among them."""
-    rng = np.random.default_rng(seed)
-    dtype = np.dtype(dtype)
-    if dtype.kind == "b":
-        return rng.integers(0, 2, shape).astype(bool)
-    if dtype.kind == "u":
-        return rng.integers(0, 9, shape).astype(dtype)
-    if dtype.kind == "i":
-        return rng.integers(-6, 7, shape).astype(dtype)
-    numbers = np.round(rng.normal(size=shape) * 2, 1)
-    if dtype.kind == "c":
-        numbers = numbers + 1j * np.round(rng.normal(size=shape), 1)
-    return np.asarray(numbers, dtype)
+@pytest.fixture(params=DTYPES, ids=lambda d: np.dtype(d).name)
+def dtype(request: pytest.FixtureRequest) -> np.dtype[Any]:
+    return np.dtype(request.param)

@@ -9,7 +9,12 @@ import pytest
 
 import covector as cv
 import covector.numpy as cnp
+from covector.core import dtypes, interpret
+from covector.core.array import Array
+from covector.core.avals import Aval
+from covector.core.dims import symbol
 from covector.core.errors import UnsupportedRuleError
+from covector.core.trace import trace_program
 from covector.core.verify import verify
 from covector.lax import bodies
 from covector.lax import control_flow as lax
@@ -244,8 +249,6 @@ def test_a_traced_body_is_used_again_until_what_it_reads_changes():
 
 
 def _avals():
-    from covector.core.avals import Aval
-
     return [Aval((), np.dtype(np.float32)), Aval((), np.dtype(np.float32))]
 
 
@@ -298,6 +301,46 @@ def test_disable_jit_runs_python():
             lax.scan(body, 0.0, None, length=0)
     assert float(carry) == 3.0
     assert ys.tolist() == [3.0, 2.0, 0.0]
+
+
+def key_array(*words):
+    data = np.asarray(words, np.uint32)
+    return Array.of(data, Aval(data.shape[:-1], dtypes.key_fry))
+
+
+def test_keys_are_carried_chosen_and_stacked():
+    k, ks = key_array(7, 8), key_array([1, 2], [3, 4], [5, 6])
+
+    def f(k, ks):
+        return lax.scan(lambda c, key: ((c[1], key), c[0]), (k, k), ks)
+
+    for g in (f, cv.jit(f)):
+        (a, b), ys = g(k, ks)
+        assert (a._value.tolist(), b._value.tolist()) == ([3, 4], [5, 6])
+        assert ys._value.tolist() == [[7, 8], [7, 8], [1, 2]]
+        assert ys.shape == (3,)
+    chosen = cv.vmap(lambda p, key: lax.cond(p, lambda: key, lambda: k))
+    found = chosen(np.array([True, False, True]), ks)
+    assert found._value.tolist() == [[1, 2], [7, 8], [5, 6]]
+
+
+def test_symbolic_lengths():
+    n = symbol("n")
+
+    def loss(x):
+        c, ys = lax.scan(lambda c, row: (c + row, c.sum()), cnp.zeros(3), x)
+        return (c**2).sum() + (ys**2).sum()
+
+    def both(x):
+        return [loss(x), cv.grad(loss)(x)]
+
+    program, _ = trace_program(both, [Aval((n, 3), dtypes.float32)])
+    verify(program)
+    for length in (0, 1, 4):
+        x = np.ones((length, 3), np.float32)
+        value, gradient = interpret.run(program, x)
+        close(value, loss(x))
+        close(gradient, cv.grad(loss)(x))
 
 
 # --- fori_loop ------------------------------------------------------------------------------------

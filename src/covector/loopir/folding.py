@@ -135,7 +135,7 @@ def _add(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value 
     for first, second in ((x, y), (y, x)):
         if first.op == "add" and first.args[1].op == "const":
             return b.op("add", b.op("add", first.args[0], second), first.args[1])
-    return None
+    return _rejoined(b, x, y) or _rejoined(b, y, x) if dtype is INDEX else None
 
 
 def _sub(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
@@ -364,8 +364,8 @@ def _index_div(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> 
     if b.bounds(x)[0] >= 0 and b.bounds(x)[1] < y.attr:
         return b.index(0)
     quotient, rest = _split(b, x, y.attr)
-    if quotient is not None and rest is not None and _within(b, rest, y.attr):
-        return quotient
+    if quotient is not None and rest is not None and rest is not x and b.bounds(rest)[0] >= 0:
+        return b.op("add", quotient, b.op("index_div", rest, y))
     if x.op == "index_div" and x.args[1].op == "const":
         return b.op("index_div", x.args[0], b.index(x.args[1].attr * y.attr))
     return None
@@ -383,6 +383,43 @@ def _index_rem(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> 
     if quotient is not None and rest is not None and b.bounds(rest)[0] >= 0:
         return b.op("index_rem", rest, y)
     return None
+
+
+def _rejoined(b: Builder, whole: Value, part: Value) -> Value | None:
+    """`(u + q // n) * n * m + (q % n) * m` as `u * n * m + q * m`; `u` may be missing.
+
+    So an array that is reshaped and read in its own order is read without divisions.
+    """
+    rest, m = _scaled(part)
+    if rest.op != "index_rem" or rest.args[1].op != "const":
+        return None
+    q, n = rest.args[0], rest.args[1].attr
+    total, scale = _scaled(whole)
+    if scale != n * m:
+        return None
+    if _is_quotient(total, q, n):
+        return b.op("mul", q, b.index(m))
+    if total.op == "add":
+        for u, v in (total.args, total.args[::-1]):
+            if _is_quotient(v, q, n):
+                return b.op("add", b.op("mul", u, b.index(scale)), b.op("mul", q, b.index(m)))
+    return None
+
+
+def _scaled(x: Value) -> tuple[Value, int]:
+    """A value as another one times a constant."""
+    return (x.args[0], x.args[1].attr) if x.op == "mul" and x.args[1].op == "const" else (x, 1)
+
+
+def _is_quotient(x: Value, q: Value, n: int) -> bool:
+    """Whether `x` is `q // n`, perhaps made of a `q` that is itself a quotient."""
+    if x.op != "index_div" or x.args[1].op != "const":
+        return False
+    dividend, divisor = x.args[0], x.args[1].attr
+    if dividend is q:
+        return divisor == n
+    known = q.op == "index_div" and q.args[1].op == "const"
+    return known and dividend is q.args[0] and divisor == n * q.args[1].attr
 
 
 def _within(b: Builder, value: Value, divisor: int) -> bool:
