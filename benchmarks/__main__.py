@@ -1,8 +1,8 @@
 """`python -m benchmarks`: Covector against its peers in one run.
 
-Each peer runs in an interpreter of its own (JAX 0.12 needs Python 3.12): `--jax-python PATH`, or the
-environment variable COVECTOR_BENCH_JAX_PYTHON; without it, the current one. Turns are interleaved,
-results compared before times, and ratios are of minima.
+Each peer runs in an interpreter of its own (JAX 0.12 needs Python 3.12): `--jax-python PATH`, or
+the environment variable COVECTOR_BENCH_JAX_PYTHON; without it, the current one. Turns are
+interleaved, results compared before times, and ratios are of minima.
 """
 
 from __future__ import annotations

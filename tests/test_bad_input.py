@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -116,7 +116,7 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], tuple[str, ...]]] = [
     ("leaked tracer", leak_then_use, cv.errors.UnexpectedTracerError, ("side effect",)),
     ("leaked tracer, eager", leak_then_use_eagerly, cv.errors.UnexpectedTracerError, ("grad",)),
     # jit
-    ("jit of a number", lambda: cv.jit(3), TypeError, ("jit", "function", "int")),
+    ("jit of a number", lambda: cv.jit(cast("Any", 3)), TypeError, ("jit", "function", "int")),
     ("unhashable static", lambda: cv.jit(lambda x, n: x, static_argnums=1)(x3, [1]), ValueError,
      ("static", "hashable", "list")),
     ("static_argnums range", lambda: cv.jit(lambda x: x, static_argnums=4), ValueError,

@@ -9,8 +9,6 @@ from covector.core.primitive import REGISTRY, RULES, Primitive, Unsupported
 from covector.ops.registry import load_all
 
 load_all()
-import covector.transforms.custom_jvp  # noqa: E402
-import covector.transforms.custom_vjp  # noqa: E402, F401
 
 ALL = sorted(REGISTRY.values(), key=lambda p: p.name)
 

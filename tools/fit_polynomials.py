@@ -342,7 +342,7 @@ FITS: list[Fit] = [
         smooth(_even(lambda x: (mp.tanh(x) / x - 1) / x**2)),
         mp.mpf(0),
         mp.mpf("0.3026"),
-        (4, 11),
+        (4, 10),
         lambda t: t,
         "(tanh(x) / x - 1) / x^2 in x^2 for |x| <= 0.55",
     ),

@@ -9,8 +9,8 @@ from covector import grad, jit, lax, random, vmap
 
 from __future__ import annotations
 
-import covector.core.eager  # installs eager evaluation
-import covector.numpy  # noqa: F401  # installs operators and methods
+import covector.core.eager  # pyright: ignore[reportUnusedImport]  # installs eager evaluation
+import covector.numpy  # noqa: F401  # pyright: ignore[reportUnusedImport]  # installs operators
 from covector import tree, tree_util
 from covector.core import errors
 from covector.core.array import Array

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from types import CodeType
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class ArrayBase:
         owned: bool = False,
         aval: Any = None,
         extended: int = 0,
-    ) -> ArrayBase: ...
+    ) -> Self: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
@@ -210,7 +210,7 @@ class Dispatcher:
         static_argnums: Iterable[int] = (),
         static_argnames: Iterable[str] = (),
         capacity: int = 4096,
-    ) -> Dispatcher: ...
+    ) -> Self: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def __get__(self, instance: Any, owner: Any = None, /) -> Any: ...
     def insert(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ import covector as cv
 from covector.cli import main
 from covector.gallery import influenza
 
+Vector = np.ndarray[Any, Any]
 
-def reference_course(parameters: np.ndarray) -> np.ndarray:
+
+def reference_course(parameters: Vector) -> Vector:
     beta, gamma, infected = np.exp(parameters)
 
-    def rates(_: float, state: np.ndarray) -> np.ndarray:
+    def rates(_: float, state: Vector) -> Vector:
         return np.array(influenza.sir(state, beta, gamma))
 
     start = [influenza.BOYS - infected, infected, 0.0]
@@ -65,6 +68,6 @@ def test_tour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "tour.png"
     assert main(["tour", "--picture", str(picture), "--show-ir"]) == 0
     printed = capsys.readouterr().out
-    assert "R0 = " in printed and "95% interval" in printed
-    assert "function entry" in printed and "program" in printed
+    for part in ("R0 = ", "95% interval", "function entry", "program"):
+        assert part in printed
     assert picture.stat().st_size > 10_000

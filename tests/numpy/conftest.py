@@ -51,12 +51,13 @@ class Twins:
             reference: replaces `fn` for NumPy.
         """
         ours = leaves(fn(cnp, *args))
-        expected = leaves(self.expected(fn, args, values, reference))
         if "jax" in (values, ORACLE):
+            expected = [np.asarray(x) for x in leaves(fn(jnp, *args))]
             kinds = [(x.shape, x.dtype) for x in expected]
         else:
-            shapes = jax.eval_shape(lambda *xs: fn(jnp, *xs), *args)
-            kinds = [(x.shape, x.dtype) for x in leaves(shapes)]
+            shapes = leaves(jax.eval_shape(lambda *xs: fn(jnp, *xs), *args))
+            kinds = [(x.shape, x.dtype) for x in shapes]
+            expected = in_numpy(reference or fn, args, kinds)
         assert [(x.shape, x.dtype) for x in ours] == kinds
         for found, wanted in zip(ours, expected, strict=True):
             close(found, wanted, rtol)
@@ -74,15 +75,6 @@ class Twins:
             numbers = numbers + 1j * np.round(rng.normal(size=shape), 1)
         return np.asarray(numbers, dtype)
 
-    def expected(
-        self, fn: Callable[..., Any], args: Any, values: str, reference: Callable[..., Any] | None
-    ) -> Any:
-        if "jax" in (values, ORACLE):
-            return jax.tree.map(np.asarray, fn(jnp, *args))
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            return (reference or fn)(np, *[widened(x) for x in args])
-
 
 def leaves(tree: Any) -> list[Any]:
     if isinstance(tree, (list, tuple)):
@@ -90,13 +82,20 @@ def leaves(tree: Any) -> list[Any]:
     return [tree]
 
 
-def widened(x: Any) -> Any:
-    """Floats in 64 bits, where NumPy's results are exact enough."""
+def in_numpy(fn: Callable[..., Any], args: Any, kinds: Any) -> list[Any]:
+    """NumPy's results for wider operands; where all results are floats, integers are widened too."""
+    floats = all(d.kind in "fcV" for _, d in kinds)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        return leaves(fn(np, *[widened(x, floats) for x in args]))
+
+
+def widened(x: Any, integers: bool) -> Any:
     if not isinstance(x, np.ndarray):
         return x
-    if x.dtype.kind in "fV":
-        return x.astype(np.float64)
-    return x.astype(np.complex128) if x.dtype.kind == "c" else x
+    if x.dtype.kind == "c":
+        return x.astype(np.complex128)
+    return x.astype(np.float64) if integers or x.dtype.kind in "fV" else x
 
 
 def close(found: Any, wanted: Any, rtol: float | None = None) -> None:

@@ -74,8 +74,6 @@ UNARY = {
     "tanh": "biufc",
     "trunc": "biuf",
 }
-# Of these NumPy gives floats or wider types where it matters, and JAX's values are ours.
-LIKE_JAX = {"round", "reciprocal", "exp2", "sign"}
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -83,10 +81,14 @@ LIKE_JAX = {"round", "reciprocal", "exp2", "sign"}
 def test_unary(name, dtype, shape, twins):
     if dtype.kind not in UNARY[name]:
         pytest.skip("not defined")
+    if name == "angle" and dtype == np.float16 and shape == ():
+        pytest.skip("JAX makes float32 of such scalars only")
     x = twins.sample(dtype, shape)
     if shape and x.size and dtype.kind == "f":
         x[0, :3] = [np.inf, -np.inf, np.nan]
-    twins.agree(lambda m, x: getattr(m, name)(x), x)
+    # The largest number of the dtype, not of the wider one, replaces infinity.
+    values = "jax" if name == "nan_to_num" else "numpy"
+    twins.agree(lambda m, x: getattr(m, name)(x), x, values=values)
 
 
 BINARY = {
@@ -175,7 +177,7 @@ def test_shifts(kind, twins):
 @pytest.mark.parametrize("exponent", [0, 1, 2, 3, -1, -3, 0.5, 2.0, 7])
 def test_powers(exponent, dtype, twins):
     if dtype.kind in "biu" and exponent < 0:
-        with pytest.raises(ValueError, match="negative"):
+        with pytest.raises(TypeError, match="negative"):
             cnp.power(twins.sample(dtype), exponent)
         return
     x = np.asarray(np.abs(twins.sample(dtype)) + 1, dtype)
@@ -188,6 +190,14 @@ def test_powers_of_integers(twins):
     twins.agree(lambda m, x: m.power(x, 13), x)
     twins.agree(lambda m, y: m.power(2, y), y)
     twins.agree(lambda m, y: m.power(np.float32(1.5), y), y)
+    base, exponent = np.int32([0, 1, -1, 2, -2, 7]), np.int32([-1, -2, -3, -1, 0, 100])
+    for b in base:
+        bases = np.full(6, b)
+        twins.agree(lambda m, x, y: m.power(x, y), bases, exponent, values="jax")
+    large = np.uint32([1, 2, 3, 70, 200, 2**31])
+    for b in (0, 1, 2, 6):
+        bases = np.full(6, b, np.uint32)
+        twins.agree(lambda m, x, y: m.power(x, y), bases, large, values="jax")
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
@@ -195,9 +205,12 @@ def test_ldexp_and_frexp(scale, twins):
     x = (twins.sample(np.float32, (50,)) * scale).astype(np.float32)
     e = np.arange(-25, 25).astype(np.int32)
     twins.agree(lambda m, x: m.frexp(x), x)
-    twins.agree(lambda m, x, e: m.ldexp(x, e), x, e)
-    big = np.array([300, -300, 200, -149, 149] * 10, np.int32)
-    twins.agree(lambda m, x, e: m.ldexp(x, e), x, big, reference=lambda m, x, e: np.ldexp(x, e))
+    for exponents in (e, np.array([300, -300, 200, -149, 149] * 10, np.int32)):
+        with np.errstate(over="ignore", under="ignore"):
+            expected = np.ldexp(x, exponents)
+        found = cnp.ldexp(x, exponents)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_parts_of_subnormal_numbers():
@@ -223,6 +236,8 @@ def _exact_nextafter(m, x):
 def test_round(decimals, dtype, twins):
     if dtype.kind in "biu" and decimals < 0:
         pytest.skip("not supported, as in JAX")
+    if dtype.kind == "b":
+        pytest.skip("JAX fails")
     x = np.asarray(twins.sample(dtype) * 12, dtype)
     twins.agree(lambda m, x: m.round(x, decimals), x, values="jax")
 
@@ -256,7 +271,7 @@ def test_where(dtype, twins):
 @pytest.mark.parametrize("method", ["nan", "posinf", "neginf"])
 def test_nan_to_num_by_hand(method, twins):
     x = np.array([np.nan, np.inf, -np.inf, 1], np.float32)
-    twins.agree(lambda m, x: m.nan_to_num(x, **{method: 7.5}), x)
+    twins.agree(lambda m, x: m.nan_to_num(x, **{method: 7.5}), x, values="jax")
 
 
 def test_closeness(twins):
@@ -268,8 +283,8 @@ def test_closeness(twins):
         equal = {k: v for k, v in options.items() if k == "equal_nan"}
         twins.agree(lambda m, x, y, o=equal: m.array_equal(x, y, **o), x, y)
     twins.agree(lambda m, x: m.array_equal(x, x[:3]), x)
-    twins.agree(lambda m, x: m.array_equiv(x, np.stack([x, x])), x[:2])
-    twins.agree(lambda m, x: m.array_equiv(x, x[:4]), x)
+    twins.agree(lambda m, x: m.array_equiv(x, m.stack([x, x])), x[:2])
+    assert not cnp.array_equiv(x, x[:4])
 
 
 SMOOTH = ["sin", "cos", "tan", "exp", "log", "sqrt", "tanh", "arctan", "sinc", "square"]
@@ -309,6 +324,9 @@ def test_derivatives_of_two(name):
         (lambda: cnp.ldexp(1.0, 2.5), ValueError, "integer"),
         (lambda: cnp.gcd(1.5, 2), ValueError, "integers"),
         (lambda: cnp.fmod(np.complex64(1), 2), TypeError, "complex"),
+        (lambda: cnp.remainder(np.complex64(1), 2), TypeError, "complex"),
+        (lambda: cnp.hypot(np.complex64(1), 2), ValueError, "complex"),
+        (lambda: cnp.where(True, 1), ValueError, "condition"),
     ],
 )
 def test_errors(call: Any, error: Any, text: str):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -171,3 +173,22 @@ def test_reverse_mode_of_while_refuses_side_effects():
 
     assert float(cv.grad(with_debug)(f32(1.0))) == 16.0
     assert seen == [1.0, 2.0, 4.0, 8.0]
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_endless_loops_can_be_interrupted(size):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    forever = cv.jit(lambda x: lax.while_loop(lambda v: v[0] > 0, lambda v: v * 1.0, x))
+    x = np.ones(size, np.float32)
+    forever(x * 0)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            forever(x)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert forever(x * 0).tolist() == [0.0] * size

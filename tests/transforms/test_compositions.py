@@ -166,7 +166,8 @@ def check(compose: Any, function: Callable[..., Any], tolerance: float = 1e-9) -
     wanted = flat(theirs)
     assert len(found) == len(wanted)
     for a, b in zip(found, wanted, strict=True):
-        assert a.dtype == b.dtype and a.shape == b.shape
+        assert a.dtype == b.dtype
+        assert a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
@@ -180,7 +181,7 @@ def third(api: Any, f: Any) -> Any:
     return api.jit(api.jacfwd(api.jacrev(api.grad(f))))
 
 
-@pytest.mark.parametrize("function", (elementwise, contraction, scan), ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", [elementwise, contraction, scan], ids=lambda f: f.__name__)
 def test_third_derivatives(function: Callable[..., Any]) -> None:
     check(third, function, 1e-8)
 

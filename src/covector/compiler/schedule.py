@@ -441,7 +441,7 @@ class Schedule:
         combine: Callable[[Scalar, Scalar], Scalar],
         start: tuple[Scalar, Scalar],
     ) -> Scalar:
-        """A long reduction as one of blocks, so that rounding errors do not grow with its length."""
+        """A long reduction as one of blocks, so that rounding errors do not grow with length."""
         carry, neutral = start
         op, index_of = self.builder.op, self.builder.index
         blocks = -(-extent // REDUCTION_BLOCK)
@@ -449,10 +449,11 @@ class Schedule:
         def block(k: Any, total: Scalar) -> list[Scalar]:
             low = op("mul", k, index_of(REDUCTION_BLOCK))
             high = op("min", op("add", low, index_of(REDUCTION_BLOCK)), index_of(extent))
-            part = self._reduction_loop(
-                low, high, lambda i, t: [combine(t, element((*index, i)))], neutral
-            )
-            return [combine(total, part)]
+
+            def step(i: Any, partial: Scalar) -> list[Scalar]:
+                return [combine(partial, element((*index, i)))]
+
+            return [combine(total, self._reduction_loop(low, high, step, neutral))]
 
         return self.builder.loop(0, blocks, block, [carry])[0]
 

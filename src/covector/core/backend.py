@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -64,11 +64,18 @@ def register_backend(name: str, factory: Callable[[], Backend] | str) -> None:
         name: how users choose it.
         factory: called at first use, or "module:function" to import it from.
     """
-    if isinstance(factory, str):
-        module, _, attribute = factory.partition(":")
-        factory = lambda: getattr(importlib.import_module(module), attribute)()  # noqa: E731
-    _factories[name] = factory
+    _factories[name] = _imported(factory) if isinstance(factory, str) else factory
     _backends.pop(name, None)
+
+
+def _imported(path: str) -> Callable[[], Backend]:
+    """What "module:function" names, imported when it is called."""
+    module, _, attribute = path.partition(":")
+
+    def factory() -> Backend:
+        return getattr(importlib.import_module(module), attribute)()
+
+    return factory
 
 
 def get_backend(name: str | None = None) -> Backend:
@@ -86,7 +93,7 @@ def get_backend(name: str | None = None) -> Backend:
 
 
 @contextmanager
-def _collection_paused() -> Iterator[None]:
+def _collection_paused() -> Generator[None]:
     """Keeps the garbage collector from walking a growing program again and again."""
     enabled = gc.isenabled()
     gc.disable()

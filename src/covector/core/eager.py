@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from covector.core import backend
+from covector.core import effects as fx
 from covector.core.array import Array, as_array
 from covector.core.avals import Aval
 from covector.core.config import config
@@ -71,8 +72,8 @@ def _compile_and_run(
     inputs = [Variable(aval) for aval in avals]
     shapes = primitive.shape(*avals, **params)
     outputs = [Variable(aval) for aval in (shapes if primitive.multiple_results else [shapes])]
-    effects = {} if primitive.effects is None else {"effects": primitive.effects(**params)}
-    program = Program(inputs, [Equation(primitive, inputs, outputs, params, **effects)], outputs)
+    effects = fx.NONE if primitive.effects is None else primitive.effects(**params)
+    program = Program(inputs, [Equation(primitive, inputs, outputs, params, effects)], outputs)
     results = backend.executable(program)(*arrays)
     return results if primitive.multiple_results else results[0]
 

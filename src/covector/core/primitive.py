@@ -81,8 +81,8 @@ class Primitive:
         linearize: optional; replaces jvp in reverse mode, for primitives that hold programs.
         effects: optional, `(**params) -> frozenset[Effect]`.
         multiple_results: whether the rules return lists.
-        prepare: optional, `(operands, params) -> (operands, params)`: before an equation is recorded;
-            a primitive that holds Python functions turns them into programs here.
+        prepare: optional, `(operands, params) -> (operands, params)`: before an equation is
+            recorded; a primitive that holds Python functions turns them into programs here.
         direct: optional, `(*operands, **params) -> outputs` on arrays: replaces `evaluate` in eager
             code, for primitives that hold Python functions.
         compiled: eager calls compile a one-equation program instead of using `evaluate`.
@@ -165,13 +165,19 @@ def _by_name(name: str) -> Primitive:
     return REGISTRY[name]
 
 
-def _evaluate_eagerly(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
-    # Replaced by covector.core.eager when it is imported: evaluation needs arrays, arrays need
-    # primitives for their operators.
+_Evaluation = Callable[[Primitive, Sequence[Any], dict[str, Any]], Any]
+
+
+def _no_evaluation(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> NoReturn:
     raise RuntimeError("covector.core.eager has not been imported")
 
 
-def set_eager_evaluation(fn: Callable[[Primitive, Sequence[Any], dict[str, Any]], Any]) -> None:
+# Set by covector.core.eager when it is imported: evaluation needs arrays, arrays need primitives
+# for their operators.
+_evaluate_eagerly: _Evaluation = _no_evaluation
+
+
+def set_eager_evaluation(fn: _Evaluation) -> None:
     """Installs how primitives run outside of any transformation."""
     global _evaluate_eagerly
     _evaluate_eagerly = fn

@@ -8,7 +8,7 @@ whatever its shape, a traced value captured from outside becomes an input.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, final
 
 from covector.core import effects as fx
 from covector.core import source
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from covector.core.primitive import Primitive
 
 
+@final
 class Variable:
     """A value computed in a program, or one of its inputs. Compared by identity."""
 
@@ -31,6 +32,7 @@ class Variable:
         return f"<{self.aval} {id(self) & 0xFFFFFF:x}>"
 
 
+@final
 class Literal:
     """A constant; `value` is an `Array` of any shape."""
 
@@ -180,9 +182,10 @@ class Program:
 def subprograms(params: dict[str, Any]) -> Iterator[Program]:
     """The nested programs among an equation's parameters."""
     for value in params.values():
-        if type(value) is Program:
+        kind: Any = type(value)
+        if kind is Program:
             yield value
-        elif type(value) is tuple and value and type(value[0]) is Program:
+        elif kind is tuple and value and type(value[0]) is Program:
             yield from value
 
 
@@ -190,9 +193,10 @@ def map_subprograms(params: dict[str, Any], fn: Callable[[Program], Program]) ->
     """The parameters with `fn` applied to each nested program."""
     mapped: dict[str, Any] = {}
     for name, value in params.items():
-        if type(value) is Program:
+        kind: Any = type(value)
+        if kind is Program:
             mapped[name] = fn(value)
-        elif type(value) is tuple and value and type(value[0]) is Program:
+        elif kind is tuple and value and type(value[0]) is Program:
             mapped[name] = tuple(fn(p) for p in value)
         else:
             mapped[name] = value
@@ -230,7 +234,6 @@ def _structural_key(program: Program) -> tuple[Any, ...]:
 def _atom_key(atom: Atom, numbers: dict[Variable, int]) -> Any:
     if type(atom) is Variable:
         return numbers[atom]
-    assert isinstance(atom, Literal)
     if atom.aval.shape == ():
         return (atom.aval, atom.value._value.tobytes())
     return (atom.aval, _Identity(atom.value))
@@ -253,16 +256,18 @@ class _Identity:
 
 def param_key(value: Any) -> Any:
     """A hashable stand-in for a parameter value."""
-    if type(value) is Program:
+    kind: Any = type(value)
+    if kind is Program:
         return value.key()
-    if type(value) is tuple:
+    if kind is tuple:
         return tuple([param_key(v) for v in value])
     if isinstance(value, dict):
-        return tuple([(k, param_key(v)) for k, v in value.items()])
+        entries = cast("dict[Any, Any]", value)
+        return tuple([(k, param_key(v)) for k, v in entries.items()])
     if isinstance(value, list):
-        return ("list", tuple([param_key(v) for v in value]))
+        return ("list", tuple([param_key(v) for v in cast("list[Any]", value)]))
     try:
         hash(value)
     except TypeError:
         return _Identity(value)
-    return (type(value), value)
+    return (kind, value)

@@ -7,9 +7,9 @@ trace handles the operations on its own tracers and hands the rest to its parent
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,7 +18,14 @@ from covector.core import dtypes, source
 from covector.core.array import Array, as_array
 from covector.core.avals import Aval
 from covector.core.effects import NONE
-from covector.core.errors import UnexpectedTracerError
+from covector.core.errors import (
+    ConcretizationTypeError,
+    TracerArrayConversionError,
+    TracerBoolConversionError,
+    TracerIntegerConversionError,
+    UnexpectedTracerError,
+    compose,
+)
 from covector.core.operand import Operand
 from covector.core.primitive import Primitive
 from covector.core.program import Atom, Equation, Literal, Program, Variable
@@ -28,7 +35,7 @@ set_trace = _native.set_trace
 
 
 @contextmanager
-def current_trace(trace: Trace | None) -> Iterator[None]:
+def current_trace(trace: Trace | None) -> Generator[None]:
     """Makes `trace` the current one inside the block."""
     previous = set_trace(trace)
     try:
@@ -45,7 +52,7 @@ _scopes = _Scopes()
 
 
 @contextmanager
-def name_scope(name: str) -> Iterator[None]:
+def name_scope(name: str) -> Generator[None]:
     """Prefixes the scope of the equations traced inside the block with `name`."""
     outer = _scopes.name
     _scopes.name = f"{outer}/{name}" if outer else name
@@ -63,7 +70,7 @@ _axes = _NamedAxes()
 
 
 @contextmanager
-def named_axis(name: Any, size: Any) -> Iterator[None]:
+def named_axis(name: Any, size: Any) -> Generator[None]:
     """Makes a batch axis known by name to collective operations inside the block."""
     outer = _axes.sizes
     if name is not None:
@@ -146,13 +153,79 @@ class Tracer(Operand):
     def __repr__(self) -> str:
         return f"Traced<{self.aval}> by {self._trace.name}"
 
+    def __len__(self) -> int:
+        if not self.aval.shape:
+            raise TypeError("len() of a 0-d array")
+        return cast("int", self.aval.shape[0])
+
+    # --- what needs a value -----------------------------------------------------------------------
+
+    def __bool__(self) -> bool:
+        value = self.concrete()
+        if value is not None:
+            return bool(value)
+        raise TracerBoolConversionError(
+            self._not_known(
+                "a Python `if`, `while`, `and`, `or` or `not` needs a value known while tracing",
+                "use covector.numpy.where, lax.cond or lax.while_loop, or mark the argument static "
+                "(static_argnums)",
+            )
+        )
+
+    def __int__(self) -> int:
+        return self._number(int)
+
+    def __float__(self) -> float:
+        return self._number(float)
+
+    def __complex__(self) -> complex:
+        return self._number(complex)
+
+    def _number(self, kind: type) -> Any:
+        value = self.concrete()
+        if value is not None:
+            return kind(value)
+        raise ConcretizationTypeError(
+            self._not_known(
+                f"{kind.__name__}() needs a value known while tracing",
+                f"use x.astype({kind.__name__}), or mark the argument static",
+            )
+        )
+
+    def __index__(self) -> int:
+        value = self.concrete()
+        if value is not None:
+            return value.__index__()
+        raise TracerIntegerConversionError(
+            self._not_known(
+                "an integer known while tracing is needed here (a size, an axis, a Python index)",
+                "mark the argument static (static_argnums), or index an array instead of a list",
+            )
+        )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        value = self.concrete()
+        if value is not None:
+            return value.__array__(dtype, copy)
+        raise TracerArrayConversionError(
+            self._not_known(
+                "NumPy needs the values of an array",
+                "use covector.numpy instead of numpy in functions that are traced",
+            )
+        )
+
+    def _not_known(self, problem: str, fix: str) -> str:
+        found = f"a traced value {self.aval} of {self._trace.name}"
+        return compose(problem, found=found, fix=fix, line=source.here())
+
 
 def aval_of(value: Any) -> Aval:
     """The aval of an operand: tracer, array, NumPy array or scalar, Python scalar."""
     if isinstance(value, (Tracer, Array)):
         return value.aval
     if isinstance(value, np.ndarray):
-        return Aval(value.shape, dtypes.canonicalize(value.dtype))
+        array = cast("np.ndarray[Any, Any]", value)
+        return Aval(array.shape, dtypes.canonicalize(array.dtype))
     return as_array(value).aval
 
 

@@ -1,7 +1,8 @@
 """An epidemic model calibrated to a real outbreak, with gradients through a compiled simulation.
 
-In January 1978 influenza went through an English boarding school of 763 boys. The SIR model (Kermack
-and McKendrick, Proc. R. Soc. A 115, 1927) splits them into susceptible, infected and recovered:
+In January 1978 influenza went through an English boarding school of 763 boys. The SIR model
+(Kermack and McKendrick, Proc. R. Soc. A 115, 1927) splits them into susceptible, infected and
+recovered:
 
     dS/dt = -beta S I / N,    dI/dt = beta S I / N - gamma I,    dR/dt = gamma I
 
@@ -172,7 +173,11 @@ def calibrate(
     Raises:
         RuntimeError: if it does not converge.
     """
-    residuals = jit(lambda p: simulate(p, len(confined)) - confined)
+
+    @jit
+    def residuals(p: Any) -> Any:
+        return simulate(p, len(confined)) - confined
+
     jacobian = jit(jacfwd(residuals))
     parameters = start()
     damping = 1e-3
@@ -181,12 +186,14 @@ def calibrate(
     for _ in range(iterations):
         j = np.asarray(jacobian(parameters))
         normal = j.T @ j
-        while damping < 1e12:
+        while True:
             step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -j.T @ r)
             trial = np.asarray(residuals(parameters + step))
             if trial @ trial <= history[-1]:
                 break
             damping *= 10
+            if damping >= 1e12:
+                break
         parameters = parameters + step
         damping /= 10
         r = trial
@@ -212,7 +219,12 @@ def predictive_band(
     Returns:
         Lower and upper bound for each day.
     """
-    simulate_all = jit(vmap(lambda p: simulate(p, days)))
+
+    @jit
+    @vmap
+    def simulate_all(p: Any) -> Any:
+        return simulate(p, days)
+
     key, noise_key = random.split(random.key(seed))
     factor = np.linalg.cholesky(fit.covariance)
     deviations = random.normal(key, (count, 3), dtype=factor.dtype)

@@ -161,7 +161,7 @@ def _draw(
         return
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure: Any = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     course = np.asarray(cv.jit(influenza.simulate)(cnp.asarray(fit.parameters)))
     axes.fill_between(days, low, high, alpha=0.25, label="95% predictive band")

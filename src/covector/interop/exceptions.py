@@ -11,7 +11,7 @@ import numpy as np
 from covector.core.array import Array
 from covector.core.avals import Aval
 from covector.core.interpret import stored_form
-from covector.core.program import Atom, Literal, Program
+from covector.core.program import Atom, Literal, Program, Variable
 from covector.interop.recorder import Handler, Importer, Recorder, new_inputs, trace_equation
 from covector.interop.values import JaxprError, convert_array, convert_aval, convert_param
 from covector.ops.callback import FlatCallback
@@ -44,7 +44,6 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
     "pvary",
     "reshard",
     "sharding_constraint",
-    "stop_gradient",
     "with_memory_space_constraint",
 )
 def _identity(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
@@ -231,12 +230,31 @@ def _import_empty(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom
 
 @handles("custom_linear_solve")
 def _import_linear_solve(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
-    """Inlines the solver: only it runs, the other functions serve differentiation."""
+    """Inlines the solver; the other functions only tell JAX its derivative.
+
+    JAX factorises the matrix with its gradient stopped, and lets it flow through those functions.
+    Here it flows through the factorisation.
+    """
     lengths = eqn.params["const_lengths"]
     first = lengths.matvec + lengths.vecmat
-    constants = inputs[first : first + lengths.solve]
+    constants = _with_gradient(recorder, inputs[first : first + lengths.solve])
     operands = inputs[first + lengths.solve + lengths.transpose_solve :]
     return recorder.inline(eqn.params["jaxprs"].solve, [*constants, *operands])
+
+
+def _with_gradient(recorder: Recorder, atoms: Sequence[Atom]) -> list[Atom]:
+    """Atoms computed again from operands whose gradient was stopped, without stopping it."""
+    definitions = {v: e for e in recorder.equations for v in e.outputs}
+    names: dict[Any, Atom] = {
+        v: e.inputs[0] for v, e in definitions.items() if e.primitive.name == "stop_gradient"
+    }
+    for equation in {id(e): e for e in (definitions.get(cast("Any", a)) for a in atoms)}.values():
+        if equation is not None and any(a in names for a in equation.inputs):
+            outputs = [Variable(v.aval) for v in equation.outputs]
+            operands = [names.get(a, a) for a in equation.inputs]
+            recorder.equations.append(equation.replace(inputs=operands, outputs=outputs))
+            names.update(zip(equation.outputs, outputs, strict=True))
+    return [names.get(a, a) for a in atoms]
 
 
 # --- callbacks ------------------------------------------------------------------------------------

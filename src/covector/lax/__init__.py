@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from covector.lax.control_flow import *  # noqa: F403
+from covector.lax.elementwise import *  # noqa: F403
 from covector.lax.operations import *  # noqa: F403
 from covector.ops.windows import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers
 

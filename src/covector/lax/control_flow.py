@@ -95,7 +95,7 @@ def scan(
     >>> import covector.numpy as cnp
     >>> from covector import lax
     >>> lax.scan(lambda total, x: (total + x, total), 0, cnp.arange(4))
-    (Array(6, dtype=int32), Array([0, 0, 1, 3], dtype=int32))
+    (Array(6, dtype=int32), Array([0, 0, 1, 3], dtype=int32, weak_type=True))
     """
     check_callable("lax.scan: f", f)
     check_leaves("lax.scan: init", init)

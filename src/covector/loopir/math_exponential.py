@@ -131,8 +131,8 @@ def tanh(x: Real) -> Real:
     r, _, _, bits = _reduced((size * -2.0).op("max", -25.0 if x.fmt is SINGLE else -50.0))
     scale = power_of_two(bits, 0, x.fmt)
     t = _exp_minus_one(r).fma(scale, scale)
-    far = (1.0 - (t + t) / (t + 1.0)).copysign(x)
-    return (size < 0.55).pick(near, far)
+    far = 1.0 - (t + t) / (t + 1.0)
+    return (size < 0.55).pick(near, far).copysign(x)
 
 
 def logistic(x: Real) -> Real:

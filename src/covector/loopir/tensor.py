@@ -103,7 +103,7 @@ class Stored(Tensor):
 class Row(Tensor):
     """Part of a buffer: what is left after fixing the first indices. It can be written to."""
 
-    __slots__ = ("_builder", "_buffer", "_prefix")
+    __slots__ = ("_buffer", "_builder", "_prefix")
 
     def __init__(
         self, builder: Builder, buffer: Buffer, prefix: Index, shape: Sequence[Extent]

@@ -11,7 +11,7 @@ import numpy as np
 from covector.core import dtypes
 from covector.numpy.creation import asarray
 from covector.numpy.elementwise import absolute, conjugate, not_equal, remainder, where
-from covector.numpy.indexing import take
+from covector.numpy.index_functions import take
 from covector.numpy.manipulation import (
     concatenate,
     flip,
@@ -421,7 +421,9 @@ def correlate(
 def _vectors(name: str, a: Any, v: Any) -> list[Any]:
     pair = promote_inexact(operand(a, name), operand(v, name))
     if any(x.ndim != 1 or x.shape[0] == 0 for x in pair):
-        raise ValueError(f"{name} needs vectors that are not empty, got {[str(x.aval) for x in pair]}")
+        raise ValueError(
+            f"{name} needs vectors that are not empty, got {[str(x.aval) for x in pair]}"
+        )
     return pair
 
 
@@ -448,5 +450,3 @@ def _sliding(name: str, x: Any, y: Any, mode: str, precision: Any, preferred: An
         return result
     windows = take(x, np.arange(count)[:, None] + np.arange(width)[None], mode="clip")
     return dot(windows, y, precision=precision, preferred_element_type=preferred)
-
-

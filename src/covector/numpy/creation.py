@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def _convert(a: Any, dtype: Any) -> Any:
             return Array.of(np.array(a).astype(dtype), Aval((), dtype))
         return as_array(a)
     if isinstance(a, (list, tuple)):
-        return _from_sequence(a, dtype)
+        return _from_sequence(cast("Sequence[Any]", a), dtype)
     for protocol in ("__jax_array__", "__covector_array__"):
         if hasattr(a, protocol):
             return getattr(a, protocol)()
@@ -127,8 +127,9 @@ def _from_sequence(a: Sequence[Any], dtype: Any) -> Any:
     if data.size == 0 and not leaves:
         return as_array(data.astype(dtypes.default_float()))
     # A list of Python numbers has their default dtype, not NumPy's 64 bits.
-    if all(type(x) in (bool, int, float, complex) for x in leaves):
-        kind = max((type(x) for x in leaves), key=(bool, int, float, complex).index)
+    kinds: list[Any] = [type(x) for x in leaves]
+    if all(k in (bool, int, float, complex) for k in kinds):
+        kind = max(kinds, key=(bool, int, float, complex).index)
         target = dtype if dtype is not None else dtypes.python_scalar_dtype(kind)[0]
         return Array.of(data.astype(target), Aval(data.shape, target))
     return as_array(data)
@@ -136,7 +137,7 @@ def _from_sequence(a: Sequence[Any], dtype: Any) -> Any:
 
 def _shape(shape: Any) -> tuple[Any, ...]:
     if isinstance(shape, (int, np.integer)):
-        return (int(shape),)
+        return (int(cast("int", shape)),)
     try:
         return tuple([operator.index(s) if not hasattr(s, "evaluate") else s for s in shape])
     except TypeError:
@@ -229,19 +230,17 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
                 line=here(),
             )
         )
-    values = [x.item() if isinstance(x, np.generic) else x for x in bounds]
-    values = [x._value[()] if isinstance(x, Array) else x for x in values]
-    data = np.arange(
-        *(
-            [0, values[0]]
-            if stop is None and step is None
-            else [
-                0 if stop is None else start,
-                start if stop is None else stop,
-                1 if step is None else step,
-            ]
+    numbers: list[Any] = [x.item() if isinstance(x, np.generic) else x for x in bounds]
+    values: list[Any] = [x._value[()] if isinstance(x, Array) else x for x in numbers]
+    data: np.ndarray[Any, Any]
+    if stop is None and step is None:
+        data = np.arange(0, values[0])
+    else:
+        data = np.arange(
+            0 if stop is None else start,
+            start if stop is None else stop,
+            1 if step is None else step,
         )
-    )
     if dtype is None:
         kind = next(
             (k for k in (complex, float, int) if any(isinstance(v, k) for v in values)), int

@@ -13,7 +13,8 @@ from covector.core import dtypes
 from covector.core.trace import Tracer
 from covector.numpy.creation import asarray
 from covector.numpy.elementwise import remainder, where
-from covector.numpy.indexing import At, compress, take
+from covector.numpy.index_functions import compress, take
+from covector.numpy.indexing import At
 from covector.numpy.manipulation import (
     concatenate,
     moveaxis,
@@ -435,5 +436,3 @@ def _bit_weights(name: str, bitorder: str) -> Any:
         raise ValueError(f"{name}: bitorder must be 'big' or 'little', got {bitorder!r}")
     weights: Sequence[int] = [1 << k for k in range(8)]
     return asarray(weights if bitorder == "little" else weights[::-1], dtypes.uint8)
-
-

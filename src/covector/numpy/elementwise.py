@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from covector.core import dtypes
 from covector.core.primitive import Primitive
 from covector.numpy.promote import (
     binary_operands,
     broadcast,
+    broadcast_to,
     constant,
     convert,
     operand,
@@ -18,18 +22,102 @@ from covector.numpy.promote import (
 )
 from covector.ops import elementwise as el
 
-__all__: list[str] = []
+__all__ = [
+    "abs",
+    "absolute",
+    "acos",
+    "acosh",
+    "add",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise_and",
+    "bitwise_invert",
+    "bitwise_left_shift",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "cbrt",
+    "conj",
+    "conjugate",
+    "cos",
+    "cosh",
+    "deg2rad",
+    "degrees",
+    "divide",
+    "divmod",
+    "equal",
+    "exp",
+    "exp2",
+    "expm1",
+    "float_power",
+    "floor_divide",
+    "greater",
+    "greater_equal",
+    "hypot",
+    "imag",
+    "invert",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "left_shift",
+    "less",
+    "less_equal",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "mod",
+    "multiply",
+    "negative",
+    "not_equal",
+    "positive",
+    "pow",
+    "power",
+    "rad2deg",
+    "radians",
+    "real",
+    "reciprocal",
+    "remainder",
+    "right_shift",
+    "sign",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "subtract",
+    "tan",
+    "tanh",
+    "true_divide",
+    "where",
+]
 
 
 def _document(fn: Callable[..., Any], name: str, text: str) -> None:
     fn.__name__ = fn.__qualname__ = name
     fn.__doc__ = text
     fn.__module__ = "covector.numpy"
-    __all__.append(name)
 
 
 def _unary(
-    name: str, primitive: Primitive | Callable[..., Any], text: str, inexact: bool = True
+    name: str, primitive: Callable[[Any], Any], text: str, inexact: bool = True
 ) -> Callable[[Any], Any]:
     """A function of one array; integers become floats first if `inexact`."""
 
@@ -44,7 +132,7 @@ def _unary(
 
 
 def _binary(
-    name: str, primitive: Primitive | Callable[..., Any], text: str, inexact: bool = False
+    name: str, primitive: Callable[[Any, Any], Any], text: str, inexact: bool = False
 ) -> Callable[[Any, Any], Any]:
     """A function of two arrays that broadcast against each other."""
 
@@ -81,8 +169,6 @@ sign = _unary("sign", el.sign, "The sign: -1, 0 or 1.", inexact=False)
 
 
 def _log_in_base(name: str, base: float) -> Callable[[Any], Any]:
-    import math
-
     def fn(x: Any, /) -> Any:
         (x,) = promote_inexact(operand(x, name))
         value = el.log(x)
@@ -107,8 +193,18 @@ def _multiply(x: Any, y: Any) -> Any:
 add = _binary("add", _add, "Sum, element by element; `or` of bools.")
 subtract = _binary("subtract", el.sub, "Difference, element by element.")
 multiply = _binary("multiply", _multiply, "Product, element by element; `and` of bools.")
-maximum = _binary("maximum", el.max_, "The larger of each pair of elements; NaN if one is.")
-minimum = _binary("minimum", el.min_, "The smaller of each pair of elements; NaN if one is.")
+
+
+def _larger(x: Any, y: Any) -> Any:
+    return el.max_(x, y) if not dtypes.is_complex(x.aval.dtype) else where(greater(x, y), x, y)
+
+
+def _smaller(x: Any, y: Any) -> Any:
+    return el.min_(x, y) if not dtypes.is_complex(x.aval.dtype) else where(less(x, y), x, y)
+
+
+maximum = _binary("maximum", _larger, "The larger of each pair of elements; NaN if one is.")
+minimum = _binary("minimum", _smaller, "The smaller of each pair of elements; NaN if one is.")
 equal = _binary("equal", el.eq, "Whether elements are equal.")
 not_equal = _binary("not_equal", el.ne, "Whether elements differ.")
 arctan2 = _binary("arctan2", el.atan2, "The angle of the point (y, x).", inexact=True)
@@ -180,14 +276,31 @@ greater = _ordered("greater", el.gt, "Whether each element of `x` is greater tha
 greater_equal = _ordered("greater_equal", el.ge, "Whether each element of `x` is at least `y`'s.")
 
 
+def _numbers(name: str, x: Any, y: Any) -> Sequence[Any]:
+    """Operands of one numeric dtype: bools become integers."""
+    x, y = binary_operands(name, x, y)
+    dtype = x.aval.dtype
+    if dtypes.is_complex(dtype):
+        raise TypeError(f"{name} is not defined for complex numbers")
+    if dtypes.is_bool(dtype):
+        return convert(x, dtypes.int32), convert(y, dtypes.int32)
+    return x, y
+
+
 def floor_divide(x: Any, y: Any, /) -> Any:
-    """The quotient rounded down."""
-    x, y = binary_operands("floor_divide", x, y)
+    """The quotient rounded down.
+
+    Args:
+        x: dividends.
+        y: divisors; integers divided by 0 give -1, as in XLA.
+    """
+    return _floor_divide(*_numbers("floor_divide", x, y))
+
+
+def _floor_divide(x: Any, y: Any) -> Any:
     dtype = x.aval.dtype
     if dtypes.is_floating(dtype):
         return _float_divmod(x, y)[0]
-    if dtypes.is_complex(dtype):
-        raise TypeError("floor_divide is not defined for complex numbers")
     quotient = el.div(x, y)
     if dtypes.is_unsigned(dtype):
         return quotient
@@ -198,11 +311,31 @@ def floor_divide(x: Any, y: Any, /) -> Any:
 
 
 def remainder(x: Any, y: Any, /) -> Any:
-    """The remainder of `floor_divide`: it has the sign of `y`."""
-    x, y = binary_operands("remainder", x, y)
-    zero = constant(0, x.aval.dtype)
-    rest = el.rem(x, y)
-    if dtypes.is_unsigned(x.aval.dtype):
+    """The remainder of `floor_divide`: it has the sign of `y`.
+
+    Args:
+        x: dividends.
+        y: divisors; integers divided by 0 leave 0.
+    """
+    return _remainder(*_numbers("remainder", x, y))
+
+
+def truncated_remainder(x: Any, y: Any) -> Any:
+    """The remainder of the division rounded towards zero; integers divided by 0 leave 0."""
+    dtype = x.aval.dtype
+    if dtypes.is_floating(dtype):
+        return el.rem(x, y)
+    # By 1 there is no rest.
+    zero_divisor = el.eq(y, constant(0, dtype))
+    ones = broadcast_to(constant(1, dtype), y.aval.shape)
+    return el.rem(x, el.select_n(zero_divisor, y, ones))
+
+
+def _remainder(x: Any, y: Any) -> Any:
+    dtype = x.aval.dtype
+    zero = constant(0, dtype)
+    rest = truncated_remainder(x, y)
+    if dtypes.is_unsigned(dtype):
         return rest
     wrong_sign = el.ne(el.lt(rest, zero), el.lt(y, zero))
     adjust = el.and_(wrong_sign, el.ne(rest, zero))
@@ -214,47 +347,63 @@ mod = remainder
 
 def _float_divmod(x: Any, y: Any) -> tuple[Any, Any]:
     dtype = x.aval.dtype
+    zero, one = constant(0, dtype), constant(1, dtype)
     rest = el.rem(x, y)
     quotient = el.div(el.sub(x, rest), y)
-    zero = constant(0, dtype)
     adjust = el.and_(el.ne(rest, zero), el.ne(el.sign(y), el.sign(rest)))
     rest = el.select_n(adjust, rest, el.add(rest, y))
-    quotient = el.select_n(adjust, quotient, el.sub(quotient, constant(1, dtype)))
-    return el.round_(quotient, rounding_method=_NEAREST_EVEN), rest
+    quotient = el.select_n(adjust, quotient, el.sub(quotient, one))
+    quotient = el.round_(quotient, rounding_method=_NEAREST_EVEN)
+    by_zero = el.eq(y, zero)
+    shape = quotient.aval.shape
+    by_zero, unrounded = broadcast_to(by_zero, shape), el.div(x, y)
+    return el.select_n(by_zero, quotient, unrounded), rest
 
 
 _NEAREST_EVEN = 1
 
 
-def divmod(x: Any, y: Any, /) -> tuple[Any, Any]:  # NumPy's name
+def divmod(x: Any, y: Any, /) -> tuple[Any, Any]:
     """`(floor_divide(x, y), remainder(x, y))`."""
-    x, y = binary_operands("divmod", x, y)
+    x, y = _numbers("divmod", x, y)
     if dtypes.is_floating(x.aval.dtype):
         return _float_divmod(x, y)
-    return floor_divide(x, y), remainder(x, y)
+    return _floor_divide(x, y), _remainder(x, y)
 
 
 def power(x: Any, y: Any, /) -> Any:
-    """`x` to the power `y`; Python integer exponents multiply repeatedly."""
-    if type(y) is int or (type(y) is float and y.is_integer() and abs(y) < 64):  # type: ignore[operator]
-        base = operand(x, "power")
-        exponent = int(y)
-        if dtypes.is_inexact(base.aval.dtype) or (type(y) is int and exponent >= 0):
-            return _integer_power(base, exponent)
+    """`x` to the power `y`.
+
+    Args:
+        x: bases.
+        y: exponents; an integer known while tracing multiplies repeatedly, which is exact.
+
+    Raises:
+        TypeError: integers to a negative power known while tracing.
+    """
+    exponent = _known_exponent(y)
+    if exponent is not None:
+        return _integer_power(operand(x, "power"), exponent)
     x, y = binary_operands("power", x, y)
     dtype = x.aval.dtype
-    if dtype == dtypes.bool_ or dtypes.is_integer(dtype):
+    if dtypes.is_bool(dtype):
+        return el.or_(x, el.not_(y))
+    if dtypes.is_integer(dtype):
         return _power_by_squaring(x, y)
     return el.pow_(x, y)
 
 
-float_power = _binary("float_power", el.pow_, "`x` to the power `y`, as floats.", inexact=True)
-pow = power  # NumPy's name
+def _known_exponent(y: Any) -> int | None:
+    """The exponent, if it is a Python int or an integer scalar of NumPy."""
+    return int(y) if isinstance(y, (int, np.integer)) else None
 
 
 def _integer_power(x: Any, exponent: int) -> Any:
-    if x.aval.dtype == dtypes.bool_:
+    dtype = x.aval.dtype
+    if dtypes.is_bool(dtype):
         x = convert(x, dtypes.default_int())
+    if exponent < 0 and not dtypes.is_inexact(dtype):
+        raise TypeError(f"integers cannot be raised to negative powers, got {x.aval} ** {exponent}")
     if exponent == 1:
         return x
     if exponent == 2:
@@ -263,14 +412,12 @@ def _integer_power(x: Any, exponent: int) -> Any:
 
 
 def _power_by_squaring(x: Any, y: Any) -> Any:
-    if x.aval.dtype == dtypes.bool_:
-        x, y = convert(x, dtypes.int32), convert(y, dtypes.int32)
+    """Powers of integers, with wrapping products; exponents count modulo 64, as in JAX."""
     dtype = x.aval.dtype
+    shape = x.aval.shape or y.aval.shape
+    base, rest = broadcast_to(x, shape), broadcast_to(y, shape)
     one, zero = constant(1, dtype), constant(0, dtype)
-    result, base, rest = el.add(el.mul(x, zero), one), x, y
-    x_shape = x.aval.shape or y.aval.shape
-    if result.aval.shape != x_shape:
-        result = el.add(result, el.mul(y, zero))
+    result = broadcast_to(one, shape)
     for _ in range(6):
         odd = el.ne(el.and_(rest, one), zero)
         result = el.select_n(odd, result, el.mul(result, base))
@@ -279,49 +426,41 @@ def _power_by_squaring(x: Any, y: Any) -> Any:
     return result
 
 
+float_power = _binary("float_power", el.pow_, "`x` to the power `y`, as floats.", inexact=True)
+pow = power
+
+
 def where(
     condition: Any, x: Any = None, y: Any = None, /, *, size: Any = None, fill_value: Any = None
 ) -> Any:
-    """Elements of `x` where the condition holds, of `y` elsewhere; with it alone, the indices."""
+    """Elements of `x` where the condition holds, of `y` elsewhere; with it alone, the indices.
+
+    Args:
+        condition: of truth values.
+        x: chosen where the condition holds.
+        y: chosen elsewhere.
+        size: without `x` and `y`, how many indices to return, see `nonzero`.
+        fill_value: likewise.
+    """
     if x is None and y is None:
         from covector.numpy.indexing import nonzero
 
         return nonzero(condition, size=size, fill_value=fill_value)
     if x is None or y is None:
         raise ValueError("where takes a condition alone, or a condition, x and y")
-    condition = operand(condition, "where")
-    if condition.aval.dtype != dtypes.bool_:
-        condition = el.ne(condition, constant(0, condition.aval.dtype))
+    if size is not None or fill_value is not None:
+        raise ValueError("where: size and fill_value go with a condition alone")
+    condition = truth(operand(condition, "where"))
     x, y = promote_dtypes(operand(x, "where"), operand(y, "where"))
-    shape_args = broadcast("where", (condition, x, y))
-    condition, x, y = shape_args
-    if x.aval.shape != y.aval.shape:
-        from covector.ops.common import broadcast_to
-
-        shape = x.aval.shape or y.aval.shape
-        x, y = broadcast_to(x, shape), broadcast_to(y, shape)
-    if x.aval.shape == () and condition.aval.shape != ():
-        from covector.ops.common import broadcast_to
-
-        x, y = broadcast_to(x, condition.aval.shape), broadcast_to(y, condition.aval.shape)
-    return el.select_n(condition, y, x)
+    condition, x, y = broadcast("where", (condition, x, y))
+    shape = condition.aval.shape or x.aval.shape or y.aval.shape
+    return el.select_n(condition, broadcast_to(y, shape), broadcast_to(x, shape))
 
 
-__all__ += [
-    "abs",
-    "absolute",
-    "divide",
-    "divmod",
-    "floor_divide",
-    "mod",
-    "positive",
-    "pow",
-    "power",
-    "remainder",
-    "right_shift",
-    "true_divide",
-    "where",
-]
+def truth(x: Any) -> Any:
+    """Whether each element of an array is not zero."""
+    dtype = x.aval.dtype
+    return x if dtypes.is_bool(dtype) else el.ne(x, constant(0, dtype))
 
 
 def conjugate(x: Any, /) -> Any:
@@ -352,7 +491,7 @@ def imag(val: Any, /) -> Any:
 def square(x: Any, /) -> Any:
     """Each element times itself."""
     x = operand(x, "square")
-    return el.square(x)
+    return el.square(convert(x, dtypes.int32) if dtypes.is_bool(x.aval.dtype) else x)
 
 
 def reciprocal(x: Any, /) -> Any:
@@ -396,13 +535,9 @@ def logical_not(x: Any, /) -> Any:
 
 
 def _logical(name: str, primitive: Primitive, text: str) -> Callable[[Any, Any], Any]:
-    def truth(x: Any) -> Any:
-        x = operand(x, name)
-        is_bool = x.aval.dtype == dtypes.bool_
-        return x if is_bool else el.ne(x, constant(0, x.aval.dtype))
-
     def fn(x: Any, y: Any, /) -> Any:
-        return primitive(*broadcast(name, (truth(x), truth(y))))
+        pair = truth(operand(x, name)), truth(operand(y, name))
+        return primitive(*broadcast(name, pair))
 
     _document(fn, name, text)
     return fn
@@ -416,6 +551,8 @@ logical_xor = _logical("logical_xor", el.xor, "Whether exactly one element is tr
 def hypot(x: Any, y: Any, /) -> Any:
     """Length of the vector (x, y), without overflow."""
     x, y = promote_inexact(operand(x, "hypot"), operand(y, "hypot"))
+    if dtypes.is_complex(x.aval.dtype):
+        raise ValueError("hypot is not defined for complex numbers: use absolute first")
     x, y = el.abs_(x), el.abs_(y)
     x, y = maximum(x, y), minimum(x, y)
     zero = constant(0, x.aval.dtype)
@@ -436,16 +573,12 @@ def logaddexp(x: Any, y: Any, /) -> Any:
 
 def degrees(x: Any, /) -> Any:
     """Radians as degrees."""
-    import math
-
     (x,) = promote_inexact(operand(x, "degrees"))
     return el.mul(x, constant(180.0 / math.pi, x.aval.dtype))
 
 
 def radians(x: Any, /) -> Any:
     """Degrees as radians."""
-    import math
-
     (x,) = promote_inexact(operand(x, "radians"))
     return el.mul(x, constant(math.pi / 180.0, x.aval.dtype))
 
@@ -455,36 +588,3 @@ acos, asin, atan, atan2 = arccos, arcsin, arctan, arctan2
 acosh, asinh, atanh = arccosh, arcsinh, arctanh
 invert = bitwise_invert = bitwise_not
 bitwise_left_shift, bitwise_right_shift = left_shift, right_shift
-
-__all__ += [
-    "acos",
-    "acosh",
-    "asin",
-    "asinh",
-    "atan",
-    "atan2",
-    "atanh",
-    "bitwise_invert",
-    "bitwise_left_shift",
-    "bitwise_right_shift",
-    "conj",
-    "conjugate",
-    "deg2rad",
-    "degrees",
-    "hypot",
-    "imag",
-    "invert",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "logaddexp",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "rad2deg",
-    "radians",
-    "real",
-    "reciprocal",
-    "square",
-]

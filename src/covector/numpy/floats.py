@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-
 from covector.core import dtypes
 from covector.numpy.elementwise import abs as absolute
-from covector.numpy.elementwise import isinf, isnan, where
+from covector.numpy.elementwise import isinf, isnan, truncated_remainder, where
 from covector.numpy.promote import (
     binary_operands,
     broadcast,
@@ -227,8 +226,8 @@ def fmod(x1: Any, x2: Any, /) -> Any:
     x, y = binary_operands("fmod", x1, x2)
     _no_complex("fmod", x)
     if dtypes.is_bool(x.dtype):
-        raise TypeError("fmod is not defined for bools")
-    return el.rem(x, y)
+        x, y = convert(x, dtypes.int32), convert(y, dtypes.int32)
+    return truncated_remainder(x, y)
 
 
 def heaviside(x1: Any, x2: Any, /) -> Any:
@@ -398,9 +397,7 @@ def iscomplex(x: Any) -> Any:
     return el.not_(isreal(x))
 
 
-def isclose(
-    a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False
-) -> Any:
+def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Any:
     """Whether elements are equal up to a tolerance: `abs(a - b) <= atol + rtol * abs(b)`.
 
     Args:
@@ -426,9 +423,7 @@ def isclose(
     return result | (isnan(x) & isnan(y)) if equal_nan else result
 
 
-def allclose(
-    a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False
-) -> Any:
+def allclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Any:
     """Whether all elements are equal up to a tolerance; see `isclose`."""
     return every(isclose(a, b, rtol, atol, equal_nan))
 

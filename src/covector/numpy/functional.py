@@ -68,9 +68,7 @@ def apply_over_axes(func: Callable[[Any, int], Any], a: Any, axes: Any) -> Any:
     return x
 
 
-def piecewise(
-    x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any
-) -> Any:
+def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
     """For each element the value of the function whose condition holds.
 
     Args:
@@ -204,9 +202,7 @@ def _broadcast_call(
         ones = tuple(k for k, n in enumerate(own) if n == 1 and shape[rank - len(own) + k] != 1)
         squeezed.append(squeeze(x, ones) if ones else x)
     for level in range(rank):
-        present = [
-            0 if _has_axis(own, rank, level, shape) else None for own in shapes
-        ]
+        present = [0 if _has_axis(own, rank, level, shape) else None for own in shapes]
         levels.append(tuple(present))
     for present in reversed(levels):
         if any(p == 0 for p in present):
@@ -233,7 +229,9 @@ def _checked(
         result = function(*args)
         results = result if isinstance(result, (tuple, list)) else (result,)
         if len(results) != len(outputs) or (len(outputs) == 1 and results is result):
-            raise TypeError(f"vectorize: {signature!r} has {len(outputs)} results, got {result!r:.80}")
+            raise TypeError(
+                f"vectorize: {signature!r} has {len(outputs)} results, got {result!r:.80}"
+            )
         for x, names in zip(results, outputs, strict=True):
             _bind(sizes, names, aval_of(x).shape, "result", signature)
         return tuple(results) if len(outputs) > 1 else result

@@ -131,7 +131,7 @@ def ix_(*args: Any) -> tuple[Any, ...]:
         if x.ndim != 1:
             raise ValueError(f"ix_ needs vectors, got {x.aval}")
         if dtypes.is_bool(x.dtype):
-            from covector.numpy.indexing import nonzero
+            from covector.numpy.index_functions import nonzero
 
             (x,) = nonzero(x)
         if x.shape[0] == 0:
@@ -249,7 +249,7 @@ def mask_indices(
         size: how many indices to return; needed if the function's result is traced.
     """
     from covector.numpy.creation import ones
-    from covector.numpy.indexing import nonzero
+    from covector.numpy.index_functions import nonzero
 
     return nonzero(mask_func(ones((n, n)), k), size=size)
 
@@ -474,4 +474,3 @@ def _joined_entry(entry: Any, ndmin: int, place: int) -> Any:
 
 r_ = _Concatenator(0, 1, -1)
 c_ = _Concatenator(-1, 2, 0)
-

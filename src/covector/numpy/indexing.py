@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 
@@ -39,24 +39,6 @@ from covector.ops.windows import (
     GatherScatterMode,
     ScatterDimensionNumbers,
 )
-
-__all__ = [
-    "argwhere",
-    "choose",
-    "compress",
-    "diag",
-    "diagonal",
-    "flatnonzero",
-    "nonzero",
-    "ravel_multi_index",
-    "select",
-    "take",
-    "take_along_axis",
-    "tri",
-    "tril",
-    "triu",
-    "unravel_index",
-]
 
 
 @dataclass
@@ -100,7 +82,7 @@ def parse_index(x: Any, index: Any) -> Parsed:
         if entry is None:
             marks.append("new")
         elif isinstance(entry, slice):
-            slices.append(_slice(entry, x.shape[axis]))
+            slices.append(_slice(cast("slice[Any, Any, Any]", entry), x.shape[axis]))
             marks.append(axis)
         else:
             slices.append(_index_array(entry, x.shape[axis], axis, x))
@@ -112,14 +94,14 @@ def parse_index(x: Any, index: Any) -> Parsed:
 
 def _expand(x: Any, index: Any) -> list[Any]:
     """The entries of an index, with an ellipsis and bool masks replaced, one for each axis."""
-    parts: list[Any] = list(index) if isinstance(index, tuple) else [index]
+    parts = list(cast("tuple[Any, ...]", index)) if isinstance(index, tuple) else [index]
     expanded: list[Any] = []
     for part in parts:
         if isinstance(part, list):
             raise TypeError(
                 compose(
                     "indexing with a list is not supported, as it hides a conversion",
-                    found=repr(part)[:80],
+                    found=repr(cast("list[Any]", part))[:80],
                     fix="use x[covector.numpy.array(...)], or a tuple for several axes",
                     line=here(),
                 )
@@ -164,7 +146,7 @@ def _mask_to_arrays(mask: Any) -> list[Any]:
     return list(np.nonzero(data))
 
 
-def _slice(entry: slice, extent: Any) -> tuple[int, int, int]:
+def _slice(entry: slice[Any, Any, Any], extent: Any) -> tuple[int, int, int]:
     for bound in (entry.start, entry.stop, entry.step):
         if isinstance(bound, Tracer) and bound.concrete() is None:
             raise IndexError(
@@ -186,7 +168,7 @@ def _slice(entry: slice, extent: Any) -> tuple[int, int, int]:
 def _index_array(entry: Any, extent: Any, axis: int, x: Any) -> Any:
     """An index as an int within reach of the axis, or an array of such."""
     if isinstance(entry, (int, np.integer)):
-        number = int(entry)
+        number = int(cast("int", entry))
         return number + extent if number < 0 else number
     if isinstance(entry, (float, str, complex)) or not hasattr(entry, "dtype"):
         raise TypeError(
@@ -197,9 +179,10 @@ def _index_array(entry: Any, extent: Any, axis: int, x: Any) -> Any:
             )
         )
     if isinstance(entry, np.ndarray | np.generic):
-        if not np.issubdtype(entry.dtype, np.integer):
-            raise TypeError(f"index arrays must be of integers or bools, got {entry.dtype}")
-        return np.where(entry < 0, entry + extent, entry).astype(np.int64)
+        numbers = cast("np.ndarray[Any, Any]", entry)
+        if not np.issubdtype(numbers.dtype, np.integer):
+            raise TypeError(f"index arrays must be of integers or bools, got {numbers.dtype}")
+        return np.where(numbers < 0, numbers + extent, numbers).astype(np.int64)
     if not dtypes.is_integer(entry.dtype):
         raise TypeError(
             compose(
@@ -266,18 +249,21 @@ def getitem(x: Any, index: Any, mode: Any = None, fill_value: Any = None) -> Any
 
 def _static_slices(x: Any, parsed: Parsed) -> Any:
     """Applies the slices, and integers known while tracing (which stay as axes of size 1)."""
-    starts, limits, strides, reverse = [], [], [], []
+    starts: list[int] = []
+    limits: list[int] = []
+    strides: list[int] = []
+    reverse: list[int] = []
     for axis, (entry, extent) in enumerate(zip(parsed.slices, x.shape, strict=True)):
-        if not isinstance(entry, tuple):
-            starts.append(0), limits.append(extent), strides.append(1)
-            continue
-        start, stop, step = entry
+        whole = not isinstance(entry, tuple)
+        start, stop, step = (0, extent, 1) if whole else cast("tuple[int, int, int]", entry)
         if step < 0:
             count = len(range(start, stop, step))
             last = start + (count - 1) * step
             start, stop, step = (last, start + 1, -step) if count else (0, 0, 1)
             reverse.append(axis)
-        starts.append(start), limits.append(max(start, stop)), strides.append(step)
+        starts.append(start)
+        limits.append(extent if whole else max(start, stop))
+        strides.append(step)
     if starts != [0] * x.ndim or limits != list(x.shape) or strides != [1] * x.ndim:
         steps = None if strides == [1] * x.ndim else tuple(strides)
         x = slice_(x, start_indices=tuple(starts), limit_indices=tuple(limits), strides=steps)
@@ -338,7 +324,8 @@ def _stacked(parsed: Parsed, axes: Sequence[int], shape: Sequence[Any]) -> Any:
     columns: list[Any] = []
     for a in arrays:
         if isinstance(a, int | np.ndarray):
-            a = asarray(np.clip(a, -(2**31), 2**31 - 1) if not wide else np.asarray(a), dtype)
+            numbers = np.asarray(cast("np.ndarray[Any, Any]", a))
+            a = asarray(numbers if wide else np.clip(numbers, -(2**31), 2**31 - 1), dtype)
         column = broadcast_to(convert(a, dtype), full)
         columns.append(sh.reshape(column, new_sizes=(*full, 1), dimensions=None))
     return columns[0] if len(columns) == 1 else concatenate(*columns, dimension=len(full))
@@ -491,7 +478,11 @@ def _without_new(values: Any, parsed: Parsed, target: tuple[Any, ...]) -> Any:
 
 def _is_block(parsed: Parsed) -> bool:
     """Whether the index names one block known while tracing: ints and slices of step 1."""
-    return all(isinstance(s, int) or (isinstance(s, tuple) and s[2] == 1) for s in parsed.slices)
+    return all([isinstance(s, int) or (_is_slice(s) and s[2] == 1) for s in parsed.slices])
+
+
+def _is_slice(entry: Any) -> TypeGuard[tuple[int, int, int]]:
+    return isinstance(entry, tuple)
 
 
 def _set_block(x: Any, parsed: Parsed, values: Any) -> Any:
@@ -501,9 +492,11 @@ def _set_block(x: Any, parsed: Parsed, values: Any) -> Any:
         if isinstance(entry, int):
             if not 0 <= entry < extent:
                 return x  # outside: dropped
-            starts.append(entry), sizes.append(1)
+            starts.append(entry)
+            sizes.append(1)
         else:
-            starts.append(entry[0]), sizes.append(max(0, entry[1] - entry[0]))
+            starts.append(entry[0])
+            sizes.append(max(0, entry[1] - entry[0]))
     if sizes == list(x.shape):
         return reshape(values, x.shape)
     if 0 in sizes:
@@ -530,7 +523,8 @@ def _slices_as_indices(parsed: Parsed, x: Any) -> Parsed:
             )
     shape = list(parsed.index_shape)
     for position, k in enumerate(partial):
-        numbers = np.arange(*slices[k])
+        start, stop, step = slices[k]
+        numbers: np.ndarray[Any, Any] = np.arange(start, stop, step)
         trailing = len(partial) - position - 1
         slices[k] = numbers.reshape((len(numbers),) + (1,) * trailing)
         shape.append(len(numbers))
@@ -544,289 +538,3 @@ def _update_order(parsed: Parsed, spread: Parsed, windows: Sequence[int]) -> lis
     sliced = [a for a in spread.indexed if isinstance(parsed.slices[a], tuple)]
     places = {item: k for k, item in enumerate(parsed.order) if item != "index"}
     return index_axes + [places[a] for a in sliced] + [places[a] for a in windows]
-
-
-# --- functions ----------------------------------------------------------------------------------
-
-
-def take(
-    a: Any,
-    indices: Any,
-    axis: int | None = None,
-    out: None = None,
-    mode: Any = None,
-    unique_indices: bool = False,
-    indices_are_sorted: bool = False,
-    fill_value: Any = None,
-) -> Any:
-    """Elements along an axis.
-
-    Args:
-        a: an array.
-        indices: integers.
-        axis: along which; the flattened array by default.
-        out: must be `None`.
-        mode: for indices outside: "fill" (NaN; the default), "clip", "wrap".
-        unique_indices: a promise about the indices that nothing depends on.
-        indices_are_sorted: likewise.
-        fill_value: for mode "fill".
-    """
-    if out is not None:
-        raise NotImplementedError("take: out= is not supported, arrays are immutable")
-    x = operand(a, "take")
-    if axis is None:
-        x, axis = reshape(x, (-1,)), 0
-    axis = axis % x.ndim
-    where_ = asarray(indices)
-    if mode == "wrap":
-        from covector.numpy.elementwise import remainder
-
-        where_ = remainder(where_, constant(x.shape[axis], where_.dtype))
-        mode = "promise_in_bounds"
-    index = (slice(None),) * axis + (where_,)
-    return getitem(x, index, "fill" if mode is None else mode, fill_value)
-
-
-def take_along_axis(
-    arr: Any, indices: Any, axis: int | None = -1, mode: Any = None, fill_value: Any = None
-) -> Any:
-    """Elements along one axis, at places that differ along the others.
-
-    Args:
-        arr: an array.
-        indices: integers, with as many axes; others than `axis` broadcast.
-        axis: along which; the flattened array for `None`.
-        mode: for indices outside: "fill" (the default) or "clip".
-        fill_value: for mode "fill".
-    """
-    x, where_ = operand(arr, "take_along_axis"), operand(indices, "take_along_axis")
-    if axis is None:
-        x, axis = reshape(x, (-1,)), 0
-    if x.ndim != where_.ndim:
-        raise ValueError(f"take_along_axis: {x.aval} and indices {where_.aval} differ in rank")
-    axis = axis % x.ndim
-    index: list[Any] = []
-    for k in range(x.ndim):
-        if k == axis:
-            index.append(where_)
-        else:
-            extent = (
-                1 if x.shape[k] == 1 else where_.shape[k] if where_.shape[k] != 1 else x.shape[k]
-            )
-            sizes = [1] * x.ndim
-            sizes[k] = extent
-            index.append(np.arange(extent).reshape(sizes))
-    return getitem(x, tuple(index), "fill" if mode is None else mode, fill_value)
-
-
-def nonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> tuple[Any, ...]:
-    """Indices of the elements that are not zero, an array for each axis.
-
-    Args:
-        a: an array.
-        size: how many to return; needed when the values are traced.
-        fill_value: what to put for those missing, 0 by default; a number or one for each axis.
-    """
-    x = operand(a, "nonzero")
-    if size is None:
-        value = x.concrete()
-        if value is None:
-            raise NonConcreteBooleanIndexError(
-                compose(
-                    "nonzero needs values known while tracing, as they give the size of the result",
-                    found=f"a traced value {x.aval} of {x._trace.name}",
-                    fix="give size=",
-                    line=here(),
-                )
-            )
-        return tuple(
-            asarray(k.astype(np.int64), dtypes.default_int()) for k in np.nonzero(np.asarray(value))
-        )
-    from covector.numpy.reductions import cumsum
-
-    mask = reshape(el.ne(x, constant(0, x.dtype)) if x.dtype != dtypes.bool_ else x, (-1,))
-    index_dtype = dtypes.default_int()
-    rank = cumsum(convert(mask, index_dtype)) - 1
-    place = el.select_n(mask, broadcast_to(constant(size, index_dtype), rank.shape), rank)
-    count = rank[-1] + 1 if rank.shape[0] else constant(0, index_dtype)
-    positions = sh.iota(dtype=index_dtype, shape=rank.shape, dimension=0)
-    flat = At(broadcast_to(constant(0, index_dtype), (size,)))[place].set(positions)
-    coordinates = unravel_index(flat, x.shape)
-    valid = el.lt(sh.iota(dtype=index_dtype, shape=(size,), dimension=0), count)
-    fills = fill_value if isinstance(fill_value, tuple) else (fill_value or 0,) * x.ndim
-    return tuple(
-        el.select_n(valid, broadcast_to(convert(operand(f, "nonzero"), c.dtype), c.shape), c)
-        for c, f in zip(coordinates, fills, strict=True)
-    )
-
-
-def flatnonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> Any:
-    """Indices of the elements of the flattened array that are not zero."""
-    return nonzero(reshape(operand(a, "flatnonzero"), (-1,)), size=size, fill_value=fill_value)[0]
-
-
-def argwhere(a: Any, *, size: int | None = None, fill_value: Any = None) -> Any:
-    """Indices of the elements that are not zero, a row for each."""
-    from covector.numpy.manipulation import stack
-
-    return stack(nonzero(a, size=size, fill_value=fill_value), axis=1)
-
-
-def unravel_index(indices: Any, shape: Any) -> tuple[Any, ...]:
-    """Positions in a flattened array as indices along each axis."""
-    from covector.numpy.elementwise import floor_divide, remainder
-
-    rest = operand(indices, "unravel_index")
-    coordinates: list[Any] = []
-    for extent in reversed(tuple(shape)):
-        coordinates.append(remainder(rest, extent))
-        rest = floor_divide(rest, extent)
-    return tuple(coordinates[::-1])
-
-
-def ravel_multi_index(
-    multi_index: Sequence[Any], dims: Sequence[int], mode: str = "raise", order: str = "C"
-) -> Any:
-    """Indices along each axis as positions in the flattened array.
-
-    Args:
-        multi_index: an integer array for each axis.
-        dims: the shape.
-        mode: "clip" or "wrap" for indices outside ("raise" needs values known while tracing).
-        order: "C" or "F".
-    """
-    from covector.numpy.elementwise import remainder
-    from covector.numpy.rounding import clip
-
-    arrays = [operand(i, "ravel_multi_index") for i in multi_index]
-    if mode == "raise":
-        for values, extent in zip(arrays, dims, strict=True):
-            value = values.concrete()
-            if value is None:
-                raise NonConcreteBooleanIndexError(
-                    "ravel_multi_index: mode='raise' needs values known while tracing; "
-                    "use mode='clip' or 'wrap'"
-                )
-            if np.any((np.asarray(value) < 0) | (np.asarray(value) >= extent)):
-                raise ValueError("ravel_multi_index: an index is outside of its axis")
-    elif mode == "clip":
-        arrays = [clip(i, 0, n - 1) for i, n in zip(arrays, dims, strict=True)]
-    else:
-        arrays = [remainder(i, n) for i, n in zip(arrays, dims, strict=True)]
-    pairs = list(zip(arrays, dims, strict=True))
-    if order == "F":
-        pairs.reverse()
-    position: Any = 0
-    for values, extent in pairs:
-        position = position * extent + values
-    return position
-
-
-def _band(name: str, m: Any, k: int, lower: bool) -> Any:
-    x = operand(m, name)
-    if x.ndim < 2:
-        raise ValueError(f"{name} needs an array with at least two axes, got {x.aval}")
-    rows = sh.iota(dtype=dtypes.int32, shape=x.shape, dimension=x.ndim - 2)
-    columns = sh.iota(dtype=dtypes.int32, shape=x.shape, dimension=x.ndim - 1)
-    shifted = el.add(rows, constant(k, dtypes.int32))
-    keep = el.ge(shifted, columns) if lower else el.le(shifted, columns)
-    return el.select_n(keep, broadcast_to(constant(0, x.dtype), x.shape), x)
-
-
-def tril(m: Any, k: int = 0) -> Any:
-    """The lower triangle, zeros above diagonal `k`."""
-    return _band("tril", m, k, True)
-
-
-def triu(m: Any, k: int = 0) -> Any:
-    """The upper triangle, zeros below diagonal `k`."""
-    return _band("triu", m, k, False)
-
-
-def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
-    """Ones on and below diagonal `k`, zeros above."""
-    target = dtypes.default_float() if dtype is None else dtypes.requested(dtype)
-    return asarray(np.tri(N, M, k), target)
-
-
-def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The elements where two axes have indices that differ by `offset`, along a last axis."""
-    from covector.numpy.manipulation import moveaxis
-
-    x = moveaxis(operand(a, "diagonal"), (axis1, axis2), (-2, -1))
-    rows, columns = x.shape[-2:]
-    count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
-    first = np.arange(count)
-    return getitem(x, (..., first - min(offset, 0), first + max(offset, 0)))
-
-
-def diag(v: Any, k: int = 0) -> Any:
-    """The diagonal of a matrix, or the matrix with a vector on its diagonal."""
-    x = operand(v, "diag")
-    if x.ndim == 2:
-        return diagonal(x, k)
-    if x.ndim != 1:
-        raise ValueError(f"diag needs a vector or a matrix, got {x.aval}")
-    size = x.shape[0] + abs(k)
-    where_ = np.arange(x.shape[0])
-    target = broadcast_to(constant(0, x.dtype), (size, size))
-    return At(target)[where_ - min(k, 0), where_ + max(k, 0)].set(x)
-
-
-def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
-    """For each element, the choice of the first condition that holds."""
-    from covector.numpy.elementwise import where
-
-    if len(condlist) != len(choicelist) or not condlist:
-        raise ValueError(
-            f"select needs as many conditions as choices, at least one, got {len(condlist)} "
-            f"and {len(choicelist)}"
-        )
-    result = default
-    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
-        result = where(condition, choice, result)
-    return result
-
-
-def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
-    """For each element of `a`, the element of that choice.
-
-    Args:
-        a: integers.
-        choices: arrays that broadcast together.
-        out: must be `None`.
-        mode: "clip" or "wrap" for numbers outside; "raise" needs values known while tracing.
-    """
-    from covector.numpy.elementwise import remainder
-    from covector.numpy.manipulation import broadcast_arrays, stack
-    from covector.numpy.rounding import clip
-
-    if out is not None:
-        raise NotImplementedError("choose: out= is not supported, arrays are immutable")
-    which, *options = broadcast_arrays(a, *choices)
-    count = len(options)
-    if mode == "raise":
-        value = which.concrete()
-        if value is None or np.any((np.asarray(value) < 0) | (np.asarray(value) >= count)):
-            raise ValueError("choose: an index is out of range, or traced; use mode='clip'")
-    which = clip(which, 0, count - 1) if mode != "wrap" else remainder(which, count)
-    return take_along_axis(stack(options), which[None], axis=0)[0]
-
-
-def compress(
-    condition: Any, a: Any, axis: int | None = None, *, size: int | None = None, fill_value: Any = 0
-) -> Any:
-    """The elements along an axis where a condition holds.
-
-    Args:
-        condition: a bool vector; traced ones need `size`.
-        a: an array.
-        axis: along which; the flattened array by default.
-        size: how many elements to return.
-        fill_value: for those missing.
-    """
-    x = operand(a, "compress")
-    if axis is None:
-        x, axis = reshape(x, (-1,)), 0
-    (where_,) = nonzero(asarray(condition), size=size, fill_value=x.shape[axis])
-    return take(x, where_, axis=axis, mode="fill", fill_value=fill_value)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from covector.core.errors import compose
 from covector.core.source import here
@@ -369,9 +370,9 @@ def repeat(
         joined = promote.broadcast_to(spread, sizes)
         result = reshape(joined, (*a.shape[:place], a.shape[place] * count, *a.shape[place + 1 :]))
     else:
-        from covector.numpy.indexing import take
+        from covector.numpy.index_functions import take
 
-        result = take(a, np.repeat(np.arange(a.shape[place]), counts), axis=place)
+        result = take(a, np.repeat(np.arange(cast("int", a.shape[place])), counts), axis=place)
     if total_repeat_length is not None and result.shape[place] != total_repeat_length:
         raise ValueError(
             f"repeat: total_repeat_length={total_repeat_length} but the repeats give "
@@ -386,7 +387,8 @@ def roll(a: Any, shift: Any, axis: int | Sequence[int] | None = None) -> Any:
     if axis is None:
         return reshape(roll(ravel(a), shift, 0), a.shape)
     axes = [axis] if isinstance(axis, int) else list(axis)
-    shifts = [shift] * len(axes) if not isinstance(shift, (tuple, list)) else list(shift)
+    several = isinstance(shift, (tuple, list))
+    shifts = list(cast("Sequence[Any]", shift)) if several else [shift] * len(axes)
     for by, one in zip(shifts, axes, strict=True):
         a = _roll_one(a, by, one_axis("roll", one, a.ndim))
     return a
@@ -400,7 +402,7 @@ def _roll_one(a: Any, shift: Any, axis: int) -> Any:
 
     if isinstance(shift, Tracer) or getattr(shift, "ndim", 0):
         from covector.numpy.creation import arange
-        from covector.numpy.indexing import take
+        from covector.numpy.index_functions import take
 
         return take(a, (arange(size) - shift) % size, axis=axis)
     by = int(shift) % size
@@ -443,6 +445,6 @@ def _split(name: str, ary: Any, sections: Any, axis: int, equal: bool) -> list[A
         positions = [min(max(int(i) if i >= 0 else size + int(i), 0), size) for i in sections]
         bounds = [0, *positions, size]
     cut: list[Any] = []
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in itertools.pairwise(bounds):
         cut.append(_cut(a, place, low, max(high, low)))
     return cut

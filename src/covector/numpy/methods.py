@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from covector.core import dtypes
 from covector.core.array import Array
-from covector.core.errors import (
-    ConcretizationTypeError,
-    TracerArrayConversionError,
-    TracerBoolConversionError,
-    TracerIntegerConversionError,
-    compose,
-)
+from covector.core.errors import ConcretizationTypeError, compose
 from covector.core.operand import install_methods
 from covector.core.source import here
-from covector.core.trace import Tracer
 from covector.numpy import elementwise, manipulation, products, reductions
 from covector.numpy.promote import convert
 from covector.ops import elementwise as el
@@ -100,128 +91,60 @@ def _at(self: Any) -> Any:
     return At(self)
 
 
-install_methods(
-    {
-        "all": reductions.all,
-        "any": reductions.any,
-        "argmax": reductions.argmax,
-        "argmin": reductions.argmin,
-        "astype": _astype,
-        "clip": _clip,
-        "conj": lambda self: elementwise.conjugate(self),
-        "conjugate": lambda self: elementwise.conjugate(self),
-        "copy": _copy,
-        "cumprod": reductions.cumprod,
-        "cumsum": reductions.cumsum,
-        "dot": products.dot,
-        "flatten": _flatten,
-        "item": _item,
-        "max": reductions.max,
-        "mean": reductions.mean,
-        "min": reductions.min,
-        "prod": reductions.prod,
-        "ptp": reductions.ptp,
-        "ravel": manipulation.ravel,
-        "repeat": manipulation.repeat,
-        "reshape": _reshape,
-        "round": _round,
-        "squeeze": manipulation.squeeze,
-        "std": reductions.std,
-        "sum": reductions.sum,
-        "swapaxes": manipulation.swapaxes,
-        "tolist": _tolist,
-        "transpose": _transpose,
-        "var": reductions.var,
-        "T": property(lambda self: manipulation.transpose(self)),
-        "mT": property(lambda self: manipulation.swapaxes(self, -1, -2)),
-        "real": property(lambda self: elementwise.real(self)),
-        "imag": property(lambda self: elementwise.imag(self)),
-        "at": property(_at),
-        "__iter__": _iter,
-        "__array_namespace__": lambda self, api_version=None: _namespace(),
-    }
-)
+def _conjugate(self: Any) -> Any:
+    return elementwise.conjugate(self)
 
 
-def _namespace() -> Any:
+def _matrix_transpose(self: Any) -> Any:
+    return manipulation.swapaxes(self, -1, -2)
+
+
+def _namespace(self: Any, api_version: str | None = None) -> Any:
     import covector.numpy
 
     return covector.numpy
 
 
-# --- what a tracer cannot do --------------------------------------------------------------------
-
-
-def _tracer_bool(self: Tracer) -> bool:
-    value = self.concrete()
-    if value is not None:
-        return bool(value)
-    raise TracerBoolConversionError(
-        compose(
-            "a Python `if`, `while`, `and`, `or` or `not` needs a value known while tracing",
-            found=f"a traced value {self.aval} of {self._trace.name}",
-            fix="use covector.numpy.where, lax.cond or lax.while_loop, or mark the argument static "
-            "(static_argnums)",
-            line=here(),
-        )
+def install() -> None:
+    """Gives arrays and tracers their methods."""
+    install_methods(
+        {
+            "all": reductions.all,
+            "any": reductions.any,
+            "argmax": reductions.argmax,
+            "argmin": reductions.argmin,
+            "astype": _astype,
+            "clip": _clip,
+            "conj": _conjugate,
+            "conjugate": _conjugate,
+            "copy": _copy,
+            "cumprod": reductions.cumprod,
+            "cumsum": reductions.cumsum,
+            "dot": products.dot,
+            "flatten": _flatten,
+            "item": _item,
+            "max": reductions.max,
+            "mean": reductions.mean,
+            "min": reductions.min,
+            "prod": reductions.prod,
+            "ptp": reductions.ptp,
+            "ravel": manipulation.ravel,
+            "repeat": manipulation.repeat,
+            "reshape": _reshape,
+            "round": _round,
+            "squeeze": manipulation.squeeze,
+            "std": reductions.std,
+            "sum": reductions.sum,
+            "swapaxes": manipulation.swapaxes,
+            "tolist": _tolist,
+            "transpose": _transpose,
+            "var": reductions.var,
+            "T": property(manipulation.transpose),
+            "mT": property(_matrix_transpose),
+            "real": property(elementwise.real),
+            "imag": property(elementwise.imag),
+            "at": property(_at),
+            "__iter__": _iter,
+            "__array_namespace__": _namespace,
+        }
     )
-
-
-def _tracer_number(kind: type) -> Any:
-    def number(self: Tracer) -> Any:
-        value = self.concrete()
-        if value is not None:
-            return kind(value)
-        raise ConcretizationTypeError(
-            compose(
-                f"{kind.__name__}() needs a value known while tracing",
-                found=f"a traced value {self.aval} of {self._trace.name}",
-                fix=f"use x.astype({kind.__name__}), or mark the argument static",
-                line=here(),
-            )
-        )
-
-    return number
-
-
-def _tracer_index(self: Tracer) -> int:
-    value = self.concrete()
-    if value is not None:
-        return value.__index__()
-    raise TracerIntegerConversionError(
-        compose(
-            "an integer known while tracing is needed here (a size, an axis, a Python index)",
-            found=f"a traced value {self.aval} of {self._trace.name}",
-            fix="mark the argument static (static_argnums), or index an array instead of a list",
-            line=here(),
-        )
-    )
-
-
-def _tracer_array(self: Tracer, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
-    value = self.concrete()
-    if value is not None:
-        return value.__array__(dtype, copy)
-    raise TracerArrayConversionError(
-        compose(
-            "NumPy needs the values of an array",
-            found=f"a traced value {self.aval} of {self._trace.name}",
-            fix="use covector.numpy instead of numpy in functions that are traced",
-            line=here(),
-        )
-    )
-
-
-def _tracer_len(self: Tracer) -> int:
-    if not self.aval.shape:
-        raise TypeError("len() of a 0-d array")
-    return self.aval.shape[0]
-
-
-Tracer.__bool__ = _tracer_bool  # type: ignore[attr-defined]
-Tracer.__int__ = _tracer_number(int)  # type: ignore[attr-defined]
-Tracer.__float__ = _tracer_number(float)  # type: ignore[attr-defined]
-Tracer.__complex__ = _tracer_number(complex)  # type: ignore[attr-defined]
-Tracer.__index__ = _tracer_index  # type: ignore[attr-defined]
-Tracer.__array__ = _tracer_array  # type: ignore[attr-defined]
-Tracer.__len__ = _tracer_len  # type: ignore[attr-defined]

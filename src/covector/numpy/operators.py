@@ -44,33 +44,35 @@ def _getitem(x: Any, index: Any) -> Any:
     return getitem(x, index)
 
 
-install_operators(
-    {
-        "add": _binary(el.add),
-        "sub": _binary(el.subtract),
-        "mul": _binary(el.multiply),
-        "truediv": _binary(el.true_divide),
-        "floordiv": _binary(el.floor_divide),
-        "mod": _binary(el.remainder),
-        "divmod": _binary(el.divmod),
-        "pow": _binary(el.power),
-        "matmul": _binary(_matmul),
-        "and": _binary(el.bitwise_and),
-        "or": _binary(el.bitwise_or),
-        "xor": _binary(el.bitwise_xor),
-        "lshift": _binary(el.left_shift),
-        "rshift": _binary(el.right_shift),
-        "eq": _binary(el.equal),
-        "ne": _binary(el.not_equal),
-        "lt": _binary(el.less),
-        "le": _binary(el.less_equal),
-        "gt": _binary(el.greater),
-        "ge": _binary(el.greater_equal),
-        "neg": el.negative,
-        "pos": el.positive,
-        "abs": el.absolute,
-        "invert": el.bitwise_not,
-        "round": _round,
-        "getitem": _getitem,
-    }
-)
+def install() -> None:
+    """Makes Python's operators call the functions of this package."""
+    install_operators(
+        {
+            "add": _binary(el.add),
+            "sub": _binary(el.subtract),
+            "mul": _binary(el.multiply),
+            "truediv": _binary(el.true_divide),
+            "floordiv": _binary(el.floor_divide),
+            "mod": _binary(el.remainder),
+            "divmod": _binary(el.divmod),
+            "pow": _binary(el.power),
+            "matmul": _binary(_matmul),
+            "and": _binary(el.bitwise_and),
+            "or": _binary(el.bitwise_or),
+            "xor": _binary(el.bitwise_xor),
+            "lshift": _binary(el.left_shift),
+            "rshift": _binary(el.right_shift),
+            "eq": _binary(el.equal),
+            "ne": _binary(el.not_equal),
+            "lt": _binary(el.less),
+            "le": _binary(el.less_equal),
+            "gt": _binary(el.greater),
+            "ge": _binary(el.greater_equal),
+            "neg": el.negative,
+            "pos": el.positive,
+            "abs": el.absolute,
+            "invert": el.bitwise_not,
+            "round": _round,
+            "getitem": _getitem,
+        }
+    )

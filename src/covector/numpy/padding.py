@@ -10,7 +10,7 @@ import numpy as np
 
 from covector.core import dtypes
 from covector.numpy.creation import asarray, linspace
-from covector.numpy.indexing import take
+from covector.numpy.index_functions import take
 from covector.numpy.manipulation import concatenate, moveaxis
 from covector.numpy.promote import broadcast_to, constant, convert, operand
 from covector.numpy.reductions import max as largest
@@ -186,7 +186,12 @@ def _ramp(end: Any, edge: Any, count: int, axis: int) -> Any:
 
     start = broadcast_to(end, edge.shape)
     ramp = linspace(
-        squeeze(start, axis), squeeze(edge, axis), count, endpoint=False, dtype=edge.dtype, axis=axis
+        squeeze(start, axis),
+        squeeze(edge, axis),
+        count,
+        endpoint=False,
+        dtype=edge.dtype,
+        axis=axis,
     )
     return convert(ramp, edge.dtype)
 

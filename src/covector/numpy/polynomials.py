@@ -253,5 +253,3 @@ def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
         stop = last if "b" in trim.lower() else x.shape[k]
         bounds[k] = slice(start, stop) if len(places) else slice(0, 0)
     return x[tuple(bounds)]
-
-

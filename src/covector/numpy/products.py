@@ -63,9 +63,8 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
         )
     options = {"precision": precision, "preferred": preferred_element_type}
     if a.ndim == 1 or b.ndim <= 2:
-        out = _contract(a, b, ((a.ndim - 1,), (max(b.ndim - 2, 0),)), **options)
         # dot_general puts the free axes of `a` first: right unless `b` has leading axes.
-        return out
+        return _contract(a, b, ((a.ndim - 1,), (max(b.ndim - 2, 0),)), **options)
     if b.ndim == 1 or a.ndim <= 2:
         out = _contract(a, b, ((a.ndim - 1,), (b.ndim - 2,)), **options)
         return moveaxis(out, 0, -2)

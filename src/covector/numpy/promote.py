@@ -52,7 +52,8 @@ def operand(x: Any, name: str) -> Any:
 
 def constant(value: Any, dtype: Any) -> Array:
     """A Python number as a rank-0 array of a dtype; repeated ones are shared."""
-    key = (value, type(value), dtype)
+    kind: Any = type(value)
+    key = (value, kind, dtype)
     try:
         known = _constants.get(key)
     except TypeError:

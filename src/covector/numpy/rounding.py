@@ -45,11 +45,27 @@ fix = trunc
 
 def rint(x: Any, /) -> Any:
     """Each element rounded to the nearest integer, halves to the even one."""
-    return el.round_(_inexact(x, "rint"), rounding_method=_TO_NEAREST_EVEN)
+    return _to_integers(_inexact(x, "rint"))
+
+
+def _to_integers(x: Any) -> Any:
+    """Floats rounded to the nearest integers, both parts of complex numbers."""
+    if dtypes.is_complex(x.aval.dtype):
+        return el.complex_(_to_integers(el.real(x)), _to_integers(el.imag(x)))
+    return el.round_(x, rounding_method=_TO_NEAREST_EVEN)
 
 
 def round(a: Any, decimals: int = 0, out: None = None) -> Any:  # NumPy's name
-    """Rounds to a number of decimals, halves to even."""
+    """Rounds to a number of decimals, halves to even.
+
+    Args:
+        a: an array.
+        decimals: how many; negative ones round to tens, hundreds ...
+        out: must be `None`.
+
+    Raises:
+        NotImplementedError: for integers and negative decimals.
+    """
     no_out("round", out)
     a = operand(a, "round")
     dtype = a.aval.dtype
@@ -58,16 +74,22 @@ def round(a: Any, decimals: int = 0, out: None = None) -> Any:  # NumPy's name
             raise NotImplementedError("round of integers to negative decimals is not supported")
         return a
     if decimals == 0:
-        return el.round_(a, rounding_method=_TO_NEAREST_EVEN)
+        return _to_integers(a)
     factor = constant(10.0**decimals, dtype)
-    return el.div(el.round_(el.mul(a, factor), rounding_method=_TO_NEAREST_EVEN), factor)
+    return el.div(_to_integers(el.mul(a, factor)), factor)
 
 
 around = round
 
 
 def clip(a: Any, min: Any = None, max: Any = None) -> Any:  # NumPy's names
-    """Elements below `min` raised to it, those above `max` lowered to it."""
+    """Elements below `min` raised to it, those above `max` lowered to it.
+
+    Args:
+        a: an array.
+        min: lower bounds, or `None`.
+        max: upper bounds, or `None`; they win over lower ones.
+    """
     a = operand(a, "clip")
     if dtypes.is_complex(a.aval.dtype):
         raise ValueError("clip is not defined for complex numbers")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from covector.core import dtypes
 from covector.numpy.creation import arange, asarray
 from covector.numpy.elementwise import isnan, logical_not, where
-from covector.numpy.indexing import nonzero, take
+from covector.numpy.index_functions import nonzero, take
 from covector.numpy.manipulation import concatenate, moveaxis, ravel, reshape
 from covector.numpy.promote import broadcast_to, constant, convert, operand, promote_dtypes
 from covector.numpy.reductions import any as some
@@ -333,7 +333,9 @@ def setxor1d(
         x, y = unique(x), unique(y)
     both = sort(concatenate([x, y]))
     if both.shape[0] == 0:
-        return _where_true(both, broadcast_to(constant(False, dtypes.bool_), (0,)), size, fill_value)
+        return _where_true(
+            both, broadcast_to(constant(False, dtypes.bool_), (0,)), size, fill_value
+        )
     first = _differs_from_previous(reshape(both, (-1, 1)), False)
     if size is None or assume_unique:
         last = concatenate([first[1:], broadcast_to(constant(True, dtypes.bool_), (1,))])

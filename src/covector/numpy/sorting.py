@@ -10,7 +10,7 @@ from covector.core import dtypes
 from covector.core.array import Array
 from covector.core.trace import Tracer
 from covector.numpy.creation import asarray
-from covector.numpy.indexing import take
+from covector.numpy.index_functions import take
 from covector.numpy.manipulation import moveaxis, reshape
 from covector.numpy.promote import broadcast_to, constant, convert, operand, promote_dtypes
 from covector.numpy.reductions import one_axis

@@ -9,7 +9,8 @@ from typing import Any
 from covector.core import dtypes
 from covector.numpy.creation import asarray, linspace
 from covector.numpy.elementwise import conjugate, isnan, real, where
-from covector.numpy.indexing import At, diagonal, take_along_axis
+from covector.numpy.index_functions import diagonal, take_along_axis
+from covector.numpy.indexing import At
 from covector.numpy.manipulation import (
     concatenate,
     expand_dims,
@@ -240,9 +241,7 @@ def _blend(low: Any, high: Any, weight: Any, method: str) -> Any:
 # --- histograms ---------------------------------------------------------------------------------
 
 
-def bincount(
-    x: Any, weights: Any = None, minlength: int = 0, *, length: int | None = None
-) -> Any:
+def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | None = None) -> Any:
     """How often each number comes, or the sum of its weights.
 
     Args:
@@ -437,9 +436,7 @@ def histogramdd(
     ranges = [None] * axes if range is None else list(range)
     if len(each) != axes or len(ranges) != axes:
         raise ValueError(f"histogramdd: {axes} axes need as many entries of bins and range")
-    edges = [
-        histogram_bin_edges(points[:, k], each[k], ranges[k]) for k, _ in enumerate(each)
-    ]
+    edges = [histogram_bin_edges(points[:, k], each[k], ranges[k]) for k, _ in enumerate(each)]
     found = [_bins_of(points[:, k], edges[k]) for k, _ in enumerate(each)]
     inside = found[0][1]
     for _, within in found[1:]:
@@ -517,7 +514,9 @@ def _observation_weights(x: Any, fweights: Any, aweights: Any) -> Any:
             continue
         one = operand(given, "cov")
         if one.shape != (x.shape[1],):
-            raise ValueError(f"cov: {name} must be a vector of {x.shape[1]} numbers, got {one.aval}")
+            raise ValueError(
+                f"cov: {name} must be a vector of {x.shape[1]} numbers, got {one.aval}"
+            )
         if name == "fweights" and not dtypes.is_integer(one.dtype):
             raise TypeError(f"cov: fweights must be integers, got {one.aval}")
         weights = abs(one) if weights is None else weights * abs(one)
@@ -545,5 +544,3 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True, dtype: Any = None) -> A
     if dtypes.is_complex(c.dtype):
         return el.complex_(clip(el.real(c), -1, 1), clip(el.imag(c), -1, 1))
     return clip(c, -1, 1)
-
-

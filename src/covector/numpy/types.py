@@ -21,8 +21,8 @@ __all__ = [
     "can_cast",
     "cdouble",
     "character",
-    "complex128",
     "complex64",
+    "complex128",
     "complex_",
     "complexfloating",
     "csingle",
@@ -38,10 +38,10 @@ __all__ = [
     "generic",
     "iinfo",
     "inexact",
+    "int8",
     "int16",
     "int32",
     "int64",
-    "int8",
     "int_",
     "integer",
     "iscomplexobj",
@@ -59,10 +59,10 @@ __all__ = [
     "single",
     "size",
     "uint",
+    "uint8",
     "uint16",
     "uint32",
     "uint64",
-    "uint8",
     "unsignedinteger",
 ]
 
@@ -93,9 +93,7 @@ class _ScalarMeta(type):
 def _scalar(dtype: np.dtype[Any], name: str | None = None) -> Any:
     name = name or dtype.name
     text = f"The dtype {dtype.name}; called with a value, an array of it."
-    return _ScalarMeta(
-        name, (), {"dtype": dtype, "__doc__": text, "__module__": "covector.numpy"}
-    )
+    return _ScalarMeta(name, (), {"dtype": dtype, "__doc__": text, "__module__": "covector.numpy"})
 
 
 bool_ = bool = _scalar(dtypes.bool_, "bool")

@@ -332,20 +332,23 @@ def static_size(shape: Sequence[Any]) -> int | None:
     return size
 
 
-def poll(b: Lowering, iteration: Any, program: Program) -> None:
-    """Looks every now and then whether the user wants to stop.
+def poll_interval(program: Program) -> int:
+    """After how many iterations of a body to look whether the user wants to stop."""
+    each = work(program)
+    interval = 1
+    while interval * each < POLL_WORK / 2 and interval < _MAX_INTERVAL:
+        interval *= 2
+    return interval
 
-    Args:
-        b: the lowering.
-        iteration: number of the current one.
-        program: the loop's body; how much it does decides how often to look.
-    """
+
+_MAX_INTERVAL = 1 << 16
+
+
+def poll(b: Lowering, iteration: Any, interval: int) -> None:
+    """Looks whether the user wants to stop, once in an interval of iterations."""
     builder = b.builder
     if type(iteration) is int:
         return
-    interval = 1
-    while interval * work(program) < POLL_WORK / 2 and interval < 2**16:
-        interval *= 2
     if interval == 1:
         builder.poll()
         return

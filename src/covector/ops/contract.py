@@ -15,6 +15,7 @@ from covector.core.avals import Aval, Zero
 from covector.core.errors import compose
 from covector.core.primitive import Primitive
 from covector.core.trace import aval_of
+from covector.loopir.tensor import Lowering
 from covector.ops import common
 from covector.ops.common import Inseparable, Partial, is_linear, kind_of
 from covector.ops.contract_lowering import Axes, lower_dot
@@ -282,7 +283,7 @@ def _dot_lanes(dims: Any, lhs: Aval, rhs: Aval, **params: Any) -> Any:
 
 
 def _dot_lower(
-    b: Any,
+    b: Lowering,
     lhs: Any,
     rhs: Any,
     *,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from covector.core import dtypes
-from covector.loopir.tensor import Lazy, Stored
+from covector.loopir.tensor import Lazy, Lowering, Stored
 from covector.ops import indices as ix
 from covector.ops.windows import static_size
 
@@ -71,7 +72,7 @@ class _Operand:
                 index[axis] = i
         return builder.convert(self.tensor.at(tuple(index)), self.dtype)
 
-    def ordered(self, b: Any, axes: Sequence[int]) -> Any:
+    def ordered(self, b: Lowering, axes: Sequence[int]) -> Any:
         """The tensor in the dtype of the products, with its axes in another order."""
         tensor, builder, dtype = self.tensor, b.builder, self.dtype
         if tuple(axes) == tuple(range(len(axes))) and tensor.dtype == dtype:
@@ -89,7 +90,7 @@ class _Product:
 
     __slots__ = ("b", "batch", "columns", "inner", "lhs", "out", "rhs", "rows", "wide")
 
-    def __init__(self, b: Any, lhs: _Operand, rhs: _Operand, out: Any, wide: Any) -> None:
+    def __init__(self, b: Lowering, lhs: _Operand, rhs: _Operand, out: Any, wide: Any) -> None:
         self.b = b
         self.lhs = lhs
         self.rhs = rhs
@@ -111,7 +112,7 @@ class _Product:
 
 
 def lower_dot(
-    b: Any, lhs: Any, rhs: Any, lhs_axes: Axes, rhs_axes: Axes, out: Any, wide: Any
+    b: Lowering, lhs: Any, rhs: Any, lhs_axes: Axes, rhs_axes: Axes, out: Any, wide: Any
 ) -> Any:
     """A contraction as a tensor.
 
@@ -176,7 +177,7 @@ def _sum(
     builder = b.builder
     if size is None or size == 0 or size > UNROLLED:
         zero = builder.const(0, dtype)
-        return b.reduce(extents, term, lambda x, y: plus(builder, x, y), zero)
+        return b.reduce(extents, term, partial(plus, builder), zero)
     total: Any = None
     for index in np.ndindex(*extents):
         part = term(tuple([int(i) for i in index]))
@@ -261,12 +262,13 @@ def _sum_row(
 
     add_products(0, ROW_STEP, True)
     whole = inner - inner % ROW_STEP
-    builder.loop(ROW_STEP, whole, lambda k: add_products(k, ROW_STEP, False), step=ROW_STEP)
+    add_more = partial(add_products, count=ROW_STEP, fresh=False)
+    builder.loop(ROW_STEP, whole, add_more, step=ROW_STEP)
     if whole < inner:
         add_products(whole, inner - whole, False)
 
 
-def _in_rows(b: Any, operand: _Operand) -> _Operand:
+def _in_rows(b: Lowering, operand: _Operand) -> _Operand:
     """The operand in memory with its free axes last."""
     batch, free, contract = operand.axes
     tensor = b.stored(operand.ordered(b, (*batch, *contract, *free)))
@@ -307,8 +309,8 @@ class _Matrix:
 
 
 def _by_library(product: _Product, rows: int, columns: int, inner: int) -> Any:
-    b, builder = product.b, product.b.builder
-    lhs, rhs = product.lhs, product.rhs
+    b: Any = product.b
+    builder, lhs, rhs = b.builder, product.lhs, product.rhs
     out = b.new(product.shape, product.wide)
     left = _matrix(b, lhs, lhs.axes.free, lhs.axes.contract)
     right = _matrix(b, rhs, rhs.axes.contract, rhs.axes.free)
@@ -327,8 +329,11 @@ def _by_library(product: _Product, rows: int, columns: int, inner: int) -> Any:
     b.for_each(product.batch, multiply)
     if product.out == product.wide:
         return out
-    narrow = product.out
-    return b.lazy(product.shape, narrow, lambda index: builder.convert(out.at(index), narrow), 1.0)
+
+    def narrow(index: tuple[Any, ...]) -> Any:
+        return builder.convert(out.at(index), product.out)
+
+    return b.lazy(product.shape, product.out, narrow, 1.0)
 
 
 def _strides(shape: Sequence[int]) -> list[int]:
@@ -340,7 +345,7 @@ def _strides(shape: Sequence[int]) -> list[int]:
     return strides[::-1]
 
 
-def _matrix(b: Any, operand: _Operand, rows: Sequence[int], columns: Sequence[int]) -> _Matrix:
+def _matrix(b: Lowering, operand: _Operand, rows: Sequence[int], columns: Sequence[int]) -> _Matrix:
     """The operand in memory, where it is if its layout will do."""
     axes, tensor = operand.axes, operand.tensor
     if tensor.dtype == operand.dtype and not isinstance(tensor, Lazy):

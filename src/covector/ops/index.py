@@ -15,6 +15,7 @@ from covector.core.avals import Aval, Linear, Zero
 from covector.core.errors import compose
 from covector.core.primitive import Primitive
 from covector.core.trace import aval_of
+from covector.loopir.tensor import Lowering
 from covector.ops import common
 from covector.ops import indices as ix
 from covector.ops.common import Inseparable, batch_at_front, is_linear, move_axis
@@ -241,7 +242,7 @@ def window_lane(
 
 
 def _gather_lower(
-    b: Any,
+    b: Lowering,
     operand: Any,
     indices: Any,
     *,
@@ -407,7 +408,9 @@ def _dynamic_slice_lanes(
     return lane
 
 
-def _dynamic_slice_lower(b: Any, operand: Any, *starts: Any, slice_sizes: Sequence[Any]) -> Any:
+def _dynamic_slice_lower(
+    b: Lowering, operand: Any, *starts: Any, slice_sizes: Sequence[Any]
+) -> Any:
     builder, rank = b.builder, len(slice_sizes)
     sizes = b.extents(Aval(slice_sizes, np.dtype(np.float32)))
     begins = _lower_starts(builder, operand.shape, starts, sizes)
@@ -512,7 +515,7 @@ def _update_lanes(dims: Any, operand: Aval, update: Aval, *starts: Aval) -> int 
     return lane
 
 
-def _update_lower(b: Any, operand: Any, update: Any, *starts: Any) -> Any:
+def _update_lower(b: Lowering, operand: Any, update: Any, *starts: Any) -> Any:
     begins = _lower_starts(b.builder, operand.shape, starts, update.shape)
     if small(operand.shape) and small(update.shape):
         if 0 in update.shape:
@@ -535,7 +538,7 @@ def small(shape: Sequence[Any]) -> bool:
     return size is not None and size <= SMALL
 
 
-def _update_by_choice(b: Any, operand: Any, update: Any, begins: Sequence[Any]) -> Any:
+def _update_by_choice(b: Lowering, operand: Any, update: Any, begins: Sequence[Any]) -> Any:
     def element(index: tuple[Any, ...]) -> Any:
         inside, place = offsets_inside(b.builder, index, begins, update.shape)
         return choose(b.builder, inside, lambda: update.at(tuple(place)), lambda: operand.at(index))

@@ -5,6 +5,7 @@ Names, parameters and meanings are those of JAX's linear algebra primitives.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from covector.core import dtypes
 from covector.core.avals import Aval, Zero
 from covector.core.primitive import unsupported
 from covector.core.trace import aval_of
+from covector.loopir.tensor import Lowering
 from covector.ops import common
 from covector.ops import matrices as mx
 from covector.ops.arithmetic import add
@@ -23,6 +25,7 @@ from covector.ops.matrix_primitives import (
     call_library,
     check_matrices,
     each_matrix,
+    library,
     matrix_primitive,
     pointer,
     scratch,
@@ -65,11 +68,9 @@ def _lu_shape(x: Aval) -> list[Aval]:
 
 
 def _lu_evaluate(x: Array) -> list[Any]:
-    from scipy.linalg import lapack
-
     m, n = x.shape[-2:]
     rank = min(m, n)
-    factorise = lapack.get_lapack_funcs("getrf", (x,)) if x.size else None
+    factorise = library("getrf", x) if x.size else None
 
     def factor(matrix: Array) -> list[Array]:
         found, pivots = matrix, np.zeros(0, np.int32)
@@ -132,13 +133,13 @@ def _tail_identity(x: Any, first: Any) -> Any:
     return mx.expand(corner, shape, (len(shape) - 2, len(shape) - 1)) if len(shape) > 2 else corner
 
 
-def _lu_lower(b: Any, x: Any) -> list[Any]:
+def _lu_lower(b: Lowering, x: Any) -> list[Any]:
     batch, (m, n) = x.shape[:-2], x.shape[-2:]
     rank = min(m, n)
     small = [((m, n), x.dtype), ((rank,), dtypes.int32), ((m,), dtypes.int32)]
     if rank and max(m, n) <= SMALL:
         builder = b.builder
-        return spell_out(b, [x], batch, small, lambda a: lu_small(builder, a))
+        return spell_out(b, [x], batch, small, partial(lu_small, builder))
     out = b.update_in_place(x)
     pivots, rows = (scratch(b, (*batch, *core), dtype) for core, dtype in small[1:])
     symbol = f"cv_getrf_{SUFFIX[x.dtype]}"
@@ -153,7 +154,9 @@ def _lu_lower(b: Any, x: Any) -> list[Any]:
     return [out, pivots, rows]
 
 
-def permute_rows(b: Any, pivots: Any, rows: Any, batch: tuple[Any, ...], rank: int, m: int) -> None:
+def permute_rows(
+    b: Lowering, pivots: Any, rows: Any, batch: tuple[Any, ...], rank: int, m: int
+) -> None:
     """Stores the permutation that a sequence of row exchanges makes."""
     builder = b.builder
 
@@ -216,7 +219,7 @@ def _permutation_evaluate(pivots: Array, *, permutation_size: int) -> Any:
     return each_matrix(permute, [pivots], [1], [((permutation_size,), np.int32)])[0]
 
 
-def _permutation_lower(b: Any, pivots: Any, *, permutation_size: int) -> Any:
+def _permutation_lower(b: Lowering, pivots: Any, *, permutation_size: int) -> Any:
     batch = pivots.shape[:-1]
     rows = b.new((*batch, permutation_size), dtypes.int32)
     known = b.stored(pivots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from covector.core import dtypes
 from covector.core.avals import Aval
 from covector.core.primitive import Primitive, Rule, unsupported
+from covector.loopir.tensor import Lowering
 from covector.ops import indices as ix
 from covector.ops.common import Inseparable, batch_at_front
 from covector.ops.windows import as_value, static_size
@@ -144,11 +146,28 @@ def _common_lane(
 # --- evaluation ----------------------------------------------------------------------------------
 
 
+def library(name: str, like: Array) -> Any:
+    """SciPy's wrapper of a BLAS or LAPACK function for a dtype.
+
+    Args:
+        name: without the letter for the dtype, such as "potrf".
+        like: an array of the dtype.
+    """
+    module = scipy_linalg()
+    find = module.get_blas_funcs if name == "trsm" else module.get_lapack_funcs
+    return find(name, (like,))
+
+
+def scipy_linalg() -> Any:
+    """The module `scipy.linalg`, which takes a while to import."""
+    return importlib.import_module("scipy.linalg")
+
+
 def each_matrix(
     function: Callable[..., Sequence[Array]],
     operands: Sequence[Array],
     cores: Sequence[int],
-    results: Sequence[tuple[tuple[int, ...], Any]],
+    results: Sequence[tuple[Sequence[Any], Any]],
 ) -> list[Array]:
     """Applies a function to every matrix of a batch.
 
@@ -162,7 +181,7 @@ def each_matrix(
         The results of all calls, stacked.
     """
     batch = operands[0].shape[: operands[0].ndim - cores[0]]
-    stacked = [np.zeros(batch + core, dtype) for core, dtype in results]
+    stacked = [np.zeros((*batch, *core), dtype) for core, dtype in results]
     for index in np.ndindex(*batch):
         found = function(*[x[index] for x in operands])
         for out, value in zip(stacked, found, strict=True):
@@ -173,7 +192,7 @@ def each_matrix(
 # --- lowering ------------------------------------------------------------------------------------
 
 
-def scratch(b: Any, shape: Sequence[Any], dtype: Any) -> Any:
+def scratch(b: Lowering, shape: Sequence[Any], dtype: Any) -> Any:
     """A buffer that no result is wanted in."""
     from covector.loopir.tensor import Stored
 
@@ -190,7 +209,7 @@ def elements(tensor: Any, batch: Sequence[Any]) -> Array:
 
 
 def spell_out(
-    b: Any,
+    b: Lowering,
     operands: Sequence[Any],
     batch: Sequence[Any],
     results: Sequence[tuple[Sequence[int], Any]],
@@ -227,13 +246,13 @@ def spell_out(
     return outs
 
 
-def _store_elements(b: Any, out: Any, index: Sequence[Any], values: Array) -> None:
+def _store_elements(b: Lowering, out: Any, index: Sequence[Any], values: Array) -> None:
     for place, value in np.ndenumerate(values):
         b.builder.store(out.buffer, (*index, *place), value)
 
 
 def _in_lanes(
-    b: Any, operands: Sequence[Any], batch: Sequence[Any], outs: Sequence[Any], compute: Any
+    b: Lowering, operands: Sequence[Any], batch: Sequence[Any], outs: Sequence[Any], compute: Any
 ) -> None:
     """Computes `LANES` matrices at a time, one in each lane of a vector.
 
@@ -277,7 +296,7 @@ class _Block:
 
     __slots__ = ("builder", "core", "local", "tensor")
 
-    def __init__(self, b: Any, tensor: Any, rank: int) -> None:
+    def __init__(self, b: Lowering, tensor: Any, rank: int) -> None:
         self.builder = b.builder
         self.tensor = tensor
         self.core = tensor.shape[rank:]
@@ -300,7 +319,7 @@ class _Block:
             self.builder.store(self.local.buffer, (*place, lane), value)
 
 
-def pointer(b: Any, stored: Any, batch: Sequence[Any]) -> tuple[Any, Any]:
+def pointer(b: Lowering, stored: Any, batch: Sequence[Any]) -> tuple[Any, Any]:
     """Where the matrix of a batch index begins, as an argument of a call."""
     core = (0,) * (len(stored.shape) - len(batch))
     return stored.buffer, b.builder.offset(stored.buffer, (*batch, *core))
@@ -325,7 +344,7 @@ def call_library(b: Any, symbol: str, *args: Any) -> Any:
     return builder.op("eq", info, 0)
 
 
-def spoil(b: Any, ok: Any, batch: Sequence[Any], *outs: Any) -> None:
+def spoil(b: Lowering, ok: Any, batch: Sequence[Any], *outs: Any) -> None:
     """Fills the matrices of a batch index with NaN unless all went well."""
     builder = b.builder
 
@@ -347,7 +366,7 @@ def is_empty(*shapes: Sequence[Any]) -> bool:
 
 
 def lower_by_evaluation(
-    b: Any,
+    b: Lowering,
     evaluate: Callable[..., Any],
     tensors: Sequence[Any],
     results: Sequence[Aval],
@@ -356,9 +375,12 @@ def lower_by_evaluation(
 
     Args:
         b: the lowering.
-        evaluate: of NumPy arrays, to a sequence of them.
+        evaluate: of NumPy arrays (and static parameters), to a sequence of them.
         tensors: the operands.
         results: what comes out.
+
+    Returns:
+        The results, in buffers.
     """
     outs: list[Any] = []
     for aval in results:
@@ -367,6 +389,10 @@ def lower_by_evaluation(
     operands = [b.stored(t) for t in tensors]
     inputs = [(t.shape, t.dtype) for t in operands]
     outputs = [(t.shape, t.dtype, False) for t in outs]
-    number = b.callback((lambda arrays: list(evaluate(*arrays)), inputs, outputs))
+
+    def function(arrays: Sequence[Array]) -> list[Array]:
+        return list(evaluate(*arrays))
+
+    number = b.callback((function, inputs, outputs))
     b.builder.callback(number, [t.buffer for t in operands], [t.buffer for t in outs])
     return outs

@@ -5,6 +5,7 @@ Names, parameters and meanings are those of JAX's linear algebra primitives.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from covector.core import dtypes
 from covector.core.avals import Aval, Zero
 from covector.core.primitive import unsupported
 from covector.core.trace import aval_of
+from covector.loopir.tensor import Lowering
 from covector.ops import common
 from covector.ops import indices as ix
 from covector.ops import matrices as mx
@@ -25,9 +27,11 @@ from covector.ops.matrix_primitives import (
     check_matrices,
     each_matrix,
     is_empty,
+    library,
     lower_by_evaluation,
     matrix_primitive,
     pointer,
+    scipy_linalg,
     scratch,
 )
 from covector.ops.triangular import triangular_solve
@@ -46,11 +50,9 @@ def _geqrf_shape(a: Aval) -> list[Aval]:
 
 
 def _geqrf_evaluate(a: Array) -> list[Any]:
-    from scipy.linalg import lapack
-
     m, n = a.shape[-2:]
     results = [((m, n), a.dtype), ((min(m, n),), a.dtype)]
-    factorise = lapack.get_lapack_funcs("geqrf", (a,)) if a.size else None
+    factorise = library("geqrf", a) if a.size else None
 
     def factor(matrix: Array) -> list[Array]:
         assert factorise is not None
@@ -63,7 +65,7 @@ def _nothing(result: Any, a: Array) -> Array:
     return np.zeros(a.shape[:-2] + result[0], result[1])
 
 
-def _reflections(b: Any, a: Any, work: Any) -> Any:
+def _reflections(b: Lowering, a: Any, work: Any) -> Any:
     """Stores the QR factors of `a` in `work`; returns the tensor of the scalar factors."""
     batch, (m, n) = a.shape[:-2], a.shape[-2:]
     taus = scratch(b, (*batch, min(m, n)), a.dtype)
@@ -78,7 +80,7 @@ def _reflections(b: Any, a: Any, work: Any) -> Any:
     return taus
 
 
-def _geqrf_lower(b: Any, a: Any) -> list[Any]:
+def _geqrf_lower(b: Lowering, a: Any) -> list[Any]:
     out = b.new(a.shape, a.dtype)
     return [out, _reflections(b, a, out)]
 
@@ -110,12 +112,10 @@ def _product_shape(a: Aval, taus: Aval) -> Aval:
 
 
 def _product_evaluate(a: Array, taus: Array) -> Any:
-    from scipy.linalg import lapack
-
     if a.size == 0:
         return a.copy()
     name = "ungqr" if dtypes.is_complex(a.dtype) else "orgqr"
-    multiply = lapack.get_lapack_funcs(name, (a,))
+    multiply = library(name, a)
 
     def one(matrix: Array, factors: Array) -> list[Array]:
         return [multiply(matrix, factors)[0]]
@@ -123,7 +123,7 @@ def _product_evaluate(a: Array, taus: Array) -> Any:
     return each_matrix(one, [a, taus], [2, 1], [(a.shape[-2:], a.dtype)])[0]
 
 
-def _multiply(b: Any, out: Any, taus: Any, count: int) -> None:
+def _multiply(b: Lowering, out: Any, taus: Any, count: int) -> None:
     """Replaces Householder vectors by the product of their reflections."""
     batch, (m, n) = out.shape[:-2], out.shape[-2:]
     symbol = f"cv_orgqr_{SUFFIX[out.dtype]}"
@@ -135,7 +135,7 @@ def _multiply(b: Any, out: Any, taus: Any, count: int) -> None:
     b.for_each(batch, one)
 
 
-def _product_lower(b: Any, a: Any, taus: Any) -> Any:
+def _product_lower(b: Lowering, a: Any, taus: Any) -> Any:
     if is_empty(a.shape):
         return a
     out = b.update_in_place(a)
@@ -165,8 +165,6 @@ def _qr_shape(a: Aval, *, pivoting: bool, full_matrices: bool) -> list[Aval]:
 
 
 def _qr_evaluate(a: Array, *, pivoting: bool, full_matrices: bool) -> list[Any]:
-    import scipy.linalg
-
     (m, n), batch = a.shape[-2:], a.shape[:-2]
     k = m if full_matrices else min(m, n)
     if a.size == 0:
@@ -176,9 +174,11 @@ def _qr_evaluate(a: Array, *, pivoting: bool, full_matrices: bool) -> list[Any]:
     if not pivoting:
         return list(np.linalg.qr(a, mode="complete" if full_matrices else "reduced"))
 
+    decompose = scipy_linalg().qr
+
     def factor(matrix: Array) -> list[Array]:
         mode = "full" if full_matrices else "economic"
-        return list(scipy.linalg.qr(matrix, mode=mode, pivoting=True, check_finite=False))
+        return list(decompose(matrix, mode=mode, pivoting=True, check_finite=False))
 
     results = [((m, k), a.dtype), ((k, n), a.dtype), ((n,), np.int32)]
     return each_matrix(factor, [a], [2], results)
@@ -246,13 +246,13 @@ def _full_tangents(q: Any, r: Any, t: Any, m: Any, n: Any) -> tuple[Any, Any]:
     return mx.beside(dq1, dq2), mx.below(dr, zeros)
 
 
-def _qr_lower(b: Any, a: Any, *, pivoting: bool, full_matrices: bool) -> list[Any]:
+def _qr_lower(b: Lowering, a: Any, *, pivoting: bool, full_matrices: bool) -> list[Any]:
     batch, (m, n) = a.shape[:-2], a.shape[-2:]
     params = {"pivoting": pivoting, "full_matrices": full_matrices}
     if pivoting or is_empty(a.shape):
         return lower_by_evaluation(
             b,
-            lambda x: _qr_evaluate(x, **params),
+            partial(_qr_evaluate, **params),
             [a],
             _qr_shape(Aval(a.shape, a.dtype), **params),
         )

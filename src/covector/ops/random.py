@@ -10,6 +10,7 @@ Threefry is Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from covector.core import dtypes
 from covector.core.avals import Aval
 from covector.core.primitive import Primitive, unsupported
 from covector.core.trace import aval_of
+from covector.loopir.tensor import Lowering
 from covector.ops import common
 from covector.ops import indices as ix
 from covector.ops.common import Inseparable, move_axis
@@ -84,21 +86,23 @@ def _hash_arrays(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Arr
 
 def _hash_block(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
     keys = (k0, k1, k0 ^ k1 ^ np.uint32(PARITY))
-    x0, x1 = np.asarray(x0 + k0), np.asarray(x1 + k1)
-    if x0.shape != x1.shape:
-        x0, x1 = (np.array(x) for x in np.broadcast_arrays(x0, x1))
-    high = np.empty_like(x1)
+    shape = np.broadcast_shapes(k0.shape, k1.shape, x0.shape, x1.shape)
+    y0: Array = np.empty(shape, np.uint32)
+    y1: Array = np.empty(shape, np.uint32)
+    np.add(x0, k0, out=y0)
+    np.add(x1, k1, out=y1)
+    high = np.empty_like(y1)
     for injection in range(1, 6):
         for distance in ROTATIONS[(injection - 1) % 2]:
-            np.add(x0, x1, out=x0)
-            np.left_shift(x1, np.uint32(distance), out=high)
-            np.right_shift(x1, np.uint32(32 - distance), out=x1)
-            np.bitwise_or(x1, high, out=x1)
-            np.bitwise_xor(x1, x0, out=x1)
-        np.add(x0, keys[injection % 3], out=x0)
-        np.add(x1, keys[(injection + 1) % 3], out=x1)
-        np.add(x1, np.uint32(injection), out=x1)
-    return x0, x1
+            np.add(y0, y1, out=y0)
+            np.left_shift(y1, np.uint32(distance), out=high)
+            np.right_shift(y1, np.uint32(32 - distance), out=y1)
+            np.bitwise_or(y1, high, out=y1)
+            np.bitwise_xor(y1, y0, out=y1)
+        np.add(y0, keys[injection % 3], out=y0)
+        np.add(y1, keys[(injection + 1) % 3], out=y1)
+        np.add(y1, np.uint32(injection), out=y1)
+    return y0, y1
 
 
 def _hash_positions(keys: Array, shape: Sequence[int]) -> tuple[Array, Array]:
@@ -133,15 +137,7 @@ def hash_words(builder: Any, k0: Any, k1: Any, x0: Any, x1: Any) -> tuple[Any, A
         high = builder.op("shl", x, distance)
         return builder.op("or", high, builder.op("shr_logical", x, 32 - distance))
 
-    return threefry(
-        lambda x, y: builder.op("add", x, y),
-        lambda x, y: builder.op("xor", x, y),
-        rotate,
-        k0,
-        k1,
-        x0,
-        x1,
-    )
+    return threefry(partial(builder.op, "add"), partial(builder.op, "xor"), rotate, k0, k1, x0, x1)
 
 
 def hash_position(
@@ -251,7 +247,7 @@ def _threefry_lanes(dims: Any, *avals: Aval) -> list[int | None]:
     return [lane, lane]
 
 
-def _threefry_lower(b: Any, *tensors: Any) -> list[Any]:
+def _threefry_lower(b: Lowering, *tensors: Any) -> list[Any]:
     builder = b.builder
     shape = _broadcast_shape([Aval(t.shape, dtypes.uint32) for t in tensors])
     cost = _COST + sum(t.cost for t in tensors)
@@ -300,7 +296,7 @@ def _seed_evaluate(seeds: Any, *, impl: str) -> Any:
     return np.stack([high, low], axis=-1)
 
 
-def _seed_lower(b: Any, seeds: Any, *, impl: str) -> Any:
+def _seed_lower(b: Lowering, seeds: Any, *, impl: str) -> Any:
     builder = b.builder
     wide = seeds.dtype.itemsize == 8
 
@@ -338,7 +334,7 @@ def _split_evaluate(keys: Any, *, shape: Sequence[int]) -> Any:
     return np.stack(_hash_positions(keys, shape), axis=-1)
 
 
-def _split_lower(b: Any, keys: Any, *, shape: Sequence[Any]) -> Any:
+def _split_lower(b: Lowering, keys: Any, *, shape: Sequence[Any]) -> Any:
     builder = b.builder
     extents = b.extents(Aval(shape, dtypes.uint32))
     which = keys.shape[:-1]
@@ -397,7 +393,7 @@ def _fold_batch(ctx: Any, args: Any, dims: Any) -> Any:
     return random_fold_in(*aligned), dim
 
 
-def _fold_lower(b: Any, keys: Any, data: Any) -> Any:
+def _fold_lower(b: Lowering, keys: Any, data: Any) -> Any:
     builder = b.builder
     shape = _broadcast_shape(
         (Aval(keys.shape[:-1], dtypes.uint32), Aval(data.shape, dtypes.uint32))
@@ -444,7 +440,7 @@ def _bits_evaluate(keys: Any, *, bit_width: int, shape: Sequence[int]) -> Any:
     return y0.astype(_UNSIGNED[bit_width], copy=False)
 
 
-def _bits_lower(b: Any, keys: Any, *, bit_width: int, shape: Sequence[Any]) -> Any:
+def _bits_lower(b: Lowering, keys: Any, *, bit_width: int, shape: Sequence[Any]) -> Any:
     builder, dtype = b.builder, _UNSIGNED[bit_width]
     extents = b.extents(Aval(shape, dtypes.uint32))
     rank = len(keys.shape) - 1
@@ -487,7 +483,7 @@ def _identity(x: Any, **params: Any) -> Any:
     return x
 
 
-def _lower_identity(b: Any, x: Any, **params: Any) -> Any:
+def _lower_identity(b: Lowering, x: Any, **params: Any) -> Any:
     return x
 
 

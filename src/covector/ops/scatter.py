@@ -17,6 +17,7 @@ from covector.core.avals import Aval, Zero
 from covector.core.errors import UnsupportedRuleError
 from covector.core.primitive import Primitive, Rule, unsupported
 from covector.core.trace import aval_of
+from covector.loopir.tensor import Lowering
 from covector.ops import common
 from covector.ops.arithmetic import add, div, mul, neg, sub
 from covector.ops.common import Inseparable, batch_at_front, is_linear, like
@@ -212,7 +213,7 @@ def _scatter_primitive(
     def lanes_rule(dims: Any, operand: Aval, indices: Aval, updates: Aval, **params: Any) -> Any:
         return _lanes(partial, dims, operand, indices, updates, params["dimension_numbers"])
 
-    def lower_rule(b: Any, operand: Any, indices: Any, updates: Any, **params: Any) -> Any:
+    def lower_rule(b: Lowering, operand: Any, indices: Any, updates: Any, **params: Any) -> Any:
         return lower_scatter(b, scalar, operand, indices, updates, params)
 
     primitive = Primitive(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from covector.core import dtypes
+from covector.loopir.tensor import Lowering
 from covector.ops.index import offsets_inside, small
 from covector.ops.windows import (
     GatherScatterMode,
@@ -39,7 +40,7 @@ class _Writer:
 
     def __init__(
         self,
-        b: Any,
+        b: Lowering,
         combine: str | None,
         operand: Any,
         indices: Any,
@@ -78,7 +79,12 @@ def _scalar_operation(combine: str | None, dtype: Any) -> str | None:
 
 
 def lower_scatter(
-    b: Any, combine: str | None, operand: Any, indices: Any, updates: Any, params: dict[str, Any]
+    b: Lowering,
+    combine: str | None,
+    operand: Any,
+    indices: Any,
+    updates: Any,
+    params: dict[str, Any],
 ) -> Any:
     """A scatter as a tensor.
 
@@ -114,7 +120,7 @@ def _few_choices(
 
 
 def _by_choices(
-    b: Any, writer: _Writer, operand: Any, indices: Any, numbers: ScatterDimensionNumbers
+    b: Lowering, writer: _Writer, operand: Any, indices: Any, numbers: ScatterDimensionNumbers
 ) -> Any:
     """For each element of the operand, all the windows it may lie in."""
     builder = b.builder
@@ -151,7 +157,7 @@ def _by_choices(
 
 
 def _in_memory(
-    b: Any, writer: _Writer, operand: Any, indices: Any, numbers: ScatterDimensionNumbers
+    b: Lowering, writer: _Writer, operand: Any, indices: Any, numbers: ScatterDimensionNumbers
 ) -> Any:
     builder, updates = b.builder, writer.updates
     out = b.update_in_place(operand)

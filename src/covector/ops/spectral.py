@@ -6,6 +6,7 @@ derivatives, which exist where eigenvalues (singular values) are distinct.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from covector.core import dtypes
 from covector.core.avals import Aval
 from covector.core.errors import UnsupportedRuleError
+from covector.loopir.tensor import Lowering
 from covector.ops import matrices as mx
 from covector.ops.arithmetic import abs_, add, div, mul, neg, sub
 from covector.ops.compare import eq
@@ -28,6 +30,7 @@ from covector.ops.matrix_primitives import (
     matrix_primitive,
     nan_of,
     pointer,
+    scipy_linalg,
     scratch,
     spoil,
 )
@@ -100,7 +103,13 @@ def _eigh_jvp(ctx: Any, primals: Any, tangents: Any, **params: Any) -> Any:
 
 
 def _eigh_lower(
-    b: Any, x: Any, *, lower: bool, sort_eigenvalues: bool, subset_by_index: Any, algorithm: Any
+    b: Lowering,
+    x: Any,
+    *,
+    lower: bool,
+    sort_eigenvalues: bool,
+    subset_by_index: Any,
+    algorithm: Any,
 ) -> list[Any]:
     batch, n = x.shape[:-2], x.shape[-1]
     first, last = _window(subset_by_index, n)
@@ -118,7 +127,7 @@ def _eigh_lower(
     return [_last_axis(b, t, first, last) for t in (vectors, values)]
 
 
-def _last_axis(b: Any, tensor: Any, first: int, last: int) -> Any:
+def _last_axis(b: Lowering, tensor: Any, first: int, last: int) -> Any:
     """A range of a stored tensor's last axis."""
     if first == 0 and last == tensor.shape[-1]:
         return tensor
@@ -266,11 +275,11 @@ def _singular_vector_tangents(s: Any, u: Any, vh: Any, inner: Any) -> tuple[Any,
     return mx.matmul(u, du), mx.matmul(mx.adjoint(vh), dv)
 
 
-def _svd_lower(b: Any, x: Any, **params: Any) -> list[Any]:
+def _svd_lower(b: Lowering, x: Any, **params: Any) -> list[Any]:
     batch, (m, n) = x.shape[:-2], x.shape[-2:]
     avals = _svd_shape(Aval(x.shape, x.dtype), **params)
     if is_empty(x.shape):
-        return lower_by_evaluation(b, lambda a: _svd_evaluate(a, **params), [x], avals)
+        return lower_by_evaluation(b, partial(_svd_evaluate, **params), [x], avals)
     rank = min(m, n)
     first, last = _window(params["subset_by_index"], rank)
     full, vectors = params["full_matrices"], params["compute_uv"]
@@ -314,7 +323,7 @@ def _svd_lower(b: Any, x: Any, **params: Any) -> list[Any]:
     ]
 
 
-def _rows_range(b: Any, tensor: Any, first: int, last: int) -> Any:
+def _rows_range(b: Lowering, tensor: Any, first: int, last: int) -> Any:
     """A range of the rows of stored matrices."""
     if first == 0 and last == tensor.shape[-2]:
         return tensor
@@ -370,16 +379,16 @@ def _eig_evaluate(
     enable_eigvec_derivs: bool,
     implementation: Any,
 ) -> list[Any]:
-    import scipy.linalg
-
     left, right, n = compute_left_eigenvectors, compute_right_eigenvectors, x.shape[-1]
     dtype = dtypes.complex_of(x.dtype)
     results = [((n,), dtype), *[((n, n), dtype)] * (left + right)]
 
+    decompose = scipy_linalg().eig
+
     def factor(matrix: Array) -> list[Any]:
         if n and np.isfinite(matrix).all():
             try:
-                found = scipy.linalg.eig(matrix, left=left, right=right)
+                found = decompose(matrix, left=left, right=right)
                 return list(found) if left or right else [found]
             except np.linalg.LinAlgError:
                 pass
@@ -434,9 +443,9 @@ def _eigenvector_tangents(values: Any, vectors: Any, t: Any, wanted: bool) -> tu
     return change, add(free, mul(vectors, mx.on_rows(correction, vectors)))
 
 
-def _eig_lower(b: Any, x: Any, **params: Any) -> list[Any]:
+def _eig_lower(b: Lowering, x: Any, **params: Any) -> list[Any]:
     avals = _eig_shape(Aval(x.shape, x.dtype), **params)
-    return lower_by_evaluation(b, lambda a: _eig_evaluate(a, **params), [x], avals)
+    return lower_by_evaluation(b, partial(_eig_evaluate, **params), [x], avals)
 
 
 eig = matrix_primitive(

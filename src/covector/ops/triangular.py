@@ -11,6 +11,7 @@ import numpy as np
 
 from covector.core.avals import Aval, Zero
 from covector.core.trace import aval_of
+from covector.loopir.tensor import Lowering
 from covector.ops import common
 from covector.ops import matrices as mx
 from covector.ops.arithmetic import mul, neg
@@ -26,6 +27,7 @@ from covector.ops.matrix_primitives import (
     each_matrix,
     elements,
     is_empty,
+    library,
     matrix_primitive,
     nan_of,
     pointer,
@@ -45,13 +47,11 @@ def _cholesky_shape(x: Aval) -> Aval:
 
 
 def _cholesky_evaluate(x: Array) -> Any:
-    from scipy.linalg import lapack
-
     try:
         return np.linalg.cholesky(x)
     except np.linalg.LinAlgError:
         pass
-    factorise = lapack.get_lapack_funcs("potrf", (x,))
+    factorise = library("potrf", x)
 
     def factor(matrix: Array) -> list[Array]:
         found, info = factorise(matrix, lower=1, clean=1)
@@ -76,16 +76,18 @@ def solve(a: Any, b: Any, *, left_side: bool, **flags: bool) -> Any:
     return triangular_solve(a, b, left_side=left_side, **{**params, **flags})
 
 
-def _cholesky_lower(b: Any, x: Any) -> Any:
+def _cholesky_lower(b: Lowering, x: Any) -> Any:
     n = x.shape[-1]
     batch = x.shape[:-2]
     if is_empty(x.shape):
         return x
     if n <= SMALL:
         builder = b.builder
-        return spell_out(
-            b, [x], batch, [((n, n), x.dtype)], lambda a: [cholesky_small(builder, a)]
-        )[0]
+
+        def compute(matrix: Array) -> list[Array]:
+            return [cholesky_small(builder, matrix)]
+
+        return spell_out(b, [x], batch, [((n, n), x.dtype)], compute)[0]
     out = b.update_in_place(x)
     symbol = f"cv_potrf_{SUFFIX[x.dtype]}"
 
@@ -98,13 +100,15 @@ def _cholesky_lower(b: Any, x: Any) -> Any:
     return out
 
 
-def _clear_above(b: Any, out: Any, batch: tuple[Any, ...], n: int) -> None:
+def _clear_above(b: Lowering, out: Any, batch: tuple[Any, ...], n: int) -> None:
     builder = b.builder
     zero = builder.const(0, out.dtype)
 
     def clear_row(i: Any) -> None:
-        first = builder.op("add", i, 1)
-        builder.loop(first, n, lambda j: builder.store(out.buffer, (*batch, i, j), zero))
+        def clear(j: Any) -> None:
+            builder.store(out.buffer, (*batch, i, j), zero)
+
+        builder.loop(builder.op("add", i, 1), n, clear)
 
     builder.loop(0, n, clear_row)
 
@@ -153,13 +157,11 @@ def _solve_evaluate(
     conjugate_a: bool,
     unit_diagonal: bool,
 ) -> Any:
-    from scipy.linalg import get_blas_funcs
-
     if b.size == 0:
         return b.copy()
     if conjugate_a and not transpose_a:
         a, conjugate_a = a.conj(), False
-    (trsm,) = get_blas_funcs(("trsm",), (a, b))
+    trsm = library("trsm", a)
     trans = 0 if not transpose_a else 2 if conjugate_a else 1
 
     def one(matrix: Array, rhs: Array) -> list[Array]:
@@ -245,7 +247,7 @@ def _solve_batch(ctx: Any, args: Any, dims: Any, **params: Any) -> Any:
 
 
 def _solve_lower(
-    b: Any,
+    b: Lowering,
     a: Any,
     rhs: Any,
     *,
@@ -262,7 +264,8 @@ def _solve_lower(
     if n <= SMALL:
         return _solve_small(b, a, rhs, left_side, lower, transpose_a, conjugate_a, unit_diagonal)
     if conjugate_a and not transpose_a:
-        a = b.lazy(a.shape, a.dtype, lambda i, at=a.at: conjugate_value(builder, at(i)), a.cost + 1)
+        at = a.at
+        a = b.lazy(a.shape, a.dtype, lambda i: conjugate_value(builder, at(i)), a.cost + 1)
     out = b.update_in_place(rhs)
     matrix = b.stored(a)
     symbol = f"cv_trsm_{SUFFIX[a.dtype]}"
@@ -279,7 +282,7 @@ def _solve_lower(
 
 
 def _solve_small(
-    b: Any,
+    b: Lowering,
     a: Any,
     rhs: Any,
     left_side: bool,

@@ -17,6 +17,7 @@ from covector.core.avals import Aval
 from covector.core.errors import compose
 from covector.core.params import register_param_type
 from covector.loopir.ir import INDEX
+from covector.loopir.tensor import Lowering
 from covector.ops import indices as ix
 
 Shape = Sequence[Any]
@@ -170,7 +171,9 @@ def check_windows(
         raise TypeError(
             compose(f"{name} needs {broken}", found=_describe(operand, indices, numbers))
         )
-    for broken in () if sizes is None else _broken_sizes(operand, indices, numbers, sizes):
+    if sizes is None:
+        return
+    for broken in _broken_sizes(operand, indices, numbers, sizes):
         found = f"{_describe(operand, indices, numbers)}, windows of {tuple(sizes)}"
         raise TypeError(compose(f"{name} needs {broken}", found=found))
 
@@ -275,8 +278,14 @@ def window_starts(
     for dim, axis in pairs:
         along = [1] * len(batch)
         along[axis] = batch[axis]
-        starts[dim] = np.arange(batch[axis]).reshape(along)
+        starts[dim] = _counting(along, axis)
     return starts, inside
+
+
+def _counting(shape: Sequence[int], axis: int) -> np.ndarray[Any, Any]:
+    """0, 1, 2 ... along one axis of a shape whose other axes have one element."""
+    numbers: np.ndarray[Any, Any] = np.arange(shape[axis], dtype=np.int64)
+    return numbers.reshape(tuple(shape))
 
 
 def window_selection(
@@ -312,11 +321,11 @@ def window_selection(
     selection = [np.zeros(inside.shape + tail, np.int64)]
     for dim in indexed:
         start = starts.get(dim, np.zeros((1,) * inside.ndim, np.int64))
-        index = start.reshape(start.shape + tail)
+        index: np.ndarray[Any, Any] = start.reshape(start.shape + tail)
         if dim in ranged:
             along = [1] * index.ndim
             along[inside.ndim + ranged.index(dim)] = sizes[dim]
-            index = index + np.arange(sizes[dim]).reshape(along)
+            index = index + _counting(along, inside.ndim + ranged.index(dim))
         selection.append(index)
     return view, tuple(selection), ranged + whole
 
@@ -355,7 +364,7 @@ class Windows:
 
     def __init__(
         self,
-        b: Any,
+        b: Lowering,
         shape: Shape,
         indices: Any,
         numbers: GatherDimensionNumbers,

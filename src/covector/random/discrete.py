@@ -11,7 +11,7 @@ from covector.core.errors import compose
 from covector.core.source import here
 from covector.numpy.creation import arange, asarray, zeros
 from covector.numpy.elementwise import where
-from covector.numpy.indexing import take
+from covector.numpy.index_functions import take
 from covector.numpy.manipulation import expand_dims, moveaxis, reshape
 from covector.numpy.promote import convert, operand, promote_inexact
 from covector.numpy.reductions import argmax, cumsum, one_axis

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from covector.core import pytree
 from covector.core.avals import Aval
@@ -163,7 +163,7 @@ def vmap(
     """
     name = getattr(fun, "__name__", "function")
     if isinstance(in_axes, list):
-        in_axes = tuple(in_axes)
+        in_axes = tuple(cast("list[Any]", in_axes))
 
     def batched_fun(*args: Any, **kwargs: Any) -> Any:
         leaves, tree = pytree.flatten((args, kwargs))
@@ -192,11 +192,13 @@ def vmap(
 
 
 def _input_dims(name: str, in_axes: Any, args: Any, kwargs: Any) -> list[Any]:
-    if isinstance(in_axes, tuple) and len(in_axes) != len(args):
-        raise ValueError(
-            f"vmap of {name}: in_axes has {len(in_axes)} entries but {name} was called with "
-            f"{len(args)} positional arguments; give one entry for each"
-        )
+    if isinstance(in_axes, tuple):
+        count = len(cast("tuple[Any, ...]", in_axes))
+        if count != len(args):
+            raise ValueError(
+                f"vmap of {name}: in_axes has {count} entries but {name} was called with "
+                f"{len(args)} positional arguments; give one entry for each"
+            )
     dims = pytree.broadcast_prefix(in_axes, args, f"vmap of {name}: in_axes")
     return dims + [0] * len(pytree.leaves(kwargs))
 
@@ -215,7 +217,7 @@ def _normalize(name: str, dim: Any, aval: Aval) -> int | None:
 def _axis_size(
     name: str, args: Any, kwargs: Any, avals: list[Aval], dims: list[Any], axis_size: int | None
 ) -> Any:
-    sizes = [a.shape[d] for a, d in zip(avals, dims, strict=True) if d is not None]
+    sizes: list[Any] = [a.shape[d] for a, d in zip(avals, dims, strict=True) if d is not None]
     if axis_size is not None:
         sizes.append(axis_size)
     if not sizes:

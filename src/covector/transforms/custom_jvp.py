@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 
@@ -212,9 +214,8 @@ class custom_jvp:  # noqa: N801  # JAX's name
         self.__wrapped__ = fun
         self.__name__ = function_name(fun)
         self.__doc__ = fun.__doc__
-        single = isinstance(nondiff_argnums, int)
         self._nondiff: tuple[int, ...] = (
-            (nondiff_argnums,) if single else tuple(nondiff_argnums)  # type: ignore[assignment]
+            (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
         )
         self._jvp: Callable[..., Any] | None = None
         self._symbolic_zeros = False
@@ -244,10 +245,9 @@ class custom_jvp:  # noqa: N801  # JAX's name
         def jvp(primals: Any, tangents: Any) -> Any:
             out = self(*primals)
             parts = [r(t, out, *primals) for r, t in zip(jvps, tangents, strict=True) if r]
-            zeros = pytree.map(lambda o: instantiate(Zero(aval_of(o).tangent())), out)
-            total = zeros
+            total = pytree.map(_zero_tangent, out)
             for part in parts:
-                total = pytree.map(lambda a, b: a + b, total, part)
+                total = pytree.map(operator.add, total, part)
             return out, total
 
         self.defjvp(jvp)
@@ -255,18 +255,18 @@ class custom_jvp:  # noqa: N801  # JAX's name
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
-        return lambda *args, **kwargs: self(instance, *args, **kwargs)
+        return functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._jvp is None:
             raise AttributeError(
                 f"custom_jvp function {self.__name__} has no rule: set it with defjvp"
             )
-        args = positional(self.fun, args, kwargs)
-        fixed, dynamic = split_nondiff(args, self._nondiff)
+        given = positional(self.fun, args, kwargs)
+        fixed, dynamic = split_nondiff(given, self._nondiff)
         leaves, tree = pytree.flatten((dynamic, {}))
         check_leaves(f"{self.__name__}: arguments", dynamic)
-        flat = FlatFunction(merge_nondiff(self.fun, fixed, len(args)), tree)
+        flat = FlatFunction(merge_nondiff(self.fun, fixed, len(given)), tree)
         rule = self._flat_rule(fixed, tree, flat)
         outs = custom_jvp_call(*leaves, call=JVPRule(flat, rule, self.__name__))
         return pytree.unflatten(flat.out_tree, outs)
@@ -280,7 +280,7 @@ class custom_jvp:  # noqa: N801  # JAX's name
             primal_args = pytree.unflatten(tree, primals)[0]
             tangent_args = pytree.unflatten(tree, given)[0]
             pair = self._jvp(*nondiff, primal_args, tangent_args)
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            if not is_pair(pair):
                 raise TypeError(
                     f"the jvp rule of {self.__name__} must return a pair "
                     f"(output, output_tangent), got {type(pair).__name__}"
@@ -325,6 +325,15 @@ class custom_jvp:  # noqa: N801  # JAX's name
                     f"{name}: an output {aval_of(out)} needs a tangent {expected}, "
                     f"got {aval_of(tangent)}"
                 )
+
+
+def _zero_tangent(out: Any) -> Any:
+    return instantiate(Zero(aval_of(out).tangent()))
+
+
+def is_pair(value: Any) -> TypeGuard[Sequence[Any]]:
+    """Whether a rule returned what it must: a tuple or list of two."""
+    return isinstance(value, (tuple, list)) and len(cast("Sequence[Any]", value)) == 2
 
 
 def _as_tangent(out: Any, tangent: Any) -> Any:

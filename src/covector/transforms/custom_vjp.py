@@ -5,8 +5,9 @@ Forward mode works too where the backward rule is linear in its cotangent: it is
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -326,9 +327,8 @@ class custom_vjp:  # noqa: N801  # JAX's name
         self.__wrapped__ = fun
         self.__name__ = function_name(fun)
         self.__doc__ = fun.__doc__
-        single = isinstance(nondiff_argnums, int)
         self._nondiff: tuple[int, ...] = (
-            (nondiff_argnums,) if single else tuple(nondiff_argnums)  # type: ignore[assignment]
+            (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
         )
         self._fwd: Callable[..., Any] | None = None
         self._bwd: Callable[..., Any] | None = None
@@ -347,19 +347,19 @@ class custom_vjp:  # noqa: N801  # JAX's name
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
-        return lambda *args, **kwargs: self(instance, *args, **kwargs)
+        return functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._fwd is None or self._bwd is None:
             raise AttributeError(
                 f"custom_vjp function {self.__name__} has no rule: set it with defvjp"
             )
-        args = positional(self.fun, args, kwargs)
-        fixed, dynamic = split_nondiff(args, self._nondiff)
+        given = positional(self.fun, args, kwargs)
+        fixed, dynamic = split_nondiff(given, self._nondiff)
         leaves, tree = pytree.flatten((dynamic, {}))
         check_leaves(f"{self.__name__}: arguments", dynamic)
-        flat = FlatFunction(merge_nondiff(self.fun, fixed, len(args)), tree)
-        pair = _FlatPair(self, fixed, tree, len(args), [aval_of(x) for x in leaves])
+        flat = FlatFunction(merge_nondiff(self.fun, fixed, len(given)), tree)
+        pair = _FlatPair(self, fixed, tree, len(given), [aval_of(x) for x in leaves])
         rule = VJPRule(flat, pair.forward, pair.backward, self.__name__)
         outs = custom_vjp_call(*leaves, call=rule)
         return pytree.unflatten(flat.out_tree or pair.out_tree, outs)
@@ -383,8 +383,9 @@ class _FlatPair:
         owner = self.owner
         assert owner._fwd is not None
         dynamic = pytree.unflatten(self.tree, flat)[0]
-        pair = merge_nondiff(owner._fwd, self.fixed, self.count)(*dynamic)
-        if not isinstance(pair, tuple) or len(pair) != 2:
+        result = merge_nondiff(owner._fwd, self.fixed, self.count)(*dynamic)
+        pair = cast("tuple[Any, ...]", result)
+        if not isinstance(result, tuple) or len(pair) != 2:
             raise TypeError(
                 f"the forward rule of {owner.__name__} must return a pair (output, residuals), "
                 f"got {type(pair).__name__}"
@@ -400,10 +401,12 @@ class _FlatPair:
         nondiff = [self.fixed[i] for i in sorted(self.fixed)]
         cotangent = pytree.unflatten(self.out_tree, [_visible(ct) for ct in cts])
         residual = pytree.unflatten(self.residual_tree, residuals)
-        grads = owner._bwd(*nondiff, residual, cotangent)
+        result = owner._bwd(*nondiff, residual, cotangent)
+        grads = cast("Sequence[Any]", result)
         example = pytree.unflatten(self.tree, self.avals)[0]
-        if not isinstance(grads, (tuple, list)) or len(grads) != len(example):
-            found = len(grads) if isinstance(grads, (tuple, list)) else type(grads).__name__
+        several = isinstance(result, (tuple, list))
+        if not several or len(grads) != len(example):
+            found = len(grads) if several else type(grads).__name__
             raise TypeError(
                 f"the backward rule of {owner.__name__} must return a tuple of {len(example)} "
                 f"cotangents, one for each differentiable argument, got {found}"

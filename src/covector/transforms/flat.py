@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -88,12 +88,13 @@ class FlatFunction:
         args, kwargs = pytree.unflatten(self.tree, flat)
         out = self.fun(*args, **kwargs)
         if self.has_aux:
-            if not isinstance(out, tuple) or len(out) != 2:
+            pair = cast("tuple[Any, ...]", out)
+            if not isinstance(out, tuple) or len(pair) != 2:
                 raise TypeError(
                     f"{function_name(self.fun)} must return a pair (output, aux) with "
-                    f"has_aux=True, got {type(out).__name__}"
+                    f"has_aux=True, got {type(pair).__name__}"
                 )
-            out, self.aux = out
+            out, self.aux = pair
         leaves, self.out_tree = pytree.flatten(out)
         check_leaves(f"the output of {function_name(self.fun)}", out)
         return leaves

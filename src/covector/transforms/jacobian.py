@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 
@@ -60,14 +61,12 @@ def jacfwd(
 
         def push(tangent: Any) -> Any:
             tangents = (tangent,) if single else tangent
-            result = jvp(lambda *a: partial(*a, **kwargs), tuple(chosen), tangents, has_aux)
-            return result
+            return jvp(lambda *a: partial(*a, **kwargs), tuple(chosen), tangents, has_aux)
 
         basis = _standard_basis(dynamic)
         axes = (None, -1, None) if has_aux else (None, -1)
         results = vmap(push, out_axes=axes)(basis)
-        columns = results[1]
-        jac = pytree.map(lambda c: _unravel(c, dynamic, -1), columns)
+        jac = _unravel_all(results[1], dynamic, -1)
         return (jac, results[2]) if has_aux else jac
 
     return named_like(jacobian, fun, "jacfwd")
@@ -111,7 +110,7 @@ def jacrev(
         _check_output(name, out, holomorphic)
         rows = vmap(pullback)(_standard_basis(out))
         structure = pytree.structure(out)
-        per_argument = [pytree.map(lambda r: _unravel(r, out, 0), row) for row in rows]
+        per_argument = [_unravel_all(row, out, 0) for row in rows]
         # From argument-major to output-major nesting.
         nested = tuple(
             treetools.transpose(pytree.structure(arg), structure, jac)
@@ -178,8 +177,12 @@ def _check_output(name: str, tree: Any, holomorphic: bool) -> None:
             )
 
 
+def _size(leaf: Any) -> int:
+    return cast("int", math.prod(aval_of(leaf).shape))
+
+
 def _sizes(tree: Any) -> list[int]:
-    return [math.prod(aval_of(x).shape) for x in pytree.leaves(tree)]
+    return [_size(leaf) for leaf in pytree.leaves(tree)]
 
 
 def _standard_basis(tree: Any) -> Any:
@@ -190,13 +193,17 @@ def _standard_basis(tree: Any) -> Any:
     basis: list[Any] = []
     for leaf in leaves:
         aval = aval_of(leaf)
-        size = math.prod(aval.shape)
+        size = _size(leaf)
         rows = np.zeros((total, size), aval.dtype)
         rows[np.arange(start, start + size), np.arange(size)] = 1
         shape = (total, *aval.shape)
         basis.append(Array.of(rows.reshape(shape), Aval(shape, aval.dtype)))
         start += size
     return pytree.unflatten(structure, basis)
+
+
+def _unravel_all(results: Any, tree: Any, axis: int) -> Any:
+    return pytree.map(functools.partial(_unravel, tree=tree, axis=axis), results)
 
 
 def _unravel(x: Any, tree: Any, axis: int) -> Any:
@@ -213,7 +220,7 @@ def _unravel(x: Any, tree: Any, axis: int) -> Any:
         high = list(shape)
         low[axis], high[axis] = start, start + size
         part = slice_(x, start_indices=tuple(low), limit_indices=tuple(high), strides=None)
-        sizes: Sequence[int] = (*shape[:axis], *aval_of(leaf).shape, *shape[axis + 1 :])
-        parts.append(reshape(part, new_sizes=tuple(sizes), dimensions=None))
+        sizes = (*shape[:axis], *aval_of(leaf).shape, *shape[axis + 1 :])
+        parts.append(reshape(part, new_sizes=sizes, dimensions=None))
         start += size
     return pytree.unflatten(structure, parts)

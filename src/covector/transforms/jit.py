@@ -59,8 +59,10 @@ class Statics:
                     f"{sorted(known)}"
                 )
         numbers = tuple(n % self.count if n < 0 and self.count else n for n in numbers)
-        self.numbers = frozenset(numbers) | {positional.index(n) for n in names if n in positional}
-        self.names = frozenset(names) | {positional[n] for n in numbers if n < len(positional)}
+        by_name = {positional.index(n) for n in names if n in positional}
+        by_number = {positional[n] for n in numbers if n < len(positional)}
+        self.numbers: frozenset[int] = frozenset(numbers) | by_name
+        self.names: frozenset[str] = frozenset(names) | by_number
 
     def __bool__(self) -> bool:
         return bool(self.numbers or self.names)
@@ -273,17 +275,18 @@ class JitFunction(_native.Dispatcher):
 
 
 def _output_recipe(tree: Any) -> Any:
-    """How the dispatcher rebuilds an output: results by number in their containers, or a function."""
+    """How the dispatcher makes an output: results by number in their containers, or a function."""
     recipe = pytree.unflatten(tree, list(range(tree.num_leaves)))
-    return recipe if _is_plain(recipe) else lambda results: pytree.unflatten(tree, results)
+    return recipe if _is_plain(recipe) else functools.partial(pytree.unflatten, tree)
 
 
 def _is_plain(recipe: Any) -> bool:
-    if type(recipe) in (tuple, list):
+    kind: Any = type(recipe)
+    if kind in (tuple, list):
         return all([_is_plain(x) for x in recipe])
-    if type(recipe) is dict:
+    if kind is dict:
         return all([_is_plain(x) for x in recipe.values()])
-    return recipe is None or type(recipe) is int
+    return recipe is None or kind is int
 
 
 class ShapeDtypeStruct:
@@ -459,7 +462,7 @@ def jit(
         "effort": effort,
     }
     if fun is None:
-        return lambda f: JitFunction(f, **options)  # type: ignore[misc]
+        return functools.partial(JitFunction, **options)
     if not callable(fun):
         raise TypeError(f"jit expects a function, got {type(fun).__name__}: {fun!r}")
     return JitFunction(fun, **options)

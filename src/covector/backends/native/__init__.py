@@ -150,7 +150,10 @@ def _input_spec(aval: Aval) -> tuple[Any, ...]:
 
 def _output_spec(aval: Aval) -> tuple[Any, ...]:
     if type(aval.dtype) is dtypes.KeyDType:
-        wrap = lambda data: KeyArray.of(data, aval)  # noqa: E731
+
+        def wrap(data: np.ndarray[Any, Any]) -> Array:
+            return KeyArray.of(data, aval)
+
         return ((*aval.shape, aval.dtype.words), np.dtype(np.uint32), False, wrap)
     return (aval.shape, aval.dtype, aval.weak_type)
 

@@ -16,8 +16,8 @@ from covector.loopir import mathematics
 from covector.loopir.ir import HEAP, DType, Function, Segment, walk
 from covector.loopir.scalars import F32, F64
 
-INLINE_CALLS = 4
-"""Call sites of an elementary function up to which its code is inlined at each."""
+INLINED_LINES = 400
+"""Lines that the copies of an elementary function may have in all if it is inlined at each call."""
 
 _ATTRIBUTES = """\
 attributes #0 = { nounwind }
@@ -157,7 +157,8 @@ def _elementary_functions(called: dict[str, int], target: Target) -> list[str]:
             if other.startswith("cv."):
                 pending.append(other)
     for symbol, text in texts.items():
-        inlined = called[symbol] <= INLINE_CALLS and symbol.split(".")[1] not in mathematics.RARE
+        lines = called[symbol] * text.count("\n")
+        inlined = lines <= INLINED_LINES and symbol.split(".")[1] not in mathematics.RARE
         attributes = "#4 {" if inlined else "#5 {"
         texts[symbol] = text.replace("#9 {", attributes, 1)
     return list(texts.values())

@@ -51,6 +51,9 @@ from covector.loopir.ir import (
 _templates: dict[tuple[Any, ...], str] = {}
 """Templates by (operation, attribute, dtype, lanes, target), shared by all compilations."""
 
+_plain_templates: dict[Target, dict[tuple[Any, ...], str]] = {}
+"""For each target, those for scalars of which nothing but the operation and type decides."""
+
 
 class BlockEmitter:
     """Emits the body of one function.
@@ -78,6 +81,7 @@ class BlockEmitter:
         self.labels = 0
         self.exits: dict[int, str] = {}
         self.allocas: list[str] = []
+        self._plain = _plain_templates.setdefault(target, {})
         self._statements: dict[type, Callable[[Any], None]] = {
             Store: self.store,
             For: self.loop,
@@ -180,11 +184,33 @@ class BlockEmitter:
             block: of this function.
         """
         statements = self._statements
+        plain, names, lines = self._plain, self.names, self.lines
         for item in block.items:
-            if type(item) is Value:
-                self.value(item)
-            else:
+            if type(item) is not Value:
                 statements[type(item)](item)
+                continue
+            args = item.args
+            text = plain.get((item.op, item.attr, args[-1].dtype)) if args else None
+            if text is None:
+                self.value(item)
+                continue
+            # The common case, without generality: this is where most of the time goes.
+            operands: list[str] = []
+            for arg in args:
+                name = names.get(arg)
+                operands.append(self.use(arg) if name is None else name)
+            number = self.count
+            self.count = number + 1
+            lines.append(text.format(number, *operands))
+            names[item] = f"%{number}"
+
+    def statement(self, item: Any) -> None:
+        """Emits a statement.
+
+        Args:
+            item: anything in a block but a value.
+        """
+        self._statements[type(item)](item)
 
     def value(self, value: Value) -> None:
         """Emits a value.
@@ -223,6 +249,8 @@ class BlockEmitter:
             if text is None:
                 text = emit_ops.template(value.op, value.attr, last.dtype, lanes, self.target)
                 _templates[key] = text
+            if text and not lanes and value.op not in BETTER_WITH_CONSTANTS:
+                self._plain[value.op, value.attr, last.dtype] = text
         if not text:
             return args[0]
         number = self.count

@@ -55,15 +55,29 @@ class Emitter(BlockEmitter):
     mask: str | None = None
     vectors: dict[Value, str]
 
+    def block(self, block: Block) -> None:
+        """Emits what is in a block, in lanes inside of loops that run in lanes."""
+        if self.plan is None:
+            super().block(block)
+            return
+        for item in block.items:
+            if type(item) is Value:
+                self.lanes_value(item)
+            else:
+                self.statement(item)
+
     # Values
 
-    def value(self, value: Value) -> None:
-        """Emits a value, as a vector if it varies."""
+    def lanes_value(self, value: Value) -> None:
+        """Emits a value, as a vector if it varies.
+
+        Args:
+            value: in the loop that runs in lanes.
+        """
         plan = self.plan
-        if plan is None:
-            super().value(value)
-        elif plan.strides.get(value, 0) is not None:
-            super().value(value)
+        assert plan is not None
+        if plan.strides.get(value, 0) is not None:
+            self.value(value)
             if value in plan.widened:
                 self.widen(value)
         elif value.op == "load":

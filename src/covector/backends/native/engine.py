@@ -28,6 +28,16 @@ GENERIC_CPUS = ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4")
 
 _RUNTIME = "covector.runtime"
 
+LARGE = 20_000
+"""Lines of LLVM text from which on effort 2 is spent as effort 1."""
+
+_OPTIONS = ("-dag-maps-huge-region=32", "-dag-maps-reduction-size=16")
+"""Code generator options: where more memory operations than that stand in one basic block, their
+dependences are approximated, since LLVM's schedulers take quadratic time to find them exactly."""
+
+_OPTIONS_KNOWN_TO = range(20, 23)
+"""Major versions of LLVM that have these options; an unknown option would end the process."""
+
 
 class Code:
     """Compiled code; it stays in memory as long as this object lives.
@@ -78,8 +88,7 @@ class Engine:
         import llvmlite.binding as llvm
 
         self._llvm: Any = llvm
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
+        _set_up(llvm)
         self.cpu, self.features = _processor(llvm, cpu)
         self.target = _target(self.cpu, self.features)
         self._machines: dict[int, Any] = {}
@@ -126,6 +135,8 @@ class Engine:
         Raises:
             CompilationError: if LLVM rejects it or a symbol is missing.
         """
+        if effort == 2 and module.instructions > LARGE:
+            effort = 1
         with self._lock:
             return Code(self, module, self.object_code(module.text, effort), effort)
 
@@ -158,20 +169,39 @@ class Engine:
             return machine.emit_assembly(module)
 
     def _optimized(self, text: str, effort: int) -> tuple[Any, Any]:
+        """Runs passes; what is written needs few, since it is merged, folded and vectorised already.
+
+        Measured against LLVM's O1 to O3, inlining, combining instructions and cleaning up gave the
+        same run time in less than half of the time; the full pipeline is for effort 3.
+        """
         llvm = self._llvm
-        machine = self._machine(min(effort, 2))
         try:
             module = llvm.parse_assembly(text, llvm.create_context())
         except RuntimeError as error:
             raise CompilationError(f"LLVM rejects the generated code: {error}\n{text}") from None
-        options = llvm.create_pipeline_tuning_options(speed_level=min(effort, 2))
-        options.loop_vectorization = False
-        options.slp_vectorization = False
-        options.loop_interleaving = False
-        builder = llvm.create_pass_builder(machine, options)
-        passes = builder.getModulePassManager()
+        machine = self._machine(effort)
+        builder = self._builder(effort)
+        if effort >= 3:
+            passes = builder.getModulePassManager()
+        else:
+            passes = llvm.create_new_module_pass_manager()
+            passes.add_always_inliner_pass()
+            if effort >= 2:
+                passes.add_instruction_combine_pass()
+                passes.add_simplify_cfg_pass()
+                passes.add_aggressive_dce_pass()
         passes.run(module, builder)
         return machine, module
+
+    def _builder(self, effort: int) -> Any:
+        builder = self._builders.get(effort)
+        if builder is None:
+            options = self._llvm.create_pipeline_tuning_options(speed_level=min(effort, 2))
+            options.loop_vectorization = False
+            options.slp_vectorization = effort >= 3
+            machine = self._machine(effort)
+            builder = self._builders[effort] = self._llvm.create_pass_builder(machine, options)
+        return builder
 
     def link(self, object_code: bytes, symbol: str) -> Any:
         """Loads an object file.
@@ -195,6 +225,22 @@ class Engine:
                 return library.link(self._jit, f"{symbol}.{next(self._numbers)}")
             except RuntimeError as error:
                 raise CompilationError(f"linking {symbol} failed: {error}") from None
+
+
+_is_set_up = False
+
+
+def _set_up(llvm: Any) -> None:
+    """Process-wide initialisation, once."""
+    global _is_set_up
+    if _is_set_up:
+        return
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    if llvm.llvm_version_info[0] in _OPTIONS_KNOWN_TO:
+        for option in _OPTIONS:
+            llvm.set_option("covector", option)
+    _is_set_up = True
 
 
 def _processor(llvm: Any, cpu: str) -> tuple[str, str]:
