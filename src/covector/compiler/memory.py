@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from covector.loopir.ir import WORKSPACE, Block, Buffer, Call, Function, Pointer, Store, children
+from covector.loopir.ir import WORKSPACE, Block, Buffer, Call, Callback, Function, Pointer, Store, children
 
 ALIGNMENT = 64
 
@@ -82,6 +82,9 @@ def _touched(item: Any) -> Iterator[Buffer]:
         for arg in item.args:
             if isinstance(arg, Pointer):
                 yield arg.buffer
+    elif isinstance(item, Callback):
+        yield from item.args
+        yield from item.outputs
     elif getattr(item, "op", None) == "load":
         yield item.attr
     for block in children(item):

@@ -118,7 +118,8 @@ class Schedule:
             # It may read neighbours, or begin a loop: what waits must be in memory by then.
             self.flush()
             tensors = self._prepared(equation, tensors)
-        self._target = targets.get(equation.outputs[0]) if not elementwise else None
+        first = equation.outputs[0] if equation.outputs else None
+        self._target = None if elementwise or first is None else targets.get(first)
         results = primitive.lower(self, *tensors, **equation.params)
         self._target = None
         if not primitive.multiple_results:
@@ -128,7 +129,7 @@ class Schedule:
 
     def _prepared(self, equation: Equation, tensors: list[Tensor]) -> list[Tensor]:
         """Operands, the costly ones computed first where each element is read more than once."""
-        if equation.primitive.tags & {"reduction", "control"}:
+        if equation.primitive.tags & {"reduction", "control"} or not equation.outputs:
             return tensors
         out = _elements(equation.outputs[0].aval)
         prepared: list[Tensor] = []
