@@ -112,9 +112,7 @@ class Remez:
             chosen = peaks
         return best
 
-    def _interpolate(
-        self, unknowns: int, chosen: list[int], weights: list[mp.mpf]
-    ) -> list[mp.mpf]:
+    def _interpolate(self, unknowns: int, chosen: list[int], weights: list[mp.mpf]) -> list[mp.mpf]:
         matrix, right = mp.matrix(unknowns + 1), mp.matrix(unknowns + 1, 1)
         for row, k in enumerate(chosen):
             x, w = self.grid[k], weights[k]
@@ -240,7 +238,9 @@ def _erf_inv_fit(
     function = _erf_inv(centre, root)
     shift = mp.mpf(centre)
     variable = "sqrt(w)" if root else "w"
-    about = f"erf_inv(x) / x in {variable} - {centre}, w = -log(1 - x^2), {low} <= {variable} <= {high}"
+    about = (
+        f"erf_inv(x) / x in {variable} - {centre}, w = -log(1 - x^2), {low} <= {variable} <= {high}"
+    )
     ends = mp.mpf(low) - shift, mp.mpf(high) - shift
     return Fit(name, function, *ends, degree, lambda u: 1 / function(u), single, about)
 
@@ -429,7 +429,11 @@ def main(names: list[str]) -> None:
     lines: list[str] = []
     for fit in rows:
         coefficients, error = run(fit)
-        print(f"{fit.name:12s} degree {fit.degree:2d} error 2^{error:.1f}", file=sys.stderr, flush=True)
+        print(
+            f"{fit.name:12s} degree {fit.degree:2d} error 2^{error:.1f}",
+            file=sys.stderr,
+            flush=True,
+        )
         body = "".join(f"    {c!r},\n" for c in coefficients)
         lines.append(f"\n# {fit.about}; error 2^{error:.1f}\n{fit.name} = (\n{body})\n")
     if names:

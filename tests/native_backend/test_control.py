@@ -319,7 +319,9 @@ def test_iota_and_index_arithmetic(compiled):
     y, z = b.result(F32, (n, m)), b.result(I32, (n * m,))
 
     def row(i):
-        b.loop(0, m, lambda j: b.store(y, (i, j), b.convert(b.op("add", i, b.op("mul", j, 2)), F32)))
+        b.loop(
+            0, m, lambda j: b.store(y, (i, j), b.convert(b.op("add", i, b.op("mul", j, 2)), F32))
+        )
 
     b.loop(0, n, row)
 

@@ -153,7 +153,9 @@ REFERENCE: dict[str, Any] = {
     "is_finite": np.isfinite,
     "nextafter": np.nextafter,
     "signbit": np.signbit,
-    "round_away": lambda x: np.copysign(np.floor(np.abs(x.astype(np.float64)) + 0.5), x).astype(x.dtype),
+    "round_away": lambda x: np.copysign(np.floor(np.abs(x.astype(np.float64)) + 0.5), x).astype(
+        x.dtype
+    ),
 }
 ON_HALVES = ("add", "mul", "div", "min", "max", "neg", "abs", "sqrt", "lt", "eq", "floor")
 FLOAT_ONLY = ("is_inf", "is_finite", "nextafter", "signbit", "round_away")
@@ -163,7 +165,9 @@ def cases():
     for name in REFERENCE:
         spec = TABLE.get(name)
         if spec is None:
-            dtypes = [F32, F64] if name in FLOAT_ONLY else [d for d in EVERYTHING if d.name != "bool"]
+            dtypes = (
+                [F32, F64] if name in FLOAT_ONLY else [d for d in EVERYTHING if d.name != "bool"]
+            )
             dtypes = [d for d in dtypes if d not in HALVES]
         else:
             dtypes = list(spec.results) + [d for d in HALVES if name in ON_HALVES]
@@ -201,8 +205,12 @@ def test_operation(name, dtype, elementwise):
         assert_same(run(*args)[0], wanted, name)
 
 
-@pytest.mark.parametrize("name", ["min", "max", "div", "rem", "shl", "shr_logical", "shr_arithmetic"])
-@pytest.mark.parametrize("dtype", [np.dtype(n) for n in ("int8", "int32", "uint64", "float32")], ids=str)
+@pytest.mark.parametrize(
+    "name", ["min", "max", "div", "rem", "shl", "shr_logical", "shr_arithmetic"]
+)
+@pytest.mark.parametrize(
+    "dtype", [np.dtype(n) for n in ("int8", "int32", "uint64", "float32")], ids=str
+)
 def test_constant_operand(name, dtype, elementwise):
     if dtype not in TABLE[name].results:
         pytest.skip("no such operation")
@@ -292,9 +300,7 @@ def test_bitcast(elementwise):
             len(x),
             True,
         )
-        np.testing.assert_array_equal(
-            run(x)[0].view(f"u{x.itemsize}"), x.view(f"u{x.itemsize}")
-        )
+        np.testing.assert_array_equal(run(x)[0].view(f"u{x.itemsize}"), x.view(f"u{x.itemsize}"))
 
 
 @pytest.mark.parametrize("dtype", EVERYTHING, ids=str)
@@ -324,7 +330,9 @@ def test_products_without_rounding(dtype, cpu, elementwise):
     exact = [float(Fraction(u) * Fraction(v) - Fraction(p)) for u, v, p in triples]
     np.testing.assert_array_equal(found, np.array(exact, dtype))
     run = elementwise(lambda b, u, v: b.op("fma", u, v, v), [dtype, dtype], dtype, 1000, True, cpu)
-    np.testing.assert_allclose(run(x, y)[0], x * y + y, rtol=1e-5 if dtype == F32 else 1e-14, atol=1e-6)
+    np.testing.assert_allclose(
+        run(x, y)[0], x * y + y, rtol=1e-5 if dtype == F32 else 1e-14, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("dtype", list(COMPLEX), ids=str)

@@ -83,15 +83,19 @@ def leaves(tree: Any) -> list[Any]:
 
 
 def in_numpy(fn: Callable[..., Any], args: Any, kinds: Any) -> list[Any]:
-    """NumPy's results for wider operands; where all results are floats, integers are widened too."""
+    """NumPy's results for wider operands.
+
+    Where all results are floats, integers are widened too, and bools as the first operand (others
+    are masks).
+    """
     floats = all(d.kind in "fcV" for _, d in kinds)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        return leaves(fn(np, *[widened(x, floats) for x in args]))
+        return leaves(fn(np, *[widened(x, floats, k == 0) for k, x in enumerate(args)]))
 
 
-def widened(x: Any, integers: bool) -> Any:
-    if not isinstance(x, np.ndarray):
+def widened(x: Any, integers: bool, bools: bool) -> Any:
+    if not isinstance(x, np.ndarray) or (x.dtype.kind == "b" and not bools):
         return x
     if x.dtype.kind == "c":
         return x.astype(np.complex128)

@@ -57,7 +57,7 @@ def pair(dims: Any, preferred: Any = None) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("layout", ("batch-inside", "two-axes", "empty-sum"))
+@pytest.mark.parametrize("layout", ["batch-inside", "two-axes", "empty-sum"])
 def test_every_dtype(against_jax: Any, layout: str, dtype: str):
     lhs, rhs, dims = LAYOUTS[layout]
     against_jax.value(*pair(dims), (numbers(lhs, dtype), numbers(rhs, dtype, seed=1)))
@@ -69,13 +69,13 @@ def test_layouts(against_jax: Any, layout: str):
     against_jax.value(*pair(dims), (numbers(lhs), numbers(rhs, seed=1)))
 
 
-@pytest.mark.parametrize("layout", ("batch-inside", "two-axes-crossed", "two-batches", "vectors"))
+@pytest.mark.parametrize("layout", ["batch-inside", "two-axes-crossed", "two-batches", "vectors"])
 def test_transformed(against_jax: Any, layout: str):
     lhs, rhs, dims = LAYOUTS[layout]
     against_jax.everything(*pair(dims), (numbers(lhs), numbers(rhs, seed=1)))
 
 
-@pytest.mark.parametrize("preferred", ("f4", "f8"))
+@pytest.mark.parametrize("preferred", ["f4", "f8"])
 def test_derivatives_with_a_preferred_dtype(against_jax: Any, preferred: str):
     lhs, rhs, dims = LAYOUTS["batch"]
     operands = (numbers(lhs, "bf16"), numbers(rhs, "bf16", seed=1))

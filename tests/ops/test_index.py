@@ -155,7 +155,7 @@ def test_gather_of_every_dtype(against_jax: Any, dtype: str):
     against_jax.value(*gather_pair("blocks-split", "fill"), operands)
 
 
-@pytest.mark.parametrize("dtype", ("i1", "u1", "u4", "i8", "u8"))
+@pytest.mark.parametrize("dtype", ["i1", "u1", "u4", "i8", "u8"])
 def test_gather_with_every_index_dtype(against_jax: Any, dtype: str):
     for mode in ("clip", "fill"):
         operands = (numbers((5, 4)), starts((2, 3, 2), dtype))
@@ -264,7 +264,7 @@ def test_lanes_of_gather():
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", ("scatter", "scatter-add", "scatter-max"))
+@pytest.mark.parametrize("name", ["scatter", "scatter-add", "scatter-max"])
 def test_scatter(against_jax: Any, name: str, layout: str):
     operands = (
         numbers((5, 4)),
@@ -274,7 +274,7 @@ def test_scatter(against_jax: Any, name: str, layout: str):
     against_jax.value(*scatter_pair(name, layout, "drop"), operands)
 
 
-@pytest.mark.parametrize("mode", ("clip", "promise_in_bounds"))
+@pytest.mark.parametrize("mode", ["clip", "promise_in_bounds"])
 @pytest.mark.parametrize("name", SCATTERS)
 def test_scatter_in_other_modes(against_jax: Any, name: str, mode: str):
     indices = starts((2, 3, 2))
@@ -319,7 +319,7 @@ def test_transformed_scatter(against_jax: Any, name: str, layout: str, mode: str
     against_jax.everything(ours, theirs, operands)
 
 
-@pytest.mark.parametrize("name", ("scatter", "scatter-mul"))
+@pytest.mark.parametrize("name", ["scatter", "scatter-mul"])
 def test_derivatives_of_scatter_with_unique_indices(against_jax: Any, name: str):
     ours, theirs = scatter_pair(name, "rows", "drop", unique=True)
     indices = np.array([[3], [-1], [0], [7], [1], [2]])
@@ -328,7 +328,7 @@ def test_derivatives_of_scatter_with_unique_indices(against_jax: Any, name: str)
     against_jax.vjp(ours, theirs, operands)
 
 
-@pytest.mark.parametrize("name", ("scatter-min", "scatter-max"))
+@pytest.mark.parametrize("name", ["scatter-min", "scatter-max"])
 def test_derivatives_of_extrema(against_jax: Any, name: str):
     ours, theirs = scatter_pair(name, "rows", "drop")
     operands = (numbers((5, 4)), starts((6, 1)), numbers((6, 4), seed=1))
@@ -417,7 +417,7 @@ BEGINS = ((1, 1), (-3, 5), (100, -100), (3, 2))
 
 
 @pytest.mark.parametrize("begins", BEGINS)
-@pytest.mark.parametrize("index_dtype", ("i4", "i1", "i8"))
+@pytest.mark.parametrize("index_dtype", ["i4", "i1", "i8"])
 def test_dynamic_slices(against_jax: Any, begins: Any, index_dtype: str):
     places = [np.array(i, index_dtype) for i in begins]
     for dtype in DTYPES:
@@ -439,12 +439,8 @@ def test_transformed_dynamic_slices(against_jax: Any, begins: Any):
     ours = partial(ops.dynamic_slice, slice_sizes=(2, 3))
     theirs = partial(theirs_slice, slice_sizes=(2, 3))
     against_jax.vjp(ours, theirs, (x, *places))
-    against_jax.jvp(
-        ops.dynamic_update_slice, lax.dynamic_update_slice_p.bind, (x, update, *places)
-    )
-    against_jax.vjp(
-        ops.dynamic_update_slice, lax.dynamic_update_slice_p.bind, (x, update, *places)
-    )
+    against_jax.jvp(ops.dynamic_update_slice, lax.dynamic_update_slice_p.bind, (x, update, *places))
+    against_jax.vjp(ops.dynamic_update_slice, lax.dynamic_update_slice_p.bind, (x, update, *places))
 
 
 @pytest.mark.parametrize("axes", [(0, None, None), (2, None, 0), (None, 0, 0), (1, 0, None)])

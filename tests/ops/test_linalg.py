@@ -79,7 +79,7 @@ def test_cholesky_of_indefinite_matrices_is_nan():
     close(out[[0, 2]], np.linalg.cholesky(x[[0, 2]]))
 
 
-@pytest.mark.parametrize("dtype", ("f8", "c16"))
+@pytest.mark.parametrize("dtype", ["f8", "c16"])
 def test_transformed_cholesky(against_jax: Any, dtype: str):
     x = positive((3, 3), dtype)
     against_jax.jvp(ops.cholesky, theirs_cholesky, (x,))
@@ -100,7 +100,11 @@ FLAGS = [
 ]
 
 
-@pytest.mark.parametrize("flags", FLAGS, ids=lambda f: "".join(str(int(v)) for v in f.values()))
+def digits(flags: dict[str, bool]) -> str:
+    return "".join(str(int(flag)) for flag in flags.values())
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=digits)
 def test_triangular_solve(against_jax: Any, flags: Any):
     a, b = numbers((2, 3, 3), "c16") + 2 * np.eye(3), numbers((2, 3, 3), "c16", seed=1)
     for unit in (True, False):
@@ -109,7 +113,7 @@ def test_triangular_solve(against_jax: Any, flags: Any):
         against_jax.value(ours, partial(lax.linalg.triangular_solve, **options), (a, b))
 
 
-@pytest.mark.parametrize("flags", FLAGS[1::5], ids=lambda f: "".join(str(int(v)) for v in f.values()))
+@pytest.mark.parametrize("flags", FLAGS[1::5], ids=digits)
 def test_derivatives_of_triangular_solve(against_jax: Any, flags: Any):
     a = numbers((3, 3), "c16") + 2 * np.eye(3)
     shape = (3, 4) if flags["left_side"] else (4, 3)
@@ -120,7 +124,7 @@ def test_derivatives_of_triangular_solve(against_jax: Any, flags: Any):
     against_jax.vjp(ours, theirs, (a, numbers(shape, "c16", seed=1)))
 
 
-@pytest.mark.parametrize("left", (True, False))
+@pytest.mark.parametrize("left", [True, False])
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0), (None, 1), (None, 2)])
 def test_batched_triangular_solve(left: bool, axes: Any):
     options = {"left_side": left, "lower": True, "transpose_a": False, "conjugate_a": False}
@@ -157,7 +161,9 @@ def test_lu(shape: Any, dtype: str):
 
 
 def test_lu_of_singular_matrices():
-    for found, expected in zip(ops.lu(np.ones((3, 3))), lax.linalg.lu(np.ones((3, 3))), strict=True):
+    for found, expected in zip(
+        ops.lu(np.ones((3, 3))), lax.linalg.lu(np.ones((3, 3))), strict=True
+    ):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -199,8 +205,8 @@ def theirs_qr(full: bool = False, pivoting: bool = False) -> Any:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(3, 3), (2, 5, 3), (3, 5)])
-@pytest.mark.parametrize("full", (True, False))
-@pytest.mark.parametrize("pivoting", (True, False))
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("pivoting", [True, False])
 def test_qr(shape: Any, dtype: str, full: bool, pivoting: bool):
     x = numbers(shape, dtype)
     for found, expected in zip(
@@ -225,9 +231,7 @@ def test_empty_qr(against_jax: Any, shape: Any):
         ((5, 3), True, False, "c16"),
     ],
 )
-def test_derivatives_of_qr(
-    against_jax: Any, shape: Any, full: bool, pivoting: bool, dtype: str
-):
+def test_derivatives_of_qr(against_jax: Any, shape: Any, full: bool, pivoting: bool, dtype: str):
     x = numbers(shape, dtype)
     against_jax.jvp(
         lambda x: ours_qr(full, pivoting)(x)[:2], lambda x: theirs_qr(full, pivoting)(x)[:2], (x,)
@@ -258,7 +262,7 @@ def ours_eigh(lower: bool = True, subset: Any = None) -> Any:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("lower", (True, False))
+@pytest.mark.parametrize("lower", [True, False])
 def test_eigh(dtype: str, lower: bool):
     x = hermitian((2, 4, 4), dtype)
     vectors, values = ours_eigh(lower)(np.tril(x) if lower else np.triu(x))
@@ -286,7 +290,7 @@ def test_eigh_of_nan():
     close(np.asarray(values)[0], np.linalg.eigvalsh(x[0]))
 
 
-@pytest.mark.parametrize("dtype", ("c16",))
+@pytest.mark.parametrize("dtype", ["c16"])
 def test_derivatives_of_eigh(against_jax: Any, dtype: str):
     x = hermitian((3, 3), dtype)
 

@@ -35,12 +35,12 @@ def same_keys(ours: Any, theirs: Any) -> None:
     np.testing.assert_array_equal(ours._value, jax.random.key_data(theirs))
 
 
-@pytest.mark.parametrize("seed", (0, 1, 42, 2**31, 2**40 + 7, -1, -5))
+@pytest.mark.parametrize("seed", [0, 1, 42, 2**31, 2**40 + 7, -1, -5])
 def test_seeds(seed: int):
     same_keys(*key(seed))
 
 
-@pytest.mark.parametrize("dtype", ("i1", "u1", "i2", "i4", "u4", "u8"))
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "i4", "u4", "u8"])
 def test_seeds_of_every_dtype(dtype: str):
     for seed in (5, 100, -3 if dtype[0] == "i" else 7):
         value = np.array(seed, dtype)

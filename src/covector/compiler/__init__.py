@@ -1,0 +1,1 @@
+"""From programs to loop IR: passes, scheduling, the memory plan."""

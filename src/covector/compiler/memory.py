@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from covector.loopir.ir import WORKSPACE, Block, Buffer, Call, Callback, Function, Pointer, Store, children
+from covector.loopir.ir import (
+    WORKSPACE,
+    Block,
+    Buffer,
+    Call,
+    Callback,
+    Function,
+    Pointer,
+    Store,
+    children,
+)
 
 ALIGNMENT = 64
 

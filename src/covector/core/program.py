@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from covector.core.primitive import Primitive
 
 
+_type_of: Callable[[Any], Any] = type
+
+
 @final
 class Variable:
     """A value computed in a program, or one of its inputs. Compared by identity."""
@@ -182,7 +185,7 @@ class Program:
 def subprograms(params: dict[str, Any]) -> Iterator[Program]:
     """The nested programs among an equation's parameters."""
     for value in params.values():
-        kind: Any = type(value)
+        kind = _type_of(value)
         if kind is Program:
             yield value
         elif kind is tuple and value and type(value[0]) is Program:
@@ -193,7 +196,7 @@ def map_subprograms(params: dict[str, Any], fn: Callable[[Program], Program]) ->
     """The parameters with `fn` applied to each nested program."""
     mapped: dict[str, Any] = {}
     for name, value in params.items():
-        kind: Any = type(value)
+        kind = _type_of(value)
         if kind is Program:
             mapped[name] = fn(value)
         elif kind is tuple and value and type(value[0]) is Program:
@@ -256,7 +259,7 @@ class _Identity:
 
 def param_key(value: Any) -> Any:
     """A hashable stand-in for a parameter value."""
-    kind: Any = type(value)
+    kind = _type_of(value)
     if kind is Program:
         return value.key()
     if kind is tuple:

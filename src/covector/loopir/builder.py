@@ -251,7 +251,9 @@ class Builder:
         self._scopes[-1].append(key)
         return value
 
-    def _place(self, key: Any, name: str, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value:
+    def _place(
+        self, key: Any, name: str, args: tuple[Value, ...], attr: Any, dtype: DType
+    ) -> Value:
         depth = 0
         for arg in args:
             if arg.depth > depth:

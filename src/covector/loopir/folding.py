@@ -82,7 +82,9 @@ def convert_number(number: Any, source: DType, target: DType) -> Any:
         return number != 0
     limits = RANGE.get(target)
     if limits is None:
-        return _int_to_float(number, target) if isinstance(number, int) else round_to(number, target)
+        return (
+            _int_to_float(number, target) if isinstance(number, int) else round_to(number, target)
+        )
     if isinstance(number, float):
         if number != number:
             return 0

@@ -31,7 +31,10 @@ from covector.loopir.math_support import (
 from covector.loopir.scalars import F32, F64
 
 # log(2) in two parts; the first has few enough bits for exact products with exponents.
-_LN2 = {F32: (0.693145751953125, 1.428606765330187e-06), F64: (0.6931471805598903, 5.497923018708371e-14)}
+_LN2 = {
+    F32: (0.693145751953125, 1.428606765330187e-06),
+    F64: (0.6931471805598903, 5.497923018708371e-14),
+}
 _EXP = {F32: table.EXP_F32, F64: table.EXP_F64}
 _EXP2 = {F32: table.EXP2_F32, F64: table.EXP2_F64}
 _TANH = {F32: table.TANH_F32, F64: table.TANH_F64}

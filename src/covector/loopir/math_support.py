@@ -161,7 +161,9 @@ class Real:
         """`a` where this bool holds, else `b`; one of them must be a value."""
         if not isinstance(a, Real):
             a = b.const(a)
-        return Real(self.b, self.b.select(self.value, a.value, b.value if isinstance(b, Real) else b))
+        return Real(
+            self.b, self.b.select(self.value, a.value, b.value if isinstance(b, Real) else b)
+        )
 
     def clamp(self, low: float, high: float) -> Real:
         """The value brought between two constants; NaN stays."""

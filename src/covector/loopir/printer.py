@@ -131,7 +131,9 @@ class _Printer:
             name = f"{value.op}.{value.attr}"
         return f"{name} {self.uses(value.args)}"
 
-    def simple(self, item: Store | Call | Callback | Allocate | Check | Poll | Segment | Reload) -> str:
+    def simple(
+        self, item: Store | Call | Callback | Allocate | Check | Poll | Segment | Reload
+    ) -> str:
         if isinstance(item, Store):
             place = f"{item.buffer.name}[{self.use(item.offset)}]"
             return f"store {place} = {self.use(item.value)}"

@@ -313,7 +313,9 @@ _define("floor", 1, FLOATS, "round down", evaluate=_floor)
 _define("ceil", 1, FLOATS, "round up")
 _define("trunc", 1, FLOATS, "round towards zero")
 _define("round_even", 1, FLOATS, "round to nearest, ties to even")
-_define("copysign", 2, FLOATS, "magnitude of a, sign of b", evaluate=lambda d, a, b: math.copysign(a, b))
+_define(
+    "copysign", 2, FLOATS, "magnitude of a, sign of b", evaluate=lambda d, a, b: math.copysign(a, b)
+)
 
 _define("and", 2, BITS, "bitwise and", commutative=True, evaluate=lambda d, a, b: a & b)
 _define("or", 2, BITS, "bitwise or", commutative=True, evaluate=lambda d, a, b: a | b)
@@ -331,7 +333,9 @@ _define("index_rem", 2, (INDEX,), "a % b for a >= 0, b > 0", evaluate=lambda d, 
 
 _COMPARED = (*NUMBERS, BOOL)
 _define("eq", 2, _COMPARED, "=", boolean=True, commutative=True, evaluate=lambda d, a, b: a == b)
-_define("ne", 2, _COMPARED, "not =", boolean=True, commutative=True, evaluate=lambda d, a, b: a != b)
+_define(
+    "ne", 2, _COMPARED, "not =", boolean=True, commutative=True, evaluate=lambda d, a, b: a != b
+)
 _define("lt", 2, _COMPARED, "<", boolean=True, evaluate=lambda d, a, b: a < b)
 _define("le", 2, _COMPARED, "<=", boolean=True, evaluate=lambda d, a, b: a <= b)
 _define("gt", 2, _COMPARED, ">", boolean=True, evaluate=lambda d, a, b: a > b)

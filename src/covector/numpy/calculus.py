@@ -257,6 +257,9 @@ def _cumulative(
             raise ValueError(f"{name}: axis must be given for an array of {x.ndim} axes")
         axis = 0
     place = one_axis(name, axis, x.ndim)
+    if accumulate is cumsum and dtype is None and dtypes.is_integer(x.dtype):
+        wide = dtypes.default_uint() if dtypes.is_unsigned(x.dtype) else dtypes.default_int()
+        dtype = wide if wide.itemsize > x.dtype.itemsize else x.dtype
     result = accumulate(x, place, dtype)
     if include_initial:
         shape = (*x.shape[:place], 1, *x.shape[place + 1 :])

@@ -232,15 +232,12 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
         )
     numbers: list[Any] = [x.item() if isinstance(x, np.generic) else x for x in bounds]
     values: list[Any] = [x._value[()] if isinstance(x, Array) else x for x in numbers]
-    data: np.ndarray[Any, Any]
     if stop is None and step is None:
-        data = np.arange(0, values[0])
+        data = cast("np.ndarray[Any, Any]", np.arange(0, values[0]))
     else:
-        data = np.arange(
-            0 if stop is None else start,
-            start if stop is None else stop,
-            1 if step is None else step,
-        )
+        first, last = (0, start) if stop is None else (start, stop)
+        by = 1 if step is None else step
+        data = cast("np.ndarray[Any, Any]", np.arange(first, last, by))
     if dtype is None:
         kind = next(
             (k for k in (complex, float, int) if any(isinstance(v, k) for v in values)), int

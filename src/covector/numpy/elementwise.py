@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -395,7 +395,7 @@ def power(x: Any, y: Any, /) -> Any:
 
 def _known_exponent(y: Any) -> int | None:
     """The exponent, if it is a Python int or an integer scalar of NumPy."""
-    return int(y) if isinstance(y, (int, np.integer)) else None
+    return int(cast("int", y)) if isinstance(y, (int, np.integer)) else None
 
 
 def _integer_power(x: Any, exponent: int) -> Any:
@@ -443,7 +443,7 @@ def where(
         fill_value: likewise.
     """
     if x is None and y is None:
-        from covector.numpy.indexing import nonzero
+        from covector.numpy.index_functions import nonzero
 
         return nonzero(condition, size=size, fill_value=fill_value)
     if x is None or y is None:

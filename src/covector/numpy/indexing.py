@@ -524,7 +524,7 @@ def _slices_as_indices(parsed: Parsed, x: Any) -> Parsed:
     shape = list(parsed.index_shape)
     for position, k in enumerate(partial):
         start, stop, step = slices[k]
-        numbers: np.ndarray[Any, Any] = np.arange(start, stop, step)
+        numbers = cast("np.ndarray[Any, Any]", np.arange(start, stop, step))
         trailing = len(partial) - position - 1
         slices[k] = numbers.reshape((len(numbers),) + (1,) * trailing)
         shape.append(len(numbers))

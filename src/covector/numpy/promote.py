@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from covector.ops.shape import broadcast_in_dim, reshape
 
 _constants: dict[Any, Array] = {}
 _MAX_CONSTANTS = 1024
+
+_type_of: Callable[[Any], Any] = type
 
 SCALARS = (bool, int, float, complex)
 
@@ -52,8 +54,7 @@ def operand(x: Any, name: str) -> Any:
 
 def constant(value: Any, dtype: Any) -> Array:
     """A Python number as a rank-0 array of a dtype; repeated ones are shared."""
-    kind: Any = type(value)
-    key = (value, kind, dtype)
+    key = (value, _type_of(value), dtype)
     try:
         known = _constants.get(key)
     except TypeError:

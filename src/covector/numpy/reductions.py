@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from covector.core import dtypes
 from covector.core.primitive import Primitive
-from covector.numpy.promote import broadcast, broadcast_to, constant, convert, operand
+from covector.numpy.promote import (
+    broadcast,
+    broadcast_to,
+    constant,
+    convert,
+    operand,
+    promote_inexact,
+)
 from covector.ops import cumulative as cum
 from covector.ops import elementwise as el
 from covector.ops import reduce as red
@@ -47,10 +54,10 @@ def axes_of(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     """
     if axis is None:
         return tuple(range(ndim))
-    given = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    several = isinstance(axis, (tuple, list))
+    given = cast("Sequence[int]", axis) if several else (cast("int", axis),)
     found: list[int] = []
-    for a in given:
-        a = operator.index(a)  # type: ignore[arg-type]
+    for a in map(operator.index, given):
         if not -ndim <= a < ndim:
             raise ValueError(
                 f"{name}: axis {a} is out of range for an array with {ndim} "
@@ -119,7 +126,7 @@ def _sum_dtype(a: Any, dtype: Any) -> Any:
     if dtype is not None:
         return convert(a, dtypes.requested(dtype, "reduction"))
     found = a.aval.dtype
-    if found == dtypes.bool_:
+    if dtypes.is_bool(found):
         return convert(a, dtypes.default_int())
     if dtypes.is_integer(found):
         wide = dtypes.default_uint() if dtypes.is_unsigned(found) else dtypes.default_int()
@@ -265,7 +272,10 @@ def mean(
 ) -> Any:
     """Arithmetic mean along axes; arguments as for `sum`."""
     no_out("mean", out)
-    a = _as_inexact(operand(a, "mean"), dtype)
+    return _mean(_as_inexact(operand(a, "mean"), dtype), axis, keepdims, where)
+
+
+def _mean(a: Any, axis: Axis, keepdims: bool, where: Any) -> Any:
     axes = axes_of("mean", axis, a.aval.ndim)
     total = sum(a, axis, keepdims=keepdims, where=where)
     return total / _count(a, axes, where, axis, keepdims)
@@ -299,7 +309,8 @@ def average(
         sizes = [1] * a.aval.ndim
         sizes[place] = w.aval.shape[0]
         w = reshape(w, new_sizes=tuple(sizes), dimensions=None)
-    total = sum(broadcast_to(_as_inexact(w, None), a.aval.shape), axis, keepdims=keepdims)
+    a, w = promote_inexact(a, w)
+    total = sum(broadcast_to(w, a.aval.shape), axis, keepdims=keepdims)
     result = sum(a * w, axis, keepdims=keepdims) / total
     return (result, total) if returned else result
 
@@ -313,6 +324,7 @@ def var(
     keepdims: bool = False,
     *,
     where: Any = None,
+    mean: Any = None,
     correction: float | None = None,
 ) -> Any:
     """Variance along axes.
@@ -325,12 +337,13 @@ def var(
         ddof: subtracted from the number of elements in the divisor.
         keepdims: keep the reduced axes with size 1.
         where: which elements to include.
+        mean: the means, with the axes kept, if they are known.
         correction: the array API's name for `ddof`.
     """
     no_out("var", out)
     a = _as_inexact(operand(a, "var"), dtype)
     axes = axes_of("var", axis, a.aval.ndim)
-    deviation = a - mean(a, axis, keepdims=True, where=where)
+    deviation = a - (_mean(a, axis, True, where) if mean is None else mean)
     if dtypes.is_complex(a.aval.dtype):
         squares = el.add(el.square(el.real(deviation)), el.square(el.imag(deviation)))
     else:
@@ -351,11 +364,15 @@ def std(
     keepdims: bool = False,
     *,
     where: Any = None,
+    mean: Any = None,
     correction: float | None = None,
 ) -> Any:
     """Standard deviation along axes; arguments as for `var`."""
     no_out("std", out)
-    return el.sqrt(var(a, axis, dtype, None, ddof, keepdims, where=where, correction=correction))
+    squares = var(
+        a, axis, dtype, None, ddof, keepdims, where=where, mean=mean, correction=correction
+    )
+    return el.sqrt(squares)
 
 
 def ptp(a: Any, axis: Axis = None, out: None = None, keepdims: bool = False) -> Any:
@@ -390,7 +407,10 @@ def argmin(a: Any, axis: int | None = None, out: None = None, keepdims: bool = F
 
 
 def _cumulative(name: str, primitive: Primitive, a: Any, axis: int | None, dtype: Any) -> Any:
-    a = _sum_dtype(operand(a, name), dtype)
+    a = operand(a, name)
+    # Unlike sums, running sums of narrow integers stay narrow.
+    if dtype is not None or dtypes.is_bool(a.aval.dtype):
+        a = _sum_dtype(a, dtype)
     if axis is None:
         a = reshape(a, new_sizes=(a.aval.size,), dimensions=None)
     return primitive(a, axis=one_axis(name, axis or 0, a.aval.ndim), reverse=False)

@@ -76,12 +76,7 @@ def unique(
     if return_index:
         results.append(found.index)
     if return_inverse:
-        inverse = found.inverse
-        if axis is None:
-            inverse = reshape(inverse, shape)
-        else:
-            inverse = reshape(inverse, [n if k == place else 1 for k, n in enumerate(shape)])
-        results.append(inverse)
+        results.append(reshape(found.inverse, shape) if axis is None else found.inverse)
     if return_counts:
         results.append(found.counts)
     return results[0] if len(results) == 1 else tuple(results)
@@ -111,7 +106,11 @@ class _Unique:
         if size is None:
             known_values("unique", first, "as they give the size of the result")
         self._empty = count == 0
-        (starts,) = nonzero(first, size=size, fill_value=count)
+        # One more than asked for: where the last one ends.
+        (starts,) = nonzero(first, size=None if size is None else size + 1, fill_value=count)
+        if size is None:
+            starts = concatenate([starts, broadcast_to(constant(count, starts.dtype), (1,))])
+        ends, starts = starts[1:], starts[:-1]
         there = starts < count
         number = starts.shape[0]
         places = take(order, starts, mode="clip") if count else starts
@@ -120,8 +119,7 @@ class _Unique:
         rank = convert(cumsum(convert(first, index_dtype)) - 1, index_dtype)
         start = broadcast_to(constant(0, index_dtype), (count,))
         self.inverse = start.at[order].set(rank)
-        ends = concatenate([starts[1:], broadcast_to(constant(count, starts.dtype), (1,))])
-        self.counts = convert(where(there, ends - starts, 0), index_dtype)[:number]
+        self.counts = convert(where(there, ends - starts, 0), index_dtype)
 
     def _gathered(self, rows: Any, axis: int, there: Any, fill_value: Any) -> Any:
         if self._empty:
@@ -339,9 +337,12 @@ def setxor1d(
     first = _differs_from_previous(reshape(both, (-1, 1)), False)
     if size is None or assume_unique:
         last = concatenate([first[1:], broadcast_to(constant(True, dtypes.bool_), (1,))])
-        return _where_true(both, first & last, size, fill_value)
-    in_one = el.ne(isin(both, x), isin(both, y))
-    return _where_true(both, first & in_one, size, fill_value)
+        chosen = first & last
+    else:
+        chosen = first & el.ne(isin(both, x), isin(both, y))
+    if size is not None and fill_value is None:
+        fill_value = _where_true(both, chosen, 1, None)
+    return _where_true(both, chosen, size, fill_value)
 
 
 def intersect1d(

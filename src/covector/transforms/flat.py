@@ -14,13 +14,13 @@ from covector.core.source import here
 from covector.core.trace import Tracer
 
 
-def named_like(wrapper: Callable[..., Any], fun: Callable[..., Any], prefix: str) -> Any:
+def named_like(wrapper: Any, fun: Callable[..., Any], prefix: str) -> Any:
     """`wrapper`, presented as the transformed `fun`."""
     name = function_name(fun)
     wrapper.__name__ = f"{prefix}({name})"
     wrapper.__qualname__ = wrapper.__name__
     wrapper.__doc__ = getattr(fun, "__doc__", None)
-    wrapper.__wrapped__ = fun  # type: ignore[attr-defined]
+    wrapper.__wrapped__ = fun
     return wrapper
 
 
@@ -98,6 +98,21 @@ class FlatFunction:
         leaves, self.out_tree = pytree.flatten(out)
         check_leaves(f"the output of {function_name(self.fun)}", out)
         return leaves
+
+
+def release_aux(fn: Callable[..., Any], split: Callable[[Sequence[Any]], Any]) -> None:
+    """Replaces a finished trace's tracers in the auxiliary data of `fn` by their primals.
+
+    Args:
+        fn: what was traced; nothing happens unless it is a `FlatFunction` with auxiliary data.
+        split: gives the primals of a list of values first.
+    """
+    if isinstance(fn, FlatFunction) and fn.has_aux:
+        leaves, tree = pytree.flatten(fn.aux)
+        which = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tracer)]
+        for i, primal in zip(which, split([leaves[i] for i in which])[0], strict=True):
+            leaves[i] = primal
+        fn.aux = pytree.unflatten(tree, leaves)
 
 
 def split_args(

@@ -32,8 +32,8 @@ class Statics:
     def __init__(
         self, fun: Callable[..., Any], argnums: Any, argnames: Any, what: str = "static"
     ) -> None:
-        numbers = _as_tuple(argnums, int)
-        names = _as_tuple(argnames, str)
+        numbers: tuple[int, ...] = _as_tuple(argnums, int)
+        names: tuple[str, ...] = _as_tuple(argnames, str)
         try:
             parameters = list(inspect.signature(fun).parameters.values())
         except (TypeError, ValueError):
@@ -280,8 +280,11 @@ def _output_recipe(tree: Any) -> Any:
     return recipe if _is_plain(recipe) else functools.partial(pytree.unflatten, tree)
 
 
+_type_of: Callable[[Any], Any] = type
+
+
 def _is_plain(recipe: Any) -> bool:
-    kind: Any = type(recipe)
+    kind = _type_of(recipe)
     if kind in (tuple, list):
         return all([_is_plain(x) for x in recipe])
     if kind is dict:

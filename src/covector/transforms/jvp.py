@@ -16,6 +16,7 @@ from covector.core.trace import (
     set_trace,
 )
 from covector.transforms.context import CONTEXT
+from covector.transforms.flat import release_aux
 
 
 class JVPTracer(Tracer):
@@ -85,5 +86,6 @@ def jvp_flat(
     finally:
         set_trace(previous)
     outs, out_tangents, _ = trace.split(results)
+    release_aux(fn, trace.split)
     trace.finished = True
     return outs, out_tangents

@@ -26,6 +26,7 @@ from covector.core.trace import (
     trace_program,
 )
 from covector.transforms.context import CONTEXT, keep_nonzero, spread
+from covector.transforms.flat import release_aux
 
 
 class LinearizeTracer(Tracer):
@@ -156,6 +157,7 @@ def linearize_flat(
     finally:
         set_trace(previous)
     outs, tangents, _ = trace.split(results)
+    release_aux(fn, trace.split)
     trace.finished = trace.tangents.finished = True
     return outs, tangents, lambda wanted: trace.recorder.finish(wanted, "linear"), trace
 

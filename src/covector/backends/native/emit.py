@@ -122,7 +122,7 @@ def _declare(symbol: str) -> str:
 
 
 def _entry(function: Function, target: Target, memory: Memory) -> str:
-    emitter = Emitter(function, target, memory)
+    emitter = Emitter(target, memory)
     emitter.block(function.body)
     linkage, attributes = ("internal ", "#1") if memory.is_segment else ("", "#0")
     head = f"define {linkage}i32 @{function.name}({memory.parameters()}) {attributes} {{\nentry:"
@@ -170,7 +170,7 @@ def _elementary_text(symbol: str, target: Target) -> str:
     lanes = int(kind[1:-3]) if kind.startswith("v") else 0
     dtype = _DTYPES[kind[-3:]]
     function = mathematics.definition(name, dtype)
-    emitter = Emitter(function, target, Memory(Scopes((), None), None, [], segment=False))
+    emitter = Emitter(target, Memory(Scopes((), None), None, [], segment=False))
     params = [f"{register_type(p.dtype, lanes)} %p{k}" for k, p in enumerate(function.params)]
     if lanes:
         plan = plan_function(function.params, function.body, function.returns, lanes)
@@ -186,4 +186,3 @@ def _elementary_text(symbol: str, target: Target) -> str:
     assert symbol == f"cv.{name}.{suffix(dtype, lanes)}"
     lines = [head, *emitter.allocas, *emitter.lines, f"  ret {type_} {text}", "}\n"]
     return "\n".join(lines)
-

@@ -12,34 +12,16 @@ from typing import Any
 from covector.backends.native import emit_ops
 from covector.backends.native.emit_memory import Memory
 from covector.backends.native.emit_ops import BETTER_WITH_CONSTANTS, Target
-from covector.backends.native.emit_types import (
-    CANCELLED,
-    CONTEXT_ALLOC,
-    CONTEXT_CALLBACK,
-    CONTEXT_CANCEL,
-    OUT_OF_MEMORY,
-    PYTHON_ERROR,
-    alignment,
-    constant,
-    memory_type,
-    register_type,
-)
+from covector.backends.native.emit_types import register_type
+from covector.backends.native.emit_writer import Writer
 from covector.loopir.ir import (
-    BOOL,
     Allocate,
     Block,
-    Buffer,
     Call,
-    CallArgument,
     Callback,
     Check,
-    Context,
-    DType,
     For,
-    Function,
     If,
-    LoopIRError,
-    Pointer,
     Poll,
     Reload,
     Segment,
@@ -48,6 +30,9 @@ from covector.loopir.ir import (
     While,
 )
 
+Phi = tuple[int, str, str]
+"""Of a phi: the position of its line, its register and its type."""
+
 _templates: dict[tuple[Any, ...], str] = {}
 """Templates by (operation, attribute, dtype, lanes, target), shared by all compilations."""
 
@@ -55,32 +40,16 @@ _plain_templates: dict[Target, dict[tuple[Any, ...], str]] = {}
 """For each target, those for scalars of which nothing but the operation and type decides."""
 
 
-class BlockEmitter:
-    """Emits the body of one function.
+class BlockEmitter(Writer):
+    """Emits the blocks of one function.
 
     Args:
-        function: the function.
         target: the machine.
-        memory: addresses and alias information of its buffers.
-
-    Attributes:
-        lines: the body so far.
-        label: of the basic block being written.
-        lanes: vector length of what varies; 0 outside loops that run in lanes.
+        memory: addresses and alias information of the function's buffers.
     """
 
-    def __init__(self, function: Function, target: Target, memory: Memory) -> None:
-        self.function = function
-        self.target = target
-        self.memory = memory
-        self.lines: list[str] = []
-        self.label = "entry"
-        self.lanes = 0
-        self.names: dict[Value, str] = {}
-        self.count = 0
-        self.labels = 0
-        self.exits: dict[int, str] = {}
-        self.allocas: list[str] = []
+    def __init__(self, target: Target, memory: Memory) -> None:
+        super().__init__(target, memory)
         self._plain = _plain_templates.setdefault(target, {})
         self._statements: dict[type, Callable[[Any], None]] = {
             Store: self.store,
@@ -95,85 +64,6 @@ class BlockEmitter:
             Segment: self.segment,
             Reload: self.reload,
         }
-
-    # Text
-
-    def fresh(self) -> str:
-        """A register that no other line defines."""
-        number = self.count
-        self.count = number + 1
-        return f"%{number}"
-
-    def define(self, text: str) -> str:
-        """Writes an instruction.
-
-        Args:
-            text: the instruction without its result.
-
-        Returns:
-            The register that holds the result.
-        """
-        name = self.fresh()
-        self.lines.append(f"  {name} = {text}")
-        return name
-
-    def new_label(self) -> str:
-        """A label that no other block has."""
-        self.labels += 1
-        return f"L{self.labels}"
-
-    def start(self, label: str) -> None:
-        """Begins a basic block.
-
-        Args:
-            label: its label.
-        """
-        self.lines.append(f"{label}:")
-        self.label = label
-
-    def jump(self, label: str) -> None:
-        """Ends a basic block.
-
-        Args:
-            label: where to go.
-        """
-        self.lines.append(f"  br label %{label}")
-
-    def jump_if(self, condition: str, then: str, otherwise: str, suffix: str = "") -> None:
-        """Ends a basic block with a choice.
-
-        Args:
-            condition: an i1.
-            then: where to go if it is true.
-            otherwise: where to go else.
-            suffix: metadata.
-        """
-        self.lines.append(f"  br i1 {condition}, label %{then}, label %{otherwise}{suffix}")
-
-    def reserve(self) -> int:
-        """A line to be written later.
-
-        Returns:
-            Its position.
-        """
-        self.lines.append("")
-        return len(self.lines) - 1
-
-    def use(self, value: Value) -> str:
-        """The operand text of a scalar value.
-
-        Args:
-            value: visible here.
-
-        Returns:
-            A register or a constant.
-        """
-        name = self.names.get(value)
-        if name is None:
-            if value.op != "const":
-                raise LoopIRError(f"{value!r} is used before it is defined")
-            name = self.names[value] = constant(value.attr, value.dtype)
-        return name
 
     # Values
 
@@ -258,266 +148,6 @@ class BlockEmitter:
         self.lines.append(text.format(number, *args))
         return f"%{number}"
 
-    def pure_call(self, value: Value, args: Sequence[str]) -> str:
-        """Emits a call of an external function without effects.
-
-        Args:
-            value: the call.
-            args: operand texts.
-
-        Returns:
-            The result's text.
-        """
-        typed = [f"{register_type(a.dtype)} {t}" for a, t in zip(value.args, args, strict=True)]
-        out = register_type(value.dtype)
-        return self.define(f"call {out} @{value.attr}({', '.join(typed)})")
-
-    # Memory
-
-    def address(self, buffer: Buffer, offset: str) -> str:
-        """The address of an element.
-
-        Args:
-            buffer: its buffer.
-            offset: text of the linear offset.
-
-        Returns:
-            A pointer.
-        """
-        base = self.memory.base(buffer)
-        if offset == "0":
-            return base
-        return self.define(f"getelementptr inbounds {memory_type(buffer.element)}, ptr {base}, i64 {offset}")
-
-    def load(self, buffer: Buffer, lanes: int, offset: str) -> str:
-        """Emits a load of neighbouring elements.
-
-        Args:
-            buffer: where from.
-            lanes: how many elements; 0 for one as a scalar.
-            offset: text of the offset of the first.
-
-        Returns:
-            The result's text.
-        """
-        pointer = self.address(buffer, offset)
-        type_ = memory_type(buffer.element, lanes)
-        scope = self.memory.scope(buffer)
-        name = self.define(f"load {type_}, ptr {pointer}, align {alignment(buffer.element)}{scope}")
-        return self.to_register(name, buffer.element, lanes)
-
-    def to_register(self, name: str, dtype: DType, lanes: int) -> str:
-        """What was loaded, in its register form: bools are bytes in memory.
-
-        Args:
-            name: the loaded value.
-            dtype: its dtype.
-            lanes: 0 for scalars.
-
-        Returns:
-            The value's text.
-        """
-        if dtype is not BOOL:
-            return name
-        zero = "zeroinitializer" if lanes else "0"
-        return self.define(f"icmp ne {memory_type(dtype, lanes)} {name}, {zero}")
-
-    def to_memory(self, name: str, dtype: DType, lanes: int) -> str:
-        """The inverse of `to_register`, before a store.
-
-        Args:
-            name: the value.
-            dtype: its dtype.
-            lanes: 0 for scalars.
-
-        Returns:
-            The text of what to store.
-        """
-        if dtype is not BOOL:
-            return name
-        register, stored = register_type(dtype, lanes), memory_type(dtype, lanes)
-        return self.define(f"zext {register} {name} to {stored}")
-
-    def store(self, item: Store) -> None:
-        """Emits a store.
-
-        Args:
-            item: the statement.
-        """
-        self.store_text(item.buffer, self.use(item.offset), self.use(item.value), 0)
-
-    def store_text(self, buffer: Buffer, offset: str, value: str, lanes: int) -> None:
-        """Emits a store of neighbouring elements.
-
-        Args:
-            buffer: where.
-            offset: text of the offset of the first.
-            value: text of what is stored.
-            lanes: how many elements; 0 for one as a scalar.
-        """
-        dtype = buffer.element
-        pointer = self.address(buffer, offset)
-        stored = self.to_memory(value, dtype, lanes)
-        scope = self.memory.scope(buffer)
-        self.lines.append(
-            f"  store {memory_type(dtype, lanes)} {stored}, ptr {pointer}, "
-            f"align {alignment(dtype)}{scope}"
-        )
-
-    def allocate(self, item: Allocate) -> None:
-        """Emits the allocation of a heap buffer.
-
-        Args:
-            item: the statement.
-        """
-        size = alignment(item.buffer.element)
-        nbytes = self.define(f"mul i64 {self.use(item.count)}, {size}")
-        allocator = self.define(f"load ptr, ptr {self.memory.field(CONTEXT_ALLOC)}")
-        name = self.define(f"call ptr {allocator}(ptr %ctx, i64 {nbytes}, i32 {item.site})")
-        null = self.define(f"icmp eq ptr {name}, null")
-        self.leave_if(null, OUT_OF_MEMORY)
-        self.memory.allocated(item.buffer, name, self.lines)
-
-    # Leaving
-
-    def leave_if(self, condition: str, status: int) -> None:
-        """Leaves the function on a condition that is rarely true.
-
-        Args:
-            condition: an i1.
-            status: what to return.
-        """
-        label = self.exits.get(status)
-        if label is None:
-            label = self.exits[status] = f"exit.{len(self.exits)}"
-        after = self.new_label()
-        self.jump_if(condition, label, after, ", !prof !0")
-        self.start(after)
-
-    def leave_with(self, status: str) -> None:
-        """Leaves the function with a status that is usually 0.
-
-        Args:
-            status: an i32.
-        """
-        failed, after = self.new_label(), self.new_label()
-        condition = self.define(f"icmp ne i32 {status}, 0")
-        self.jump_if(condition, failed, after, ", !prof !0")
-        self.lines += [f"{failed}:", f"  ret i32 {status}"]
-        self.start(after)
-
-    def check(self, item: Check) -> None:
-        """Emits a check.
-
-        Args:
-            item: the statement.
-        """
-        failed = self.define(f"xor i1 {self.use(item.ok)}, true")
-        self.leave_if(failed, item.site + 1)
-
-    def poll(self, item: Poll | None = None) -> None:
-        """Emits a look at whether to stop.
-
-        Args:
-            item: the statement, if there is one.
-        """
-        flag = self.define(f"load volatile i32, ptr {self.memory.field(CONTEXT_CANCEL)}")
-        self.leave_if(self.define(f"icmp ne i32 {flag}, 0"), CANCELLED)
-        status = self.define("call i32 @cv_poll(ptr %ctx)")
-        self.leave_if(self.define(f"icmp ne i32 {status}, 0"), CANCELLED)
-
-    def poll_every(self, count: str, interval: int) -> None:
-        """Emits a look at whether to stop, every so often.
-
-        Args:
-            count: text of a counter.
-            interval: when the counter is a multiple of it.
-        """
-        due, after = self.new_label(), self.new_label()
-        rest = self.define(f"urem i64 {count}, {interval}")
-        self.jump_if(self.define(f"icmp eq i64 {rest}, 0"), due, after, ", !prof !0")
-        self.start(due)
-        self.poll()
-        self.jump(after)
-        self.start(after)
-
-    def segment(self, item: Segment) -> None:
-        """Emits a call of an outlined piece.
-
-        Args:
-            item: the statement.
-        """
-        self.leave_with(self.define(f"call i32 @{item.function.name}({self.memory.passed()})"))
-
-    def reload(self, item: Reload) -> None:
-        """Emits the load of a value from a frame.
-
-        Args:
-            item: the statement.
-        """
-        self.names[item.value] = self.load(item.buffer, 0, str(item.slot))
-
-    # Calls
-
-    def call(self, item: Call) -> None:
-        """Emits a call of an external function.
-
-        Args:
-            item: the statement.
-        """
-        args = ", ".join(self.argument(a) for a in item.args)
-        if item.result is None:
-            self.lines.append(f"  call void @{item.symbol}({args})")
-            return
-        status = self.define(f"call {register_type(item.result.dtype)} @{item.symbol}({args})")
-        self.names[item.result] = status
-        if item.leaves and item.site is None:
-            self.leave_with(status)
-        elif item.leaves:
-            self.leave_if(self.define(f"icmp ne i32 {status}, 0"), (item.site or 0) + 1)
-
-    def argument(self, arg: CallArgument) -> str:
-        """The typed text of an argument of a call.
-
-        Args:
-            arg: the argument.
-
-        Returns:
-            Type and operand.
-        """
-        if isinstance(arg, Value):
-            return f"{register_type(arg.dtype)} {self.use(arg)}"
-        if isinstance(arg, Pointer):
-            return f"ptr {self.address(arg.buffer, self.use(arg.offset))}"
-        return "ptr %ctx" if isinstance(arg, Context) else "ptr null"
-
-    def callback(self, item: Callback) -> None:
-        """Emits a call of a Python function.
-
-        Args:
-            item: the statement.
-        """
-        function = self.define(f"load ptr, ptr {self.memory.field(CONTEXT_CALLBACK)}")
-        args, outputs = self.pointer_table(item.args), self.pointer_table(item.outputs)
-        status = self.define(f"call i32 {function}(ptr %ctx, i32 {item.number}, {args}, {outputs})")
-        self.leave_if(self.define(f"icmp ne i32 {status}, 0"), PYTHON_ERROR)
-
-    def pointer_table(self, buffers: Sequence[Buffer]) -> str:
-        """An array of the addresses of buffers, on the stack.
-
-        Args:
-            buffers: any number of them.
-
-        Returns:
-            The array's address as an argument of a call.
-        """
-        name = f"%table{len(self.allocas)}"
-        self.allocas.append(f"  {name} = alloca [{max(1, len(buffers))} x ptr]")
-        for k, buffer in enumerate(buffers):
-            place = self.define(f"getelementptr inbounds ptr, ptr {name}, i64 {k}")
-            self.lines.append(f"  store ptr {self.memory.base(buffer)}, ptr {place}")
-        return f"ptr {name}"
-
     # Control flow
 
     def loop(self, item: For) -> None:
@@ -526,13 +156,13 @@ class BlockEmitter:
         Args:
             item: the statement.
         """
-        inits = [self.use(v) for v in item.inits]
+        inits = self.carried(item.params, item.inits)
         self.counted(item, self.use(item.lower), self.use(item.upper), inits, item.trips is None)
 
     def counted(
         self, item: For, lower: str, upper: str, inits: Sequence[str], guarded: bool
     ) -> None:
-        """Emits a scalar loop between bounds, perhaps the rest of a loop run in lanes.
+        """Emits a counted loop between bounds, perhaps the rest of a loop run in lanes.
 
         Args:
             item: the statement.
@@ -541,39 +171,62 @@ class BlockEmitter:
             inits: texts of the carries on entry.
             guarded: whether there may be no iteration at all.
         """
-        head, done = self.new_label(), self.new_label()
-        before = self.label
+        head, done, before = self.new_label(), self.new_label(), self.label
         if guarded:
-            runs = self.define(f"icmp slt i64 {lower}, {upper}")
-            self.jump_if(runs, head, done)
+            self.jump_if(self.define(f"icmp slt i64 {lower}, {upper}"), head, done)
         else:
             self.jump(head)
         self.start(head)
         index = self.names[item.index] = self.fresh()
         position = self.reserve()
         phis = self.open_phis(item.params)
+        self.entered([item.index, *item.params])
         self.block(item.body)
-        following = self.define(f"add nsw i64 {index}, {item.step}")
-        if item.poll_every:
-            count = self.define(f"sub i64 {following}, {lower}")
-            self.poll_every(count, item.poll_every * item.step)
-        more = self.define(f"icmp slt i64 {following}, {upper}")
-        self.jump_if(more, head, done, self.memory.loop_metadata())
+        following = self.count_on(item, index, lower, item.step)
+        self.close_loop(head, done, following, upper)
         self.lines[position] = (
             f"  {index} = phi i64 [ {lower}, %{before} ], [ {following}, %{self.label} ]"
         )
-        lasts = [self.use(v) for v in item.yields]
+        latch, lasts = self.label, self.carried(item.params, item.yields)
         self.close_phis(phis, before, inits, lasts)
-        latch = self.label
         self.start(done)
-        for result, init, last in zip(item.results, inits, lasts, strict=True):
+        for phi, result, init, last in zip(phis, item.results, inits, lasts, strict=True):
             if guarded:
-                type_ = register_type(result.dtype)
-                last = self.define(f"phi {type_} [ {init}, %{before} ], [ {last}, %{latch} ]")
-            self.names[result] = last
+                last = self.define(f"phi {phi[2]} [ {init}, %{before} ], [ {last}, %{latch} ]")
+            self.set_result(result, last)
 
-    def open_phis(self, params: Sequence[Value]) -> list[tuple[int, str, str]]:
-        """Begins the phis of scalar carries at the head of a loop.
+    def count_on(self, item: For, index: str, lower: str, step: int) -> str:
+        """Emits the next index at the end of a loop body, and polls if it is time.
+
+        Args:
+            item: the loop.
+            index: text of the index.
+            lower: text of the first index.
+            step: how far to go.
+
+        Returns:
+            Text of the next index.
+        """
+        following = self.define(f"add nsw i64 {index}, {step}")
+        if item.poll_every:
+            count = self.define(f"sub i64 {following}, {lower}")
+            self.poll_every(count, max(item.poll_every * item.step, step))
+        return following
+
+    def close_loop(self, head: str, done: str, following: str, upper: str) -> None:
+        """Emits the jump back to the head of a counted loop.
+
+        Args:
+            head: label of the body.
+            done: label of what follows the loop.
+            following: text of the next index.
+            upper: text of the bound.
+        """
+        more = self.define(f"icmp slt i64 {following}, {upper}")
+        self.jump_if(more, head, done, self.memory.loop_metadata())
+
+    def open_phis(self, params: Sequence[Value]) -> list[Phi]:
+        """Begins the phis of carries at the head of a loop.
 
         Args:
             params: the carries.
@@ -581,18 +234,15 @@ class BlockEmitter:
         Returns:
             For each, the position of its line, its register and its type.
         """
-        phis: list[tuple[int, str, str]] = []
+        phis: list[Phi] = []
         for param in params:
-            name = self.names[param] = self.fresh()
-            phis.append((self.reserve(), name, register_type(param.dtype)))
+            name = self.fresh()
+            self.name_carry(param, name)
+            phis.append((self.reserve(), name, self.type_of(param)))
         return phis
 
     def close_phis(
-        self,
-        phis: Sequence[tuple[int, str, str]],
-        before: str,
-        inits: Sequence[str],
-        lasts: Sequence[str],
+        self, phis: Sequence[Phi], before: str, inits: Sequence[str], lasts: Sequence[str]
     ) -> None:
         """Completes phis at the end of a loop body, from the block being written.
 
@@ -613,39 +263,53 @@ class BlockEmitter:
         Args:
             item: the statement.
         """
-        inits = [self.use(v) for v in item.inits]
-        head, body, done = self.new_label(), self.new_label(), self.new_label()
-        before = self.label
+        inits = self.carried(item.params, item.inits)
+        head, body, done, before = *(self.new_label() for _ in range(3)), self.label
         self.jump(head)
         self.start(head)
-        count, position = self.fresh(), self.reserve()
+        counter = self.open_counter(item)
         phis = self.open_phis(item.params)
+        self.entered(item.params)
         self.block(item.header)
         self.jump_if(self.use(item.predicate), body, done)
         self.start(body)
         self.block(item.body)
-        lasts = [self.use(v) for v in item.yields]
-        self.close_count(position, count, before, item.poll_every)
-        self.close_phis(phis, before, inits, lasts)
+        self.close_counter(counter, before, item.poll_every)
+        self.close_phis(phis, before, inits, self.carried(item.params, item.yields))
         self.lines.append(f"  br label %{head}{self.memory.loop_metadata()}")
         self.start(done)
-        for result, param in zip(item.results, item.params, strict=True):
-            self.names[result] = self.names[param]
+        for result, (_, name, _) in zip(item.results, phis, strict=True):
+            self.set_result(result, name)
 
-    def close_count(self, position: int, count: str, before: str, interval: int) -> None:
-        """Completes the counter of a loop without an index, and polls by it.
+    def open_counter(self, item: While) -> tuple[int, str] | None:
+        """Begins the counter of a loop without an index, if it has to poll.
 
         Args:
-            position: line of its phi.
-            count: its register.
-            before: label of the block before the loop.
-            interval: after how many iterations to poll; 0 for never.
+            item: the loop.
+
+        Returns:
+            The position of the phi's line and its register.
         """
-        following = self.define(f"add nuw nsw i64 {count}, 1")
-        if interval:
-            self.poll_every(following, interval)
+        if not item.poll_every:
+            return None
+        name = self.fresh()
+        return self.reserve(), name
+
+    def close_counter(self, counter: tuple[int, str] | None, before: str, interval: int) -> None:
+        """Completes a counter at the end of a loop body, and polls by it.
+
+        Args:
+            counter: from `open_counter`.
+            before: label of the block before the loop.
+            interval: after how many iterations to poll.
+        """
+        if counter is None:
+            return
+        position, name = counter
+        following = self.define(f"add nuw nsw i64 {name}, 1")
+        self.poll_every(following, interval)
         self.lines[position] = (
-            f"  {count} = phi i64 [ 0, %{before} ], [ {following}, %{self.label} ]"
+            f"  {name} = phi i64 [ 0, %{before} ], [ {following}, %{self.label} ]"
         )
 
     def branch(self, item: If) -> None:
@@ -654,24 +318,53 @@ class BlockEmitter:
         Args:
             item: the statement.
         """
-        then, otherwise, done = self.new_label(), self.new_label(), self.new_label()
+        then, otherwise, done, origin = *(self.new_label() for _ in range(3)), self.label
         empty = not item.otherwise.items
-        origin = self.label
         self.jump_if(self.use(item.predicate), then, done if empty else otherwise)
+        second = self.carried(item.results, item.else_values) if empty else []
         self.start(then)
         self.block(item.then)
-        first = [(self.use(v), self.label) for v in item.then_values]
+        first, here = self.carried(item.results, item.then_values), self.label
         self.jump(done)
         if not empty:
             self.start(otherwise)
             self.block(item.otherwise)
-            origin = self.label
-        second = [(self.use(v), origin) for v in item.else_values]
-        if not empty:
+            second, origin = self.carried(item.results, item.else_values), self.label
             self.jump(done)
         self.start(done)
-        for result, (one, here), (other, there) in zip(item.results, first, second, strict=True):
-            type_ = register_type(result.dtype)
-            self.names[result] = self.define(
-                f"phi {type_} [ {one}, %{here} ], [ {other}, %{there} ]"
+        for result, one, other in zip(item.results, first, second, strict=True):
+            self.set_result(
+                result,
+                self.define(
+                    f"phi {self.type_of(result)} [ {one}, %{here} ], [ {other}, %{origin} ]"
+                ),
             )
+
+    # What differs in lanes
+
+    def carried(self, params: Sequence[Value], values: Sequence[Value]) -> list[str]:
+        """Texts of values that become those of others.
+
+        Args:
+            params: carries or results.
+            values: what they become.
+
+        Returns:
+            The texts.
+        """
+        return [self.use(v) for v in values]
+
+    def type_of(self, value: Value) -> str:
+        """The type of the register that holds a value."""
+        return register_type(value.dtype)
+
+    def name_carry(self, param: Value, name: str) -> None:
+        """Notes the register of a carry."""
+        self.names[param] = name
+
+    def set_result(self, result: Value, text: str) -> None:
+        """Notes the text of a statement's result."""
+        self.names[result] = text
+
+    def entered(self, values: Sequence[Value]) -> None:
+        """Called at the head of a loop, after its phis, with what they define."""

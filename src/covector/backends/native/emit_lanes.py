@@ -401,4 +401,3 @@ def is_plain(block: Block, limit: int) -> bool:
 def _is_cheap(op: str) -> bool:
     spec = TABLE.get(op)
     return spec is not None and not spec.elementary
-

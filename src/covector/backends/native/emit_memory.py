@@ -37,8 +37,6 @@ class Metadata:
         self.lines = [
             '!0 = !{!"branch_weights", i32 1, i32 1048576}',
             '!1 = !{!"llvm.loop.mustprogress"}',
-            '!2 = !{!"llvm.loop.vectorize.width", i32 1}',
-            '!3 = !{!"llvm.loop.unroll.disable"}',
         ]
 
     def add(self, text: str) -> int:
@@ -60,7 +58,7 @@ class Scopes:
 
     Args:
         buffers: all of them.
-        metadata: of the module.
+        metadata: of the module, or `None`.
     """
 
     def __init__(self, buffers: Iterable[Buffer], metadata: Metadata | None) -> None:
@@ -118,7 +116,7 @@ class Memory:
 
     Args:
         scopes: of the module.
-        metadata: of the module.
+        metadata: of the module; `None` for functions whose text is kept for other modules.
         heap: heap buffers of the whole module, in the order of the table of their addresses.
         segment: whether the function is an outlined piece, which gets that table from its caller.
     """
@@ -152,16 +150,10 @@ class Memory:
         return self._scopes.text(buffer)
 
     def loop_metadata(self) -> str:
-        """What to append to the branch that closes a scalar loop, a new node for each."""
-        return self._loop("distinct !{{!{0}, !1}}")
-
-    def vector_loop_metadata(self) -> str:
-        """The same for a loop that runs in lanes already."""
-        return self._loop("distinct !{{!{0}, !1, !2}}")
-
-    def _loop(self, node: str) -> str:
-        # Functions whose text is kept for other modules have no metadata of their own.
-        return f", !llvm.loop !{self._metadata.add(node)}" if self._metadata else ""
+        """What to append to the branch that closes a loop, a new node for each."""
+        if self._metadata is None:
+            return ""
+        return f", !llvm.loop !{self._metadata.add('distinct !{{!{0}, !1}}')}"
 
     def base(self, buffer: Buffer) -> str:
         """The address of a buffer's first element.
@@ -199,7 +191,11 @@ class Memory:
                 assert buffer.space in (ARGUMENT, RESULT)
                 table = "%args" if buffer.space == ARGUMENT else "%results"
         size = buffer.nbytes
-        extra = f", !dereferenceable !{self._size(self._metadata, size)}" if size and self._metadata else ""
+        extra = (
+            f", !dereferenceable !{self._size(self._metadata, size)}"
+            if size and self._metadata
+            else ""
+        )
         return [
             f"  {name}.p = getelementptr inbounds ptr, ptr {table}, i64 {index}",
             f"  {name} = load ptr, ptr {name}.p{extra}",

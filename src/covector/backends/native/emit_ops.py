@@ -124,7 +124,11 @@ def constant_template(
     if kind.is_float:
         return None
     if name in ("div", "rem"):
-        return None if number in (0, -1) else _binary(("s" if kind.is_signed else "u") + name, kind.type)
+        return (
+            None
+            if number in (0, -1)
+            else _binary(("s" if kind.is_signed else "u") + name, kind.type)
+        )
     if not 0 <= number < WIDTH[dtype]:
         return None
     op = {"shl": "shl", "shr_logical": "lshr", "shr_arithmetic": "ashr"}[name]

@@ -51,7 +51,9 @@ class Code:
         externals: the functions it calls.
     """
 
-    def __init__(self, engine: Engine, module: emit.Module, object_code: bytes, effort: int) -> None:
+    def __init__(
+        self, engine: Engine, module: emit.Module, object_code: bytes, effort: int
+    ) -> None:
         self.symbol = module.symbol
         self.object_code = object_code
         self.llvm_text = module.text
@@ -317,7 +319,7 @@ def compile_function(function: Function, effort: int = 2, cpu: str | None = None
     """
     engine = get_engine(cpu)
     insert_polls(function)
-    split(function)
+    split(function, engine.target)
     if config.check:
         verify(function, EXTERNALS)
     return engine.compile(emit.emit(function, engine.target), effort)

@@ -14,8 +14,8 @@ Before, a block of too many items:          After, with values that cross cuts i
                                               %2 = reload frame[0]
                                               ...
 
-Blocks inside are split first; loops that run in lanes stay whole. Slots of a frame are used again
-when their value is dead.
+Blocks inside are split first. Loops that run in lanes stay whole: their compile time is linear as
+it is. Slots of a frame are used again when their value is dead.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ import heapq
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from covector.backends.native.emit_lanes import plan_loop
+from covector.backends.native.emit_ops import Target
 from covector.loopir.ir import (
     INDEX,
-    SIMD,
     WORKSPACE,
     Block,
     Buffer,
@@ -54,24 +55,26 @@ SHORTEST = 300
 """Items of a segment from which on it may end where fewest values cross."""
 
 
-def split(function: Function, limit: int = LIMIT) -> int:
+def split(function: Function, target: Target, limit: int = LIMIT) -> int:
     """Outlines straight-line stretches of a function into segments.
 
     Args:
         function: changed in place; frames are added to its workspace.
+        target: the machine, which decides what runs in lanes.
         limit: items beyond which a function is split.
 
     Returns:
         How many segments there are.
     """
-    splitter = _Splitter(function, limit)
+    splitter = _Splitter(function, target, limit)
     splitter.block(function.body, function.returns)
     return splitter.count
 
 
 class _Splitter:
-    def __init__(self, function: Function, limit: int) -> None:
+    def __init__(self, function: Function, target: Target, limit: int) -> None:
         self.function = function
+        self.target = target
         self.limit = limit
         self.count = 0
         self.number = function.values
@@ -100,8 +103,10 @@ class _Splitter:
 
     def item(self, item: Item) -> int:
         """Splits the blocks inside an item and counts what is left."""
-        if isinstance(item, For) and item.kind == SIMD:
-            return 1 + sum(_count(child) for child in children(item))
+        if isinstance(item, For):
+            whole = 1 + _count(item.body)
+            if whole <= self.limit or plan_loop(item, self.target) is not None:
+                return whole
         size = 1
         for child, values in zip(children(item), closing(item), strict=True):
             needed = list(values)

@@ -11,6 +11,8 @@ from covector.ops import matrices as mx
 from covector.ops.arithmetic import add, mul
 from covector.testing.optable import Operand, OpRow, Shape
 
+linalg: Any = np.linalg
+
 WIDE = ("f32", "f64", "c64", "c128")
 FLAGS = {"transpose_a": False, "conjugate_a": False, "unit_diagonal": False}
 
@@ -30,7 +32,7 @@ def _cholesky(x: Any) -> Any:
 
 
 def _cholesky_twin(x: Any) -> Any:
-    return np.linalg.cholesky(_definite_twin(x))
+    return linalg.cholesky(_definite_twin(x))
 
 
 def _solve(a: Any, b: Any, *, left_side: bool, lower: bool) -> Any:
@@ -41,7 +43,7 @@ def _solve(a: Any, b: Any, *, left_side: bool, lower: bool) -> Any:
 
 
 def _lower_twin(a: Any, b: Any) -> Any:
-    return np.linalg.solve(_cholesky_twin(a), b)
+    return linalg.solve(_cholesky_twin(a), b)
 
 
 def _lu(x: Any) -> Any:

@@ -1,0 +1,446 @@
+"""What stands inside a loop that runs in lanes: vectors for what varies, masks for its branches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from covector.backends.native.emit_blocks import BlockEmitter
+from covector.backends.native.emit_lanes import Plan, is_plain
+from covector.backends.native.emit_types import (
+    alignment,
+    memory_type,
+    register_type,
+    splat,
+    vector,
+)
+from covector.loopir.ir import (
+    BOOL,
+    Block,
+    Buffer,
+    Check,
+    DType,
+    If,
+    Store,
+    Value,
+    While,
+)
+from covector.loopir.scalars import RANGE
+
+PLAIN_SIDE = 12
+"""Operations of one side of a varying branch up to which both sides simply run."""
+
+
+class LaneEmitter(BlockEmitter):
+    """Emits blocks, in lanes where there is a plan.
+
+    Attributes:
+        plan: of the loop being run in lanes, or `None`.
+        mask: which lanes are active; `None` for all.
+        lanes: vector length of what varies; 0 outside of lanes.
+        vectors: the vector form of values.
+    """
+
+    plan: Plan | None = None
+    mask: str | None = None
+    vectors: dict[Value, str]
+    lanes = 0
+
+    def block(self, block: Block) -> None:
+        """Emits what is in a block, in lanes inside of loops that run in lanes."""
+        if self.plan is None:
+            super().block(block)
+            return
+        for item in block.items:
+            if type(item) is Value:
+                self.lanes_value(item)
+            else:
+                self.statement(item)
+
+    def varies(self, value: Value) -> bool:
+        """Whether a value is a vector here.
+
+        Args:
+            value: visible here.
+
+        Returns:
+            False outside of lanes.
+        """
+        return self.plan is not None and self.plan.stride(value) is None
+
+    # Values
+
+    def lanes_value(self, value: Value) -> None:
+        """Emits a value, as a vector if it varies.
+
+        Args:
+            value: in the loop that runs in lanes.
+        """
+        plan = self.plan
+        assert plan is not None
+        if plan.strides.get(value, 0) is not None:
+            self.value(value)
+            if value in plan.widened:
+                self.widen(value)
+        elif value.op == "load":
+            self.vectors[value] = self.load_lanes(value)
+        else:
+            args = [self.vector(a) for a in value.args]
+            if value.op == "call":
+                self.vectors[value] = self.call_lanes(value, args)
+            else:
+                self.vectors[value] = self.operation(value, args, plan.lanes)
+
+    def vector(self, value: Value) -> str:
+        """The vector form of a value.
+
+        Args:
+            value: visible here.
+
+        Returns:
+            The operand text.
+        """
+        if value.op == "const":
+            return splat(value.attr, value.dtype, self.lanes)
+        return self.vectors[value]
+
+    def widen(self, value: Value) -> None:
+        """Makes the vector form of a value that is the same in all lanes, or a strided index.
+
+        Args:
+            value: visible here.
+        """
+        stride = self.plan.stride(value) if self.plan else 0
+        text = self.splat_register(self.use(value), value.dtype)
+        if stride:
+            steps = ", ".join(f"i64 {stride * k}" for k in range(self.lanes))
+            text = self.define(f"add {vector('i64', self.lanes)} {text}, <{steps}>")
+        self.vectors[value] = text
+
+    def splat_register(self, text: str, dtype: DType) -> str:
+        """A scalar register in every lane.
+
+        Args:
+            text: the register.
+            dtype: its dtype.
+
+        Returns:
+            A vector register.
+        """
+        type_ = register_type(dtype, self.lanes)
+        first = self.define(f"insertelement {type_} poison, {register_type(dtype)} {text}, i64 0")
+        return self.define(
+            f"shufflevector {type_} {first}, {type_} poison, <{self.lanes} x i32> zeroinitializer"
+        )
+
+    def call_lanes(self, value: Value, args: Sequence[str]) -> str:
+        """Calls an external function once for each lane.
+
+        Args:
+            value: the call.
+            args: vector operands.
+
+        Returns:
+            The vector of results.
+        """
+        out = register_type(value.dtype, self.lanes)
+        places = [self.spill(register_type(a.dtype, self.lanes)) for a in value.args]
+        for arg, text, place in zip(value.args, args, places, strict=True):
+            self.lines.append(f"  store {register_type(arg.dtype, self.lanes)} {text}, ptr {place}")
+        results = self.spill(out)
+        head, done, before = self.new_label(), self.new_label(), self.label
+        self.jump(head)
+        self.start(head)
+        lane, following = self.fresh(), f"%next.{len(self.allocas)}"
+        self.lines.append(f"  {lane} = phi i64 [ 0, %{before} ], [ {following}, %{head} ]")
+        scalars: list[str] = []
+        for arg, place in zip(value.args, places, strict=True):
+            scalar = register_type(arg.dtype)
+            where = self.define(f"getelementptr inbounds {scalar}, ptr {place}, i64 {lane}")
+            scalars.append(self.define(f"load {scalar}, ptr {where}"))
+        one = self.pure_call(value, scalars)
+        scalar = register_type(value.dtype)
+        where = self.define(f"getelementptr inbounds {scalar}, ptr {results}, i64 {lane}")
+        self.lines.append(f"  store {scalar} {one}, ptr {where}")
+        self.lines.append(f"  {following} = add nuw nsw i64 {lane}, 1")
+        more = self.define(f"icmp ult i64 {following}, {self.lanes}")
+        self.jump_if(more, head, done, self.memory.loop_metadata())
+        self.start(done)
+        return self.define(f"load {out}, ptr {results}")
+
+    def spill(self, type_: str) -> str:
+        """Space on the stack.
+
+        Args:
+            type_: what it holds.
+
+        Returns:
+            Its address.
+        """
+        name = f"%spill{len(self.allocas)}"
+        self.allocas.append(f"  {name} = alloca {type_}")
+        return name
+
+    # Memory
+
+    def load_lanes(self, value: Value) -> str:
+        """Emits a load that varies.
+
+        Args:
+            value: the load.
+
+        Returns:
+            The vector.
+        """
+        buffer: Buffer = value.attr
+        offset = value.args[0]
+        dtype, lanes = buffer.element, self.lanes
+        type_ = memory_type(dtype, lanes)
+        if self.plan and self.plan.stride(offset) == 1:
+            if self.mask is None:
+                return self.load(buffer, lanes, self.use(offset))
+            pointer, name, where = self.address(buffer, self.use(offset)), "load", "p0"
+            place = f"ptr {pointer}"
+        else:
+            place, name = self.addresses(buffer, offset), "gather"
+            where = f"v{lanes}p0"
+        masked = self.define(
+            f"call {type_} @llvm.masked.{name}.{self.memory_suffix(dtype)}.{where}"
+            f"({place}, i32 {alignment(dtype)}, {vector('i1', lanes)} {self.active()}, "
+            f"{type_} zeroinitializer){self.memory.scope(buffer)}"
+        )
+        return self.to_register(masked, dtype, lanes)
+
+    def store(self, item: Store) -> None:
+        """Emits a store, of a vector in a loop that runs in lanes."""
+        if self.plan is None:
+            super().store(item)
+            return
+        buffer, lanes = item.buffer, self.lanes
+        dtype = buffer.element
+        text = self.vector(item.value)
+        if self.plan.stride(item.offset) == 1:
+            if self.mask is None:
+                self.store_text(buffer, self.use(item.offset), text, lanes)
+                return
+            place, name = f"ptr {self.address(buffer, self.use(item.offset))}", "store"
+            where = "p0"
+        else:
+            place, name = self.addresses(buffer, item.offset), "scatter"
+            where = f"v{lanes}p0"
+        stored = self.to_memory(text, dtype, lanes)
+        self.lines.append(
+            f"  call void @llvm.masked.{name}.{self.memory_suffix(dtype)}.{where}"
+            f"({memory_type(dtype, lanes)} {stored}, {place}, i32 {alignment(dtype)}, "
+            f"{vector('i1', lanes)} {self.active()}){self.memory.scope(buffer)}"
+        )
+
+    def memory_suffix(self, dtype: DType) -> str:
+        """How masked intrinsics name the vector type of a dtype in memory."""
+        element = memory_type(dtype)
+        return f"v{self.lanes}{ {'float': 'f32', 'double': 'f64'}.get(element, element) }"
+
+    def addresses(self, buffer: Buffer, offset: Value) -> str:
+        """A vector of the addresses of elements.
+
+        Args:
+            buffer: their buffer.
+            offset: an index that varies.
+
+        Returns:
+            Type and operand.
+        """
+        base, lanes = self.memory.base(buffer), self.lanes
+        pointers = self.define(
+            f"getelementptr inbounds {memory_type(buffer.element)}, ptr {base}, "
+            f"{vector('i64', lanes)} {self.vector(offset)}"
+        )
+        return f"{vector('ptr', lanes)} {pointers}"
+
+    def active(self) -> str:
+        """The mask of active lanes."""
+        return self.mask or "splat (i1 true)"
+
+    # Masks
+
+    def both(self, condition: str) -> str:
+        """The active lanes for which a condition holds.
+
+        Args:
+            condition: a vector of i1.
+
+        Returns:
+            The mask.
+        """
+        if self.mask is None:
+            return condition
+        return self.define(f"and {vector('i1', self.lanes)} {self.mask}, {condition}")
+
+    def any(self, mask: str) -> str:
+        """Whether any lane of a mask is set.
+
+        Args:
+            mask: a vector of i1.
+
+        Returns:
+            An i1.
+        """
+        type_ = vector("i1", self.lanes)
+        return self.define(f"call i1 @llvm.vector.reduce.or.v{self.lanes}i1({type_} {mask})")
+
+    def blend(self, mask: str, a: str, b: str, dtype: DType) -> str:
+        """`a` in the lanes of a mask, else `b`.
+
+        Args:
+            mask: a vector of i1.
+            a: a vector.
+            b: a vector.
+            dtype: of both.
+
+        Returns:
+            The vector.
+        """
+        if a == b:
+            return a
+        type_ = register_type(dtype, self.lanes)
+        return self.define(f"select {vector('i1', self.lanes)} {mask}, {type_} {a}, {type_} {b}")
+
+    def check(self, item: Check) -> None:
+        """Emits a check of all active lanes."""
+        if self.plan is None or self.plan.stride(item.ok) is not None:
+            super().check(item)
+            return
+        type_ = vector("i1", self.lanes)
+        failed = self.define(f"xor {type_} {self.vector(item.ok)}, splat (i1 true)")
+        self.leave_if(self.any(self.both(failed)), item.site + 1)
+
+    # Control flow
+
+    def carried(self, params: Sequence[Value], values: Sequence[Value]) -> list[str]:
+        """Texts of values that become those of others, as vectors for those that vary."""
+        pairs = zip(params, values, strict=True)
+        return [self.vector(v) if self.varies(p) else self.use(v) for p, v in pairs]
+
+    def type_of(self, value: Value) -> str:
+        """The type of the register that holds a value."""
+        return register_type(value.dtype, self.lanes if self.varies(value) else 0)
+
+    def name_carry(self, param: Value, name: str) -> None:
+        """Notes the register of a carry."""
+        (self.vectors if self.varies(param) else self.names)[param] = name
+
+    def set_result(self, result: Value, text: str) -> None:
+        """Notes the text of a statement's result, and widens it where that is needed."""
+        self.name_carry(result, text)
+        self.entered([result])
+
+    def entered(self, values: Sequence[Value]) -> None:
+        """Widens values just defined where that is needed."""
+        if self.plan is not None:
+            for value in values:
+                if value in self.plan.widened and not self.varies(value):
+                    self.widen(value)
+
+    def while_loop(self, item: While) -> None:
+        """Emits a loop with a condition; in lanes it runs until no lane goes on."""
+        if self.varies(item.predicate):
+            self.masked_while(item)
+        else:
+            super().while_loop(item)
+
+    def masked_while(self, item: While) -> None:
+        """Emits a loop that lanes leave at different times, keeping their carries from then on.
+
+        Args:
+            item: the statement.
+        """
+        inits, entering, outer = self.carried(item.params, item.inits), self.active(), self.mask
+        head, body, done, before = *(self.new_label() for _ in range(3)), self.label
+        self.jump(head)
+        self.start(head)
+        going, position = self.fresh(), self.reserve()
+        counter = self.open_counter(item)
+        phis = self.open_phis(item.params)
+        self.entered(item.params)
+        self.mask = going
+        self.block(item.header)
+        self.mask = still = self.both(self.vector(item.predicate))
+        self.jump_if(self.any(still), body, done)
+        self.start(body)
+        self.block(item.body)
+        lasts = [
+            self.blend(still, last, name, p.dtype) if self.varies(p) else last
+            for last, (_, name, _), p in zip(
+                self.carried(item.params, item.yields), phis, item.params, strict=True
+            )
+        ]
+        self.close_counter(counter, before, item.poll_every)
+        self.lines[position] = (
+            f"  {going} = phi {vector('i1', self.lanes)} "
+            f"[ {entering}, %{before} ], [ {still}, %{self.label} ]"
+        )
+        self.close_phis(phis, before, inits, lasts)
+        self.lines.append(f"  br label %{head}{self.memory.loop_metadata()}")
+        self.start(done)
+        self.mask = outer
+        for result, (_, name, _) in zip(item.results, phis, strict=True):
+            self.set_result(result, name)
+
+    def branch(self, item: If) -> None:
+        """Emits a branch; in lanes that disagree, both sides run under masks."""
+        if self.varies(item.predicate):
+            self.masked_branch(item)
+        else:
+            super().branch(item)
+
+    def masked_branch(self, item: If) -> None:
+        """Emits a branch on which lanes may disagree.
+
+        Args:
+            item: the statement.
+        """
+        outer = self.mask
+        condition = self.vector(item.predicate)
+        opposite = self.define(f"xor {vector('i1', self.lanes)} {condition}, splat (i1 true)")
+        first = self.side(item.then, item.then_values, self.both(condition))
+        self.mask = outer
+        second = self.side(item.otherwise, item.else_values, self.both(opposite))
+        self.mask = outer
+        for result, one, other in zip(item.results, first, second, strict=True):
+            self.set_result(result, self.blend(condition, one, other, result.dtype))
+
+    def side(self, block: Block, values: Sequence[Value], mask: str) -> list[str]:
+        """Emits one side of a branch, jumped over if no lane needs it.
+
+        Args:
+            block: the side.
+            values: what it gives.
+            mask: lanes that need it.
+
+        Returns:
+            Vectors of the values.
+        """
+        if is_plain(block, PLAIN_SIDE):
+            self.block(block)
+            return [self.vector(v) for v in values]
+        body, done, before = self.new_label(), self.new_label(), self.label
+        self.jump_if(self.any(mask), body, done)
+        self.start(body)
+        self.mask = mask
+        self.block(block)
+        texts = [self.vector(v) for v in values]
+        after = self.label
+        self.jump(done)
+        self.start(done)
+        return [
+            self.define(
+                f"phi {register_type(v.dtype, self.lanes)} [ {text}, %{after} ], "
+                f"[ {splat(_zero(v.dtype), v.dtype, self.lanes)}, %{before} ]"
+            )
+            for v, text in zip(values, texts, strict=True)
+        ]
+
+
+def _zero(dtype: DType) -> bool | float | int:
+    if dtype is BOOL:
+        return False
+    return 0 if dtype in RANGE else 0.0

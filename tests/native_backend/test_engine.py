@@ -1,0 +1,132 @@
+"""The engine: processors, efforts, errors, lifetimes, threads, and the text it compiles."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+
+from covector.backends.native import emit, engine
+from covector.backends.native.emit_ops import Target
+from covector.core.errors import CompilationError
+from covector.loopir.builder import Builder
+from covector.loopir.ir import SIMD
+
+F32, F64 = np.dtype("f4"), np.dtype("f8")
+
+
+def formula(n: int = 40):
+    """sin(x) * 2 + 1"""
+    b = Builder("entry")
+    x, y = b.argument(F32, (n,), "x"), b.result(F32, (n,), "y")
+
+    def body(i):
+        b.store(y, (i,), b.op("add", b.op("mul", b.op("sin", b.load(x, i)), 2.0), 1.0))
+
+    b.loop(0, n, body)
+    return b.finish()
+
+
+def scan(n: int = 9):
+    b = Builder("entry")
+    x, y = b.argument(F64, (n,), "x"), b.result(F64, (n,), "y")
+
+    def body(i, total):
+        total = b.op("add", total, b.load(x, i))
+        b.store(y, (i,), total)
+        return [total]
+
+    b.loop(0, n, body, [b.const(0.0, F64)])
+    return b.finish()
+
+
+@pytest.mark.parametrize("effort", [0, 1, 2, 3])
+def test_efforts_agree(effort, compiled):
+    x = np.linspace(-4, 4, 40, dtype=np.float32)
+    found = compiled(formula(), effort=effort)(x)[0]
+    np.testing.assert_allclose(found, np.sin(x) * 2 + 1, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(compiled(scan(), effort)(np.arange(9))[0], np.arange(9).cumsum())
+
+
+def test_code_object(compiled):
+    code = compiled(formula()).code
+    assert code.address
+    assert code.object_code[:4] == b"\x7fELF"
+    assert "define i32 @entry" in code.llvm_text
+    assert "entry:" in code.assembly()
+    assert "entry" in repr(code)
+
+
+def test_processor_from_the_environment(monkeypatch, compiled):
+    monkeypatch.setenv(engine.CPU_VARIABLE, "x86-64-v2")
+    code = compiled(formula()).code
+    assert code.cpu == "x86-64-v2"
+    assert "<4 x float>" in code.llvm_text
+    assert "ymm" not in code.assembly()
+    monkeypatch.setenv(engine.CPU_VARIABLE, "pentium")
+    with pytest.raises(CompilationError, match="COVECTOR_CPU='pentium' is not supported"):
+        engine.compile_function(formula())
+
+
+def test_invalid_text_is_reported():
+    module = emit.Module("entry", "define i32 @entry() { ret i64 0 }", ())
+    with pytest.raises(CompilationError, match="LLVM rejects"):
+        engine.get_engine().compile(module, 2)
+
+
+def test_missing_symbols_are_reported():
+    text = (
+        "declare i32 @nowhere()\ndefine i32 @entry() {\n %1 = call i32 @nowhere()\n ret i32 %1\n}"
+    )
+    with pytest.raises(CompilationError, match="nowhere"):
+        engine.get_engine().compile(emit.Module("entry", text, ("nowhere",)), 2)
+
+
+def test_code_lives_as_long_as_its_object(compiled):
+    x = np.linspace(-1, 1, 40, dtype=np.float32)
+    keep = compiled(formula())
+    for _ in range(5):
+        compiled(scan())
+        gc.collect()
+    np.testing.assert_allclose(keep(x)[0], np.sin(x) * 2 + 1, rtol=1e-6)
+
+
+def test_threads_compile_at_once(compiled):
+    x = np.linspace(-1, 1, 40, dtype=np.float32)
+    results: list[np.ndarray] = []
+
+    def work() -> None:
+        results.append(compiled(formula())(x)[0])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    for found in results:
+        np.testing.assert_array_equal(found, results[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("avx2", Target(256, fma=True, half=True, masks=False)),
+        ("avx512", Target(512, fma=True, half=True, masks=True)),
+    ],
+)
+def test_golden(name, target, golden):
+    """A loop in lanes with a rest, a reduction, and a scalar loop with a carry."""
+    b = Builder("entry")
+    n = b.dim(0)
+    x, y = b.argument(F32, (n,), "x"), b.result(F32, (n,), "y")
+    z = b.result(F32, (), "z")
+    b.loop(0, n, lambda i: b.store(y, (i,), b.op("max", b.load(x, i), 0.0)))
+    (total,) = b.loop(
+        0, 100, lambda i, t: [b.op("add", t, b.load(y, i))], [b.const(0.0, F32)], kind=SIMD, width=8
+    )
+    b.store(z, (), total)
+    golden.check(f"{name}.ll", emit.emit(b.finish(), target).text)
+    golden.check("scan.ll", emit.emit(scan(), target).text)

@@ -1,0 +1,180 @@
+"""Random functions, transformed at random: every way of running them gives the same results."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import covector as cv
+import covector.numpy as cnp
+from covector.core import backend
+from covector.core.config import checked
+from covector.core.parsing import parse
+from covector.core.program import Program, count_equations
+from covector.core.verify import verify
+from covector.testing.functions import Function, generate, namespace
+from covector.testing.functions.comparison import Expected, expect
+
+OURS, THEIRS = namespace(cv), namespace(jax)
+COUNT = int(os.environ.get("COVECTOR_RANDOM_PROGRAMS", "200"))
+GROUP = 50
+GROUPS = range(0, COUNT, GROUP)
+THOROUGH = COUNT > 200
+"""On demand, every program is run in every way; otherwise some ways take turns."""
+
+# JAX has these limits, and says so; Covector has not.
+BEYOND_JAX = ("Reverse-mode differentiation does not work for lax.while_loop",)
+
+
+class Mismatch(AssertionError):
+    """One way of running a function gives something else."""
+
+
+def trace(function: Function) -> Program:
+    return cv.make_program(lambda *args: function(OURS, *args))(*function.arguments())
+
+
+def reference_of(function: Function, program: Program) -> Expected:
+    """What the function must return, from the interpreter."""
+    run = backend.executable(program, backend="reference")
+    precision = "float32" if "float32" in function.dtypes else "float64"
+    expected = expect(
+        run,
+        function.arguments(),
+        exact=function.style.exact,
+        precision=precision,
+        seed=function.seed,
+    )
+    for result in expected.results:
+        assert np.isfinite(result).all(), "functions are made such that results are finite"
+    return expected
+
+
+def demand(what: str, expected: Expected, results: Any) -> None:
+    problem = expected.mismatch(results)
+    if problem:
+        raise Mismatch(f"{what}: {problem}")
+
+
+def check_text(program: Program) -> None:
+    text = program.as_text()
+    again = parse(text)
+    verify(again)
+    if again.as_text() != text:
+        raise Mismatch("the text of the program does not parse to the same program")
+
+
+def check_native(function: Function, expected: Expected) -> None:
+    args = function.arguments()
+    compiled = cv.jit(lambda *values: function(OURS, *values), effort=function.seed % 3)
+    with checked():
+        first = compiled(*args)
+        demand("native", expected, first)
+        for a, b in zip(first, compiled(*args), strict=True):
+            np.testing.assert_array_equal(np.asarray(a), np.asarray(b), "the second call differs")
+
+
+def check_eager(function: Function, expected: Expected) -> None:
+    demand("eager", expected, function(OURS, *map(cnp.asarray, function.arguments())))
+
+
+def check_jax(function: Function, expected: Expected) -> bool:
+    """Whether JAX can run the function; if so, it must agree."""
+    run = jax.jit(lambda *args: function(THEIRS, *args))
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    try:
+        results = run.lower(*function.arguments()).compile(options)(*function.arguments())
+    except ValueError as error:
+        if not any([limit in str(error) for limit in BEYOND_JAX]):
+            raise
+        return False
+    demand("JAX", expected, results)
+    return True
+
+
+def check(function: Function, ways: str = "text native eager jax") -> bool:
+    """Checks one function in some ways; returns whether its decisions are stable."""
+    with cv.enable_x64(function.style.wide), jax.enable_x64(function.style.wide):
+        program = trace(function)
+        verify(program)
+        expected = reference_of(function, program)
+        if "text" in ways:
+            check_text(program)
+        if "native" in ways:
+            check_native(function, expected)
+        if "eager" in ways:
+            check_eager(function, expected)
+        if "jax" in ways:
+            check_jax(function, expected)
+    return expected.decided
+
+
+def report(seed: int, ways: str, error: Exception) -> str:
+    """The smallest function of a seed that fails, and how."""
+    smallest, found = generate(seed), error
+    for depth, size in [(d, s) for d in range(5) for s in range(1, smallest.size)]:
+        try:
+            check(generate(seed, size, depth), ways)
+        except Exception as problem:
+            if type(problem) is type(error):
+                smallest, found = generate(seed, size, depth), problem
+                break
+    call = f"check(generate({seed}, {smallest.size}, {len(smallest.layers)}), {ways!r})"
+    return f"{call}\n{smallest}\n{type(found).__name__}: {found}"
+
+
+def ways_of(seed: int) -> str:
+    return "text native eager jax" if THOROUGH else f"text native {('jax', 'eager', '')[seed % 3]}"
+
+
+@pytest.mark.parametrize("first", GROUPS)
+def test_all_ways_of_running_agree(first: int) -> None:
+    problems: list[str] = []
+    undecided = 0
+    for seed in range(first, min(first + GROUP, COUNT)):
+        try:
+            undecided += not check(generate(seed), ways_of(seed))
+        except Exception as error:
+            problems.append(report(seed, ways_of(seed), error))
+    assert not problems, "\n\n".join(problems)
+    assert undecided < 0.1 * GROUP, "too many functions decide by the last bit of their inputs"
+
+
+def traced_size(function: Function) -> int:
+    with cv.enable_x64(function.style.wide):
+        return count_equations(trace(function))
+
+
+def test_the_programs_are_large_and_varied(capsys: pytest.CaptureFixture[str]) -> None:
+    functions = [generate(seed) for seed in range(COUNT)]
+    equations = [traced_size(function) for function in functions]
+    loops = sum([function.has_loop for function in functions]) / COUNT
+    deep = sum([len(function.layers) >= 2 for function in functions]) / COUNT
+    exact = sum([function.style.exact for function in functions]) / COUNT
+    with capsys.disabled():
+        print(
+            f"\n{COUNT} random programs: {loops:.0%} with loops, {deep:.0%} with two or more "
+            f"transformations, {exact:.0%} exact; equations: median "
+            f"{statistics.median(equations):.0f}, from {min(equations)} to {max(equations)}"
+        )
+    assert loops >= 0.3
+    assert deep >= 0.3
+    assert statistics.median(equations) >= 15
+
+
+@settings(max_examples=5)
+@given(
+    function=st.builds(
+        generate, seed=st.integers(10_000, 2**32), size=st.integers(1, 6), depth=st.integers(0, 2)
+    )
+)
+def test_functions_by_hypothesis(function: Function) -> None:
+    check(function, "text native")
