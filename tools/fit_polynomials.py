@@ -255,6 +255,13 @@ def _erfcx_mapped(centre: int) -> Function:
     return function
 
 
+DIGAMMA_ROOT = mp.findroot(mp.digamma, mp.mpf("1.4616321449683623"))
+
+
+def _digamma_over_root(x: mp.mpf) -> mp.mpf:
+    return mp.digamma(x) / (x - DIGAMMA_ROOT)
+
+
 FITS: list[Fit] = [
     *both(
         "EXP",
@@ -417,6 +424,16 @@ FITS: list[Fit] = [
         (11, 25),
         lambda u: 1,
         "(1 + 2 x) exp(x^2) erfc(x) in (x - 2) / (x + 2) for 0 <= x <= 28",
+    ),
+    Fit(
+        "DIGAMMA",
+        lambda u: _digamma_over_root(u + mp.mpf("1.5")),
+        mp.mpf("-0.5"),
+        mp.mpf("0.5"),
+        22,
+        lambda u: 1 / _digamma_over_root(u + mp.mpf("1.5")),
+        False,
+        "digamma(x) / (x - r) in x - 3/2 for 1 <= x <= 2, r its root",
     ),
 ]
 

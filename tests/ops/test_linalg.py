@@ -432,6 +432,45 @@ def test_derivatives_of_eigenvectors_must_be_asked_for():
         cv.jvp(ours_eig(right=True, derivatives=False), (x,), (x,))
 
 
+# --- tridiagonal systems --------------------------------------------------------------------------
+
+
+def tridiagonal(batch: tuple[int, ...], n: int, dtype: str = "f8") -> list[Any]:
+    diagonals = [numbers((*batch, n), dtype, seed) for seed in (1, 2, 3)]
+    diagonals[0][..., 0] = diagonals[2][..., -1] = 0
+    return diagonals
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "batch"), [(5, (2,)), (1, ()), (2, ())])
+def test_tridiagonal_solve(n: int, batch: Any, dtype: str):
+    diagonals, b = tridiagonal(batch, n, dtype), numbers((*batch, n, 3), dtype)
+    found = ops.tridiagonal_solve(*diagonals, b, perturb_singular=False)
+    close(found, lax.linalg.tridiagonal_solve(*diagonals, b), 1e5)
+
+
+def test_singular_tridiagonal_system():
+    zero, one = np.zeros(3), np.ones((3, 1))
+    found = ops.tridiagonal_solve(zero, np.array([1.0, 0, 1]), zero, one, perturb_singular=False)
+    assert np.isnan(np.asarray(found)).all()
+    with pytest.raises(NotImplementedError, match="perturb_singular"):
+        ops.tridiagonal_solve(zero, zero, zero, one, perturb_singular=True)
+
+
+def test_transformed_tridiagonal_solve(against_jax: Any):
+    operands = (*tridiagonal((), 4), numbers((4, 2)))
+    ours = partial(ops.tridiagonal_solve, perturb_singular=False)
+    against_jax.jvp(ours, lax.linalg.tridiagonal_solve, operands)
+    against_jax.vjp(ours, lax.linalg.tridiagonal_solve, operands)
+    for axes in ((None, None, None, 1), (0, None, 0, 0)):
+        stacked = [
+            x if axis is None else np.stack([x, 2 * x, 3 * x], axis)
+            for x, axis in zip(operands, axes, strict=True)
+        ]
+        expected = jax.vmap(lax.linalg.tridiagonal_solve, in_axes=axes)(*stacked)
+        close(cv.vmap(ours, in_axes=axes)(*stacked), expected, 1e5)
+
+
 # --- what all have in common ----------------------------------------------------------------------
 
 

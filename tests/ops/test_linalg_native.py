@@ -198,6 +198,32 @@ def test_derivatives():
         agree(cv.grad(loss), positive((n, n)))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("n", "batch", "columns"),
+    [(1, (), 1), (2, (3,), 2), (5, (), 40), (30, (7, 5), 1), (4, (0,), 2)],
+)
+def test_tridiagonal_solve(n: int, batch: Any, columns: int, dtype: str):
+    diagonals = [numbers((*batch, n), dtype, seed) for seed in (1, 2, 3)]
+    agree(
+        partial(ops.tridiagonal_solve, perturb_singular=False),
+        *diagonals,
+        numbers((*batch, n, columns), dtype),
+    )
+
+
+def test_singular_tridiagonal_systems():
+    zero = np.zeros((3, 4))
+    middle = np.array([[1.0, 2, 3, 4], [1, 0, 1, 1], [1, 1, 1, 0]])
+    agree(
+        partial(ops.tridiagonal_solve, perturb_singular=False),
+        zero,
+        middle,
+        zero,
+        numbers((3, 4, 2)),
+    )
+
+
 # --- keys -----------------------------------------------------------------------------------------
 
 

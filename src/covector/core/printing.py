@@ -147,6 +147,8 @@ class Printer:
 
     def program(self, program: Program, indent: str) -> list[str]:
         """The lines of a program; the first is not indented."""
+        # Programs are closed. Names are a program's own: another one may share its variables.
+        enclosing, self._names = self._names, {}
         inputs = ", ".join([f"{self._name(v)}: {self._aval(v.aval)}" for v in program.inputs])
         lines = [f"program {_program_name(program.name)}({inputs}) {{"]
         inner = indent + "  "
@@ -154,6 +156,8 @@ class Printer:
             lines += self.equation(equation, inner)
         outputs = ", ".join([self._atom(a) for a in program.outputs])
         lines.append(f"{indent}}} -> {outputs}" if outputs else f"{indent}}} ->")
+        # Those of the outermost program stay, for equations of it that are printed by themselves.
+        self._names = enclosing or self._names
         return lines
 
     def equation(self, equation: Equation, indent: str) -> list[str]:

@@ -69,37 +69,47 @@ def lgamma(x: Real) -> Real:
     return value.convert(x.dtype)
 
 
-# B(2k) / 2k for k = 1 ... 7: the asymptotic series of digamma.
-_DIGAMMA = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
-_SHIFT = 10
+# The root of digamma in two parts, and B(2k) / 2k for k = 1 ... 7, its asymptotic series.
+_ROOT = (1.4616321449683622, 9.549995429965697e-17)
+_SERIES = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
+_FAR = 10
 
 
 def digamma(x: Real) -> Real:
     """The logarithmic derivative of gamma, computed in float64.
 
-    Recurrence up to 10, then the asymptotic series; reflection for negative x.
+    A polynomial between 1 and 2, recurrence to get there, the asymptotic series beyond 10, and
+    reflection for negative x.
     """
-    narrow = x.fmt is SINGLE
-    wide = x.convert(F64) if narrow else x
-    negative = wide < 0.5
+    wide = x.convert(F64)
+    negative = wide < 0.0
     y = negative.pick(1.0 - wide, wide)
-    # 1/y + 1/(y + 1) + ... as one fraction, of as many terms as bring y to 10
-    over, under = y.const(0.0), y.const(1.0)
-    moved = y
-    for _ in range(_SHIFT):
-        more = moved < float(_SHIFT)
-        over = more.pick(over * moved + under, over)
-        under = more.pick(under * moved, under)
-        moved = more.pick(moved + 1.0, moved)
-    inverse = 1.0 / moved
-    z = inverse * inverse
-    series = z * horner(z, _DIGAMMA)
-    value = Real(x.b, x.b.op("log", moved.value)) - inverse * 0.5 - series - over / under
+    value = (y < float(_FAR)).pick(_digamma_near(y), _digamma_far(y))
     fraction = wide - wide.op("round_even")
     tangent = Real(x.b, x.b.op("tan", (fraction * math.pi).value))
     value = negative.pick(value - math.pi / tangent, value)
-    pole = (wide <= 0.0) & fraction.eq(0.0)
+    pole = negative & fraction.eq(0.0)
     value = pole.pick(math.nan, value)
-    value = wide.eq(0.0).pick((wide.const(-math.inf)).copysign(wide) * -1.0, value)
-    value = (wide < math.inf).pick(value, (wide > 0.0).pick(wide, value.const(math.nan)))
-    return value.convert(F32) if narrow else value
+    value = wide.eq(0.0).pick(-wide.const(math.inf).copysign(wide), value)
+    value = (wide < math.inf).pick(value, wide)
+    return value.convert(x.dtype)
+
+
+def _digamma_far(y: Real) -> Real:
+    inverse = 1.0 / y
+    z = inverse * inverse
+    return Real(y.b, y.b.op("log", y.value)) - inverse * 0.5 - z * horner(z, _SERIES)
+
+
+def _digamma_near(y: Real) -> Real:
+    # -1/y below 1, or 1/(y - 1) + 1/(y - 2) + ... above 2, as one fraction
+    small = y < 1.0
+    over, under = small.pick(-1.0, y.const(0.0)), small.pick(y, y.const(1.0))
+    moved = small.pick(y + 1.0, y)
+    for _ in range(_FAR - 2):
+        more = moved >= 2.0
+        moved = more.pick(moved - 1.0, moved)
+        over = more.pick(over * moved + under, over)
+        under = more.pick(under * moved, under)
+    near = ((moved - _ROOT[0]) - _ROOT[1]) * polynomial(moved - 1.5, table.DIGAMMA)
+    return near + over / under

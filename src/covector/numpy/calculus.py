@@ -12,13 +12,8 @@ from covector.core import dtypes
 from covector.numpy.creation import asarray
 from covector.numpy.elementwise import absolute, conjugate, not_equal, remainder, where
 from covector.numpy.index_functions import take
-from covector.numpy.manipulation import (
-    concatenate,
-    flip,
-    moveaxis,
-    ravel,
-    reshape,
-)
+from covector.numpy.joining import concatenate
+from covector.numpy.manipulation import flip, moveaxis, ravel, reshape
 from covector.numpy.products import dot
 from covector.numpy.promote import (
     broadcast_to,

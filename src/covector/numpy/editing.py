@@ -15,12 +15,8 @@ from covector.numpy.creation import asarray
 from covector.numpy.elementwise import remainder, where
 from covector.numpy.index_functions import compress, take
 from covector.numpy.indexing import At
-from covector.numpy.manipulation import (
-    concatenate,
-    moveaxis,
-    ravel,
-    reshape,
-)
+from covector.numpy.joining import concatenate
+from covector.numpy.manipulation import moveaxis, ravel, reshape
 from covector.numpy.promote import broadcast_to, constant, convert, operand
 from covector.numpy.reductions import cumsum, one_axis
 from covector.numpy.rounding import clip

@@ -14,14 +14,8 @@ from covector.core.array import Array
 from covector.core.trace import Tracer
 from covector.numpy.creation import arange, asarray, linspace
 from covector.numpy.elementwise import power
-from covector.numpy.manipulation import (
-    atleast_1d,
-    concatenate,
-    expand_dims,
-    moveaxis,
-    reshape,
-    stack,
-)
+from covector.numpy.joining import concatenate, stack
+from covector.numpy.manipulation import atleast_1d, expand_dims, moveaxis, reshape
 from covector.numpy.promote import (
     broadcast_to,
     constant,

@@ -157,7 +157,7 @@ def flatnonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> A
 
 def argwhere(a: Any, *, size: int | None = None, fill_value: Any = None) -> Any:
     """Indices of the elements that are not zero, a row for each."""
-    from covector.numpy.manipulation import stack
+    from covector.numpy.joining import stack
 
     return stack(nonzero(a, size=size, fill_value=fill_value), axis=1)
 
@@ -288,7 +288,8 @@ def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
         mode: "clip" or "wrap" for numbers outside; "raise" needs values known while tracing.
     """
     from covector.numpy.elementwise import remainder
-    from covector.numpy.manipulation import broadcast_arrays, stack
+    from covector.numpy.joining import stack
+    from covector.numpy.manipulation import broadcast_arrays
     from covector.numpy.rounding import clip
 
     if out is not None:

@@ -1,55 +1,43 @@
-"""Changing the shape and order of arrays, joining and splitting them."""
+"""Changing the shape of arrays and the order of their axes."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from covector.core.errors import compose
 from covector.core.source import here
 from covector.numpy import promote
 from covector.numpy.creation import asarray
-from covector.numpy.promote import convert, operand, promote_dtypes
+from covector.numpy.promote import operand
 from covector.numpy.reductions import axes_of, one_axis
-from covector.ops import pieces
+from covector.ops import elementwise as el
 from covector.ops import shape as sh
-from covector.ops.slices import slice_
 
 __all__ = [
-    "append",
-    "array_split",
     "atleast_1d",
     "atleast_2d",
     "atleast_3d",
     "broadcast_arrays",
     "broadcast_shapes",
     "broadcast_to",
-    "column_stack",
-    "concatenate",
-    "dstack",
+    "copy",
     "expand_dims",
     "flip",
     "fliplr",
     "flipud",
-    "hstack",
+    "matrix_transpose",
     "moveaxis",
     "permute_dims",
     "ravel",
-    "repeat",
     "reshape",
-    "roll",
     "rollaxis",
     "rot90",
-    "split",
     "squeeze",
-    "stack",
     "swapaxes",
-    "tile",
     "transpose",
-    "vstack",
 ]
 
 
@@ -89,15 +77,15 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
 
 def _inferred(a: Any, sizes: tuple[Any, ...]) -> tuple[Any, ...]:
     """The shape with -1 replaced."""
-    unknown = [i for i, s in enumerate(sizes) if isinstance(s, int) and s == -1]
+    unknown = [i for i, s in enumerate(sizes) if isinstance(s, int) and s < 0]
     total = a.aval.size
-    if len(unknown) == 1:
+    if unknown and (len(unknown) > 1 or sizes[unknown[0]] != -1):
+        raise ValueError(f"reshape: one entry of a shape may be -1, no other negative: got {sizes}")
+    if unknown:
         others = math.prod([s for i, s in enumerate(sizes) if i != unknown[0]])
         if others != 0 and total % others == 0:
             sizes = (*sizes[: unknown[0]], total // others, *sizes[unknown[0] + 1 :])
-    elif len(unknown) > 1:
-        raise ValueError(f"reshape: only one entry of a shape may be -1, got {sizes}")
-    if math.prod(sizes) != total:
+    if math.prod(sizes) != total or -1 in sizes:
         raise TypeError(
             compose(
                 f"reshape needs a shape of {total} elements",
@@ -127,6 +115,24 @@ def transpose(a: Any, axes: Sequence[int] | None = None) -> Any:
 def permute_dims(a: Any, axes: Sequence[int]) -> Any:
     """Axes permuted (the array API's name for `transpose`)."""
     return transpose(a, axes)
+
+
+def matrix_transpose(x: Any, /) -> Any:
+    """The last two axes exchanged."""
+    x = operand(x, "matrix_transpose")
+    if x.ndim < 2:
+        raise ValueError(f"matrix_transpose needs at least two axes, got {x.aval}")
+    return swapaxes(x, -1, -2)
+
+
+def copy(a: Any, order: str | None = None) -> Any:
+    """The same array.
+
+    Args:
+        a: an array, or what `asarray` converts.
+        order: "C" or "K".
+    """
+    return el.copy(asarray(a, order=order))
 
 
 def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
@@ -210,44 +216,6 @@ def broadcast_arrays(*args: Any) -> list[Any]:
     return [promote.broadcast_to(a, shape) for a in arrays]
 
 
-def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
-    """Arrays joined along an existing axis; flattened first for `None`."""
-    parts = [operand(a, "concatenate") for a in arrays]
-    if not parts:
-        raise ValueError("concatenate needs at least one array")
-    if axis is None:
-        parts, axis = [ravel(p) for p in parts], 0
-    if parts[0].aval.ndim == 0:
-        raise ValueError("concatenate: 0-d arrays cannot be joined; use stack")
-    parts = _in_one_dtype(parts, dtype)
-    place = one_axis("concatenate", axis, parts[0].aval.ndim)
-    return parts[0] if len(parts) == 1 else pieces.concatenate(*parts, dimension=place)
-
-
-def _in_one_dtype(parts: list[Any], dtype: Any) -> list[Any]:
-    if dtype is not None:
-        from covector.core import dtypes
-
-        target = dtypes.requested(dtype)
-        return [convert(p, target) for p in parts]
-    return promote_dtypes(*parts)
-
-
-def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> Any:
-    """Arrays of one shape joined along a new axis."""
-    if out is not None:
-        raise NotImplementedError("stack: out= is not supported, arrays are immutable")
-    parts = [operand(a, "stack") for a in arrays]
-    if not parts:
-        raise ValueError("stack needs at least one array")
-    shapes = {tuple(p.aval.shape) for p in parts}
-    if len(shapes) != 1:
-        raise ValueError(f"stack needs arrays of one shape, got {sorted(shapes)}")
-    parts = _in_one_dtype(parts, dtype)
-    place = one_axis("stack", axis, parts[0].aval.ndim + 1)
-    return pieces.stack(*parts, axis=place)
-
-
 def atleast_1d(*arys: Any) -> Any:
     """Arrays with at least one axis."""
     found = [a if (a := operand(x, "atleast_1d")).ndim else reshape(a, (1,)) for x in arys]
@@ -256,11 +224,11 @@ def atleast_1d(*arys: Any) -> Any:
 
 def atleast_2d(*arys: Any) -> Any:
     """Arrays with at least two axes, new ones in front."""
-    found = [_at_least_2d(operand(x, "atleast_2d")) for x in arys]
+    found = [at_least_2d(operand(x, "atleast_2d")) for x in arys]
     return found[0] if len(found) == 1 else found
 
 
-def _at_least_2d(a: Any) -> Any:
+def at_least_2d(a: Any) -> Any:
     missing = 2 - a.ndim
     return a if missing <= 0 else reshape(a, (1,) * missing + tuple(a.shape))
 
@@ -269,40 +237,13 @@ def atleast_3d(*arys: Any) -> Any:
     """Arrays with at least three axes."""
     found: list[Any] = []
     for x in arys:
-        a = _at_least_2d(operand(x, "atleast_3d")) if getattr(x, "ndim", 0) < 1 else operand(x, "")
+        a = at_least_2d(operand(x, "atleast_3d")) if getattr(x, "ndim", 0) < 1 else operand(x, "")
         if a.ndim == 1:
             a = reshape(a, (1, -1, 1))
         elif a.ndim == 2:
             a = expand_dims(a, 2)
         found.append(a)
     return found[0] if len(found) == 1 else found
-
-
-def vstack(tup: Any, dtype: Any = None) -> Any:
-    """Arrays joined along the first axis, vectors as rows."""
-    return concatenate([_at_least_2d(operand(a, "vstack")) for a in tup], 0, dtype)
-
-
-def hstack(tup: Any, dtype: Any = None) -> Any:
-    """Arrays joined along the second axis, vectors along their only one."""
-    parts = [atleast_1d(a) for a in tup]
-    return concatenate(parts, 0 if parts[0].ndim == 1 else 1, dtype)
-
-
-def dstack(tup: Any, dtype: Any = None) -> Any:
-    """Arrays joined along the third axis."""
-    return concatenate([atleast_3d(a) for a in tup], 2, dtype)
-
-
-def column_stack(tup: Any) -> Any:
-    """Vectors as columns, matrices as they are, side by side."""
-    parts = [operand(a, "column_stack") for a in tup]
-    return concatenate([reshape(p, (-1, 1)) if p.ndim < 2 else p for p in parts], 1)
-
-
-def append(arr: Any, values: Any, axis: int | None = None) -> Any:
-    """Values put behind an array."""
-    return concatenate([asarray(arr), asarray(values)], axis)
 
 
 def flip(m: Any, axis: int | Sequence[int] | None = None) -> Any:
@@ -332,119 +273,3 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     if k == 1:
         return swapaxes(flip(m, second), first, second)
     return flip(swapaxes(m, first, second), second)
-
-
-def tile(A: Any, reps: int | Sequence[int]) -> Any:  # NumPy's name
-    """An array repeated as a whole along each axis."""
-    a = operand(A, "tile")
-    counts = (reps,) if isinstance(reps, int) else tuple(reps)
-    rank = max(len(counts), a.ndim)
-    counts = (1,) * (rank - len(counts)) + counts
-    a = reshape(a, (1,) * (rank - a.ndim) + tuple(a.shape))
-    return pieces.tile(a, reps=counts)
-
-
-def repeat(
-    a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: Any = None
-) -> Any:
-    """Each element repeated.
-
-    Args:
-        a: an array.
-        repeats: how often: one int, or an int for each element along the axis (known while
-            tracing).
-        axis: along which; the flattened array by default.
-        total_repeat_length: the size of the result along the axis; must agree with `repeats`.
-    """
-    import numpy as np
-
-    a = operand(a, "repeat")
-    if axis is None:
-        a, axis = ravel(a), 0
-    place = one_axis("repeat", axis, a.ndim)
-    counts = np.asarray(repeats)
-    if counts.ndim == 0 or counts.size == 1:
-        count = int(counts.reshape(-1)[0])
-        spread = expand_dims(a, place + 1)
-        sizes = (*a.shape[: place + 1], count, *a.shape[place + 1 :])
-        joined = promote.broadcast_to(spread, sizes)
-        result = reshape(joined, (*a.shape[:place], a.shape[place] * count, *a.shape[place + 1 :]))
-    else:
-        from covector.numpy.index_functions import take
-
-        result = take(a, np.repeat(np.arange(cast("int", a.shape[place])), counts), axis=place)
-    if total_repeat_length is not None and result.shape[place] != total_repeat_length:
-        raise ValueError(
-            f"repeat: total_repeat_length={total_repeat_length} but the repeats give "
-            f"{result.shape[place]}"
-        )
-    return result
-
-
-def roll(a: Any, shift: Any, axis: int | Sequence[int] | None = None) -> Any:
-    """Elements shifted along axes, those pushed out coming back at the other end."""
-    a = operand(a, "roll")
-    if axis is None:
-        return reshape(roll(ravel(a), shift, 0), a.shape)
-    axes = [axis] if isinstance(axis, int) else list(axis)
-    several = isinstance(shift, (tuple, list))
-    shifts = list(cast("Sequence[Any]", shift)) if several else [shift] * len(axes)
-    for by, one in zip(shifts, axes, strict=True):
-        a = _roll_one(a, by, one_axis("roll", one, a.ndim))
-    return a
-
-
-def _roll_one(a: Any, shift: Any, axis: int) -> Any:
-    size = a.shape[axis]
-    if size == 0:
-        return a
-    from covector.core.trace import Tracer
-
-    if isinstance(shift, Tracer) or getattr(shift, "ndim", 0):
-        from covector.numpy.creation import arange
-        from covector.numpy.index_functions import take
-
-        return take(a, (arange(size) - shift) % size, axis=axis)
-    by = int(shift) % size
-    if by == 0:
-        return a
-    head, tail = _cut(a, axis, 0, size - by), _cut(a, axis, size - by, size)
-    return pieces.concatenate(tail, head, dimension=axis)
-
-
-def _cut(a: Any, axis: int, low: int, high: int) -> Any:
-    starts, limits = [0] * a.ndim, list(a.shape)
-    starts[axis], limits[axis] = low, high
-    return slice_(a, start_indices=tuple(starts), limit_indices=tuple(limits), strides=None)
-
-
-def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    """An array cut along an axis, into nearly equal parts if need be."""
-    return _split("array_split", ary, indices_or_sections, axis, False)
-
-
-def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    """An array cut along an axis, into so many equal parts or at the given positions."""
-    return _split("split", ary, indices_or_sections, axis, True)
-
-
-def _split(name: str, ary: Any, sections: Any, axis: int, equal: bool) -> list[Any]:
-    a = operand(ary, name)
-    place = one_axis(name, axis, a.ndim)
-    size = a.shape[place]
-    if isinstance(sections, int):
-        if equal and size % sections:
-            raise ValueError(
-                f"{name}: an axis of size {size} cannot be cut in {sections} equal parts"
-            )
-        each, extra = divmod(size, sections)
-        bounds = [0]
-        for k in range(sections):
-            bounds.append(bounds[-1] + each + (k < extra))
-    else:
-        positions = [min(max(int(i) if i >= 0 else size + int(i), 0), size) for i in sections]
-        bounds = [0, *positions, size]
-    cut: list[Any] = []
-    for low, high in itertools.pairwise(bounds):
-        cut.append(_cut(a, place, low, max(high, low)))
-    return cut

@@ -10,7 +10,7 @@ from covector.core.array import Array
 from covector.core.errors import ConcretizationTypeError, compose
 from covector.core.operand import install_methods
 from covector.core.source import here
-from covector.numpy import elementwise, manipulation, products, reductions
+from covector.numpy import elementwise, joining, manipulation, products, reductions
 from covector.numpy.promote import convert
 from covector.ops import elementwise as el
 
@@ -129,7 +129,7 @@ def install() -> None:
             "prod": reductions.prod,
             "ptp": reductions.ptp,
             "ravel": manipulation.ravel,
-            "repeat": manipulation.repeat,
+            "repeat": joining.repeat,
             "reshape": _reshape,
             "round": _round,
             "squeeze": manipulation.squeeze,

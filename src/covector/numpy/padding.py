@@ -11,7 +11,8 @@ import numpy as np
 from covector.core import dtypes
 from covector.numpy.creation import asarray, linspace
 from covector.numpy.index_functions import take
-from covector.numpy.manipulation import concatenate, moveaxis
+from covector.numpy.joining import concatenate
+from covector.numpy.manipulation import moveaxis
 from covector.numpy.promote import broadcast_to, constant, convert, operand
 from covector.numpy.reductions import max as largest
 from covector.numpy.reductions import mean

@@ -9,12 +9,8 @@ import numpy as np
 from covector.core import dtypes
 from covector.numpy.calculus import convolve
 from covector.numpy.creation import asarray
-from covector.numpy.manipulation import (
-    atleast_1d,
-    concatenate,
-    expand_dims,
-    reshape,
-)
+from covector.numpy.joining import concatenate
+from covector.numpy.manipulation import atleast_1d, expand_dims, reshape
 from covector.numpy.promote import (
     broadcast_shapes,
     broadcast_to,

@@ -12,7 +12,8 @@ from covector.core import dtypes
 from covector.numpy.creation import arange, asarray
 from covector.numpy.elementwise import isnan, logical_not, where
 from covector.numpy.index_functions import nonzero, take
-from covector.numpy.manipulation import concatenate, moveaxis, ravel, reshape
+from covector.numpy.joining import concatenate
+from covector.numpy.manipulation import moveaxis, ravel, reshape
 from covector.numpy.promote import broadcast_to, constant, convert, operand, promote_dtypes
 from covector.numpy.reductions import any as some
 from covector.numpy.reductions import cumsum, one_axis

@@ -11,14 +11,8 @@ from covector.numpy.creation import asarray, linspace
 from covector.numpy.elementwise import conjugate, isnan, real, where
 from covector.numpy.index_functions import diagonal, take_along_axis
 from covector.numpy.indexing import At
-from covector.numpy.manipulation import (
-    concatenate,
-    expand_dims,
-    moveaxis,
-    reshape,
-    squeeze,
-    stack,
-)
+from covector.numpy.joining import concatenate, stack
+from covector.numpy.manipulation import expand_dims, moveaxis, reshape, squeeze
 from covector.numpy.products import dot
 from covector.numpy.promote import (
     broadcast_to,

@@ -6,6 +6,7 @@ from covector.ops.lu import lu, lu_pivots_to_permutation
 from covector.ops.qr import geqrf, householder_product, qr
 from covector.ops.spectral import eig, eigh, svd
 from covector.ops.triangular import cholesky, triangular_solve
+from covector.ops.tridiagonal import tridiagonal_solve
 
 __all__ = [
     "cholesky",
@@ -18,4 +19,5 @@ __all__ = [
     "qr",
     "svd",
     "triangular_solve",
+    "tridiagonal_solve",
 ]

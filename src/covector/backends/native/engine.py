@@ -15,6 +15,7 @@ from typing import Any
 from covector import _native
 from covector.backends.native import emit
 from covector.backends.native.emit_externals import EXTERNALS, IMPLIED
+from covector.backends.native.emit_objects import undefined_symbols
 from covector.backends.native.emit_ops import Target
 from covector.backends.native.emit_polls import insert_polls
 from covector.backends.native.split import split
@@ -99,6 +100,7 @@ class Engine:
         self._numbers = itertools.count()
         self._jit: Any = llvm.create_lljit_compiler(self._machine(2))
         self._machines.clear()  # the JIT took the machine over
+        self._known: set[str] = set()
         self._runtime = self._define_runtime()
 
     def _machine(self, level: int) -> Any:
@@ -119,9 +121,9 @@ class Engine:
         """A library of every external function, against which code is linked."""
         library = self._llvm.JITLibraryBuilder()
         addresses = _native.symbols()
-        for symbol in {*EXTERNALS, *IMPLIED}:
-            if symbol in addresses:
-                library.import_symbol(symbol, addresses[symbol])
+        for symbol in {*EXTERNALS, *IMPLIED} & addresses.keys():
+            library.import_symbol(symbol, addresses[symbol])
+            self._known.add(symbol)
         return library.link(self._jit, _RUNTIME)
 
     def compile(self, module: emit.Module, effort: int) -> Code:
@@ -218,6 +220,10 @@ class Engine:
         Raises:
             CompilationError: if a symbol is missing.
         """
+        missing = undefined_symbols(object_code) - self._known - {"_GLOBAL_OFFSET_TABLE_"}
+        if missing:
+            names = ", ".join(sorted(missing))
+            raise CompilationError(f"{symbol} needs functions that are not on the list: {names}")
         library = self._llvm.JITLibraryBuilder()
         library.add_object_img(object_code)
         library.add_jit_library(_RUNTIME)

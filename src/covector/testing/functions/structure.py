@@ -173,7 +173,10 @@ def dynamic_update(b: Builder) -> Step | None:
 
 
 def gather(b: Builder) -> Step | None:
-    """Indices count from the end where negative and are clamped where out of bounds."""
+    """Indices count from the end where negative and are clamped where out of bounds.
+
+    JAX has no derivative for those out of bounds: it promises itself that there are none.
+    """
     i, at = _any_array(b), b.pick(lambda k: k.dtype == INT and k.rank <= 2)
     if i is None or at is None:
         return None
@@ -185,6 +188,9 @@ def gather(b: Builder) -> Step | None:
         take: Apply = lambda api, v, s: api.np.take(v, s % n, axis)
         return Step((i, at), (x.update(shape=shape),), take, f"take({{0}}, {{1}} % {n}, {axis})")
     kind = x.update(shape=where.shape + x.shape[1:])
+    if b.style.differentiated:
+        n = x.shape[0]
+        return Step((i, at), (kind,), lambda api, v, s: v[s % n], f"{{0}}[{{1}} % {n}]")
     return Step((i, at), (kind,), lambda api, v, s: v[s], "{0}[{1}]")
 
 
