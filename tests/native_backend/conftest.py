@@ -12,7 +12,7 @@ import pytest
 from covector.backends.native import engine
 from covector.backends.native.emit_externals import EXTERNALS
 from covector.loopir.builder import Builder
-from covector.loopir.ir import ARGUMENT, RESULT, Function, place_workspace
+from covector.loopir.ir import ARGUMENT, RESULT, WORKSPACE, Function
 from covector.loopir.verifier import verify
 
 ENTRY = ctypes.CFUNCTYPE(
@@ -26,6 +26,14 @@ CALLBACK = ctypes.CFUNCTYPE(
     ctypes.POINTER(ctypes.c_void_p),
     ctypes.POINTER(ctypes.c_void_p),
 )
+
+
+def place_workspace(function: Function) -> None:
+    """Gives each workspace buffer without an offset a place of its own."""
+    for buffer in function.buffers:
+        if buffer.space == WORKSPACE and buffer.offset is None:
+            buffer.offset = -(-function.workspace_bytes // 64) * 64
+            function.workspace_bytes = buffer.offset + buffer.nbytes
 
 
 class Context(ctypes.Structure):

@@ -297,7 +297,9 @@ def test_special_values(name, dtype, elementwise):
 
 
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
-@pytest.mark.parametrize("name", ["exp", "exp2", "expm1", "log", "log2", "sin", "tanh", "erfc", "cbrt"])
+@pytest.mark.parametrize(
+    "name", ["exp", "exp2", "expm1", "log", "log2", "sin", "tanh", "erfc", "cbrt"]
+)
 @np.errstate(all="ignore")
 def test_subnormal_numbers(name, dtype, elementwise):
     """Arguments that are, and arguments whose results are."""

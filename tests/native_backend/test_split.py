@@ -11,7 +11,7 @@ from covector.backends.native import engine
 from covector.backends.native.emit import segments
 from covector.backends.native.split import choose_cuts, split
 from covector.loopir.builder import Builder
-from covector.loopir.ir import SIMD, Function, place_workspace, walk
+from covector.loopir.ir import SIMD, Function, walk
 from covector.loopir.printer import print_function
 from covector.loopir.verifier import verify
 
@@ -185,7 +185,6 @@ def test_loops_in_lanes_stay_whole(compiled):
 
 def test_slots_are_used_again():
     function, _ = chain(6000)
-    place_workspace(function)
     split(function, target())
     verify(function)
     assert function.workspace_bytes < 4000

@@ -471,6 +471,36 @@ def test_transformed_tridiagonal_solve(against_jax: Any):
         close(cv.vmap(ours, in_axes=axes)(*stacked), expected, 1e5)
 
 
+# --- other forms ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_schur(dtype: str):
+    x = numbers((2, 4, 4), dtype)
+    options = {"compute_schur_vectors": True, "sort_eig_vals": False, "select_callable": None}
+    for found, expected in zip(ops.schur(x, **options), lax.linalg.schur(x), strict=True):
+        close(found, expected, 1000)
+    (form,) = ops.schur(x, **{**options, "compute_schur_vectors": False})
+    close(form, lax.linalg.schur(x)[0], 1000)
+    assert np.isnan(np.asarray(ops.schur(np.full((2, 2), np.nan), **options)[0])).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hessenberg(dtype: str):
+    x = numbers((2, 4, 4), dtype)
+    for found, expected in zip(ops.hessenberg(x), lax.linalg.hessenberg(x), strict=True):
+        close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("lower", [True, False])
+def test_tridiagonal(dtype: str, lower: bool):
+    x = hermitian((2, 4, 4), dtype)
+    theirs = lax.linalg.tridiagonal(x, lower=lower)
+    for found, expected in zip(ops.tridiagonal(x, lower=lower)[1:], theirs[1:], strict=True):
+        close(found, expected)
+
+
 # --- what all have in common ----------------------------------------------------------------------
 
 

@@ -224,6 +224,27 @@ def test_singular_tridiagonal_systems():
     )
 
 
+def test_what_calls_back():
+    x = numbers((2, 4, 4))
+    agree(
+        partial(ops.schur, compute_schur_vectors=True, sort_eig_vals=False, select_callable=None),
+        x,
+    )
+    agree(ops.hessenberg, x)
+    agree(partial(ops.tridiagonal, lower=True), positive((2, 4, 4)))
+    agree(partial(ops.qr, pivoting=True, full_matrices=True), numbers((5, 3)))
+    agree(
+        partial(
+            ops.eig,
+            compute_left_eigenvectors=True,
+            compute_right_eigenvectors=True,
+            enable_eigvec_derivs=False,
+            implementation=None,
+        ),
+        x,
+    )
+
+
 # --- keys -----------------------------------------------------------------------------------------
 
 

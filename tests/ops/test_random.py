@@ -83,6 +83,16 @@ def test_positions_beyond_32_bits():
     assert low.tolist() == [5, 6]
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_bits_at_some_positions(width: int):
+    ours, _ = key(3)
+    whole = np.asarray(ops.random_bits(ours, bit_width=width, shape=(4, 5)))
+    positions = np.arange(20, dtype=np.uint64).reshape(4, 5)[1:3]
+    found = ops.bits_at(ours, positions, bit_width=width)
+    assert found.dtype == whole.dtype
+    np.testing.assert_array_equal(found, whole[1:3])
+
+
 def test_fold_in():
     ours, theirs = key(3)
     same_keys(ops.random_fold_in(ours, np.uint32(77)), jax.random.fold_in(theirs, 77))

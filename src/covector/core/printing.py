@@ -87,6 +87,7 @@ class Printer:
         self._objects: list[Any] = [] if objects is None else objects
         self._fresh = variable_names()
         self._names: dict[Variable, str] = {}
+        self._scopes: dict[int, dict[Variable, str]] = {}
         self._avals: dict[Aval, str] = {}
         self._used: set[Variable] = set()
         self._seen: set[int] = set()
@@ -148,7 +149,7 @@ class Printer:
     def program(self, program: Program, indent: str) -> list[str]:
         """The lines of a program; the first is not indented."""
         # Programs are closed. Names are a program's own: another one may share its variables.
-        enclosing, self._names = self._names, {}
+        enclosing, self._names = self._names, self._scopes.setdefault(id(program), {})
         inputs = ", ".join([f"{self._name(v)}: {self._aval(v.aval)}" for v in program.inputs])
         lines = [f"program {_program_name(program.name)}({inputs}) {{"]
         inner = indent + "  "

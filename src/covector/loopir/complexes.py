@@ -15,12 +15,12 @@ from covector.loopir.ir import BOOL, ComplexValue, DType, LoopIRError
 from covector.loopir.scalars import COMPLEX, F32, HALVES
 
 if TYPE_CHECKING:
-    from covector.loopir.builder import Builder
+    from covector.loopir.expressions import Expressions
 
 Rule = Callable[..., Any]
 
 
-def apply(b: Builder, name: str, args: tuple[Any, ...], attr: Any) -> Any:
+def apply(b: Expressions, name: str, args: tuple[Any, ...], attr: Any) -> Any:
     """Applies an operation some of whose operands or whose result are complex.
 
     Args:
@@ -46,7 +46,7 @@ def apply(b: Builder, name: str, args: tuple[Any, ...], attr: Any) -> Any:
     return rule(b, *(a if a.dtype is dtype else convert(b, a, dtype) for a in args))
 
 
-def convert(b: Builder, x: Any, target: DType) -> Any:
+def convert(b: Expressions, x: Any, target: DType) -> Any:
     """Converts between complex dtypes, from real to complex, or to the real part.
 
     Args:
@@ -69,53 +69,53 @@ def convert(b: Builder, x: Any, target: DType) -> Any:
     return b.convert(b.convert(x.re, F32) if target in HALVES else x.re, target)
 
 
-def _make(b: Builder, re: Any, im: Any) -> ComplexValue:
+def _make(b: Expressions, re: Any, im: Any) -> ComplexValue:
     return b.complex(re, im)
 
 
-def _real(b: Builder, x: Any) -> Any:
+def _real(b: Expressions, x: Any) -> Any:
     return x.re
 
 
-def _imag(b: Builder, x: Any) -> Any:
+def _imag(b: Expressions, x: Any) -> Any:
     return x.im
 
 
-def _conj(b: Builder, x: Any) -> Any:
+def _conj(b: Expressions, x: Any) -> Any:
     return _make(b, x.re, b.op("neg", x.im))
 
 
-def _neg(b: Builder, x: Any) -> Any:
+def _neg(b: Expressions, x: Any) -> Any:
     return _make(b, b.op("neg", x.re), b.op("neg", x.im))
 
 
-def _add(b: Builder, x: Any, y: Any) -> Any:
+def _add(b: Expressions, x: Any, y: Any) -> Any:
     return _make(b, b.op("add", x.re, y.re), b.op("add", x.im, y.im))
 
 
-def _sub(b: Builder, x: Any, y: Any) -> Any:
+def _sub(b: Expressions, x: Any, y: Any) -> Any:
     return _make(b, b.op("sub", x.re, y.re), b.op("sub", x.im, y.im))
 
 
-def _mul(b: Builder, x: Any, y: Any) -> Any:
+def _mul(b: Expressions, x: Any, y: Any) -> Any:
     re = b.op("sub", b.op("mul", x.re, y.re), b.op("mul", x.im, y.im))
     im = b.op("add", b.op("mul", x.re, y.im), b.op("mul", x.im, y.re))
     return _make(b, re, im)
 
 
-def _scale(b: Builder, x: Any, factor: Any) -> Any:
+def _scale(b: Expressions, x: Any, factor: Any) -> Any:
     return _make(b, b.op("mul", x.re, factor), b.op("mul", x.im, factor))
 
 
-def _times_i(b: Builder, x: Any) -> Any:
+def _times_i(b: Expressions, x: Any) -> Any:
     return _make(b, b.op("neg", x.im), x.re)
 
 
-def _over_i(b: Builder, x: Any) -> Any:
+def _over_i(b: Expressions, x: Any) -> Any:
     return _make(b, x.im, b.op("neg", x.re))
 
 
-def _div(b: Builder, x: Any, y: Any) -> Any:
+def _div(b: Expressions, x: Any, y: Any) -> Any:
     """Smith's quotient: divides by the larger component of y first."""
     swap = b.op("lt", b.op("abs", y.re), b.op("abs", y.im))
     large = b.select(swap, y.im, y.re)
@@ -134,39 +134,39 @@ def _div(b: Builder, x: Any, y: Any) -> Any:
     return _make(b, re, im)
 
 
-def _eq(b: Builder, x: Any, y: Any) -> Any:
+def _eq(b: Expressions, x: Any, y: Any) -> Any:
     return b.op("and", b.op("eq", x.re, y.re), b.op("eq", x.im, y.im))
 
 
-def _ne(b: Builder, x: Any, y: Any) -> Any:
+def _ne(b: Expressions, x: Any, y: Any) -> Any:
     return b.op("or", b.op("ne", x.re, y.re), b.op("ne", x.im, y.im))
 
 
-def _is_nan(b: Builder, x: Any) -> Any:
+def _is_nan(b: Expressions, x: Any) -> Any:
     return b.op("or", b.op("is_nan", x.re), b.op("is_nan", x.im))
 
 
-def _is_finite(b: Builder, x: Any) -> Any:
+def _is_finite(b: Expressions, x: Any) -> Any:
     return b.op("and", b.op("is_finite", x.re), b.op("is_finite", x.im))
 
 
-def _is_inf(b: Builder, x: Any) -> Any:
+def _is_inf(b: Expressions, x: Any) -> Any:
     return b.op("or", b.op("is_inf", x.re), b.op("is_inf", x.im))
 
 
-def _select(b: Builder, p: Any, x: Any, y: Any) -> Any:
+def _select(b: Expressions, p: Any, x: Any, y: Any) -> Any:
     return _make(b, b.select(p, x.re, y.re), b.select(p, x.im, y.im))
 
 
-def _abs(b: Builder, x: Any) -> Any:
+def _abs(b: Expressions, x: Any) -> Any:
     return b.op("hypot", x.re, x.im)
 
 
-def _arg(b: Builder, x: Any) -> Any:
+def _arg(b: Expressions, x: Any) -> Any:
     return b.op("atan2", x.im, x.re)
 
 
-def _sign(b: Builder, x: Any) -> Any:
+def _sign(b: Expressions, x: Any) -> Any:
     """x / |x|, and 0 at 0."""
     size = _abs(b, x)
     zero = b.op("eq", size, 0.0)
@@ -174,13 +174,13 @@ def _sign(b: Builder, x: Any) -> Any:
     return _make(b, b.op("div", x.re, safe), b.op("div", x.im, safe))
 
 
-def _square(b: Builder, x: Any) -> Any:
+def _square(b: Expressions, x: Any) -> Any:
     re = b.op("mul", b.op("sub", x.re, x.im), b.op("add", x.re, x.im))
     product = b.op("mul", x.re, x.im)
     return _make(b, re, b.op("add", product, product))
 
 
-def _exp(b: Builder, x: Any) -> Any:
+def _exp(b: Expressions, x: Any) -> Any:
     size = b.op("exp", x.re)
     # exp(re) * 0 stays 0 on the real axis even where exp overflows.
     on_axis = b.op("eq", x.im, 0.0)
@@ -189,11 +189,11 @@ def _exp(b: Builder, x: Any) -> Any:
     return _make(b, re, im)
 
 
-def _exp2(b: Builder, x: Any) -> Any:
+def _exp2(b: Expressions, x: Any) -> Any:
     return _exp(b, _scale(b, x, math.log(2.0)))
 
 
-def _expm1(b: Builder, x: Any) -> Any:
+def _expm1(b: Expressions, x: Any) -> Any:
     """exp(a) cos(b) - 1 = expm1(a) cos(b) - 2 sin(b/2)^2, which cancels nowhere near 0."""
     grown = b.op("expm1", x.re)
     half = b.op("sin", b.op("mul", x.im, 0.5))
@@ -203,7 +203,7 @@ def _expm1(b: Builder, x: Any) -> Any:
     return _make(b, re, im)
 
 
-def _log_abs(b: Builder, x: Any) -> Any:
+def _log_abs(b: Expressions, x: Any) -> Any:
     """log|x| through log1p where |x| is near 1, through scaling where squares over- or underflow."""
     a, c = b.op("abs", x.re), b.op("abs", x.im)
     large, small = b.op("max", a, c), b.op("min", a, c)
@@ -217,19 +217,19 @@ def _log_abs(b: Builder, x: Any) -> Any:
     return b.select(near, near_one, b.op("log", _abs(b, x)))
 
 
-def _log(b: Builder, x: Any) -> Any:
+def _log(b: Expressions, x: Any) -> Any:
     return _make(b, _log_abs(b, x), _arg(b, x))
 
 
-def _log2(b: Builder, x: Any) -> Any:
+def _log2(b: Expressions, x: Any) -> Any:
     return _scale(b, _log(b, x), 1.0 / math.log(2.0))
 
 
-def _log10(b: Builder, x: Any) -> Any:
+def _log10(b: Expressions, x: Any) -> Any:
     return _scale(b, _log(b, x), 1.0 / math.log(10.0))
 
 
-def _log1p(b: Builder, x: Any) -> Any:
+def _log1p(b: Expressions, x: Any) -> Any:
     """log|1 + x| from log1p(2 a + a^2 + b^2) / 2 near 0, else from the logarithm of the sum."""
     shifted = _make(b, b.op("add", x.re, 1.0), x.im)
     excess = b.op(
@@ -242,7 +242,7 @@ def _log1p(b: Builder, x: Any) -> Any:
     return _make(b, re, _arg(b, shifted))
 
 
-def _sqrt(b: Builder, x: Any) -> Any:
+def _sqrt(b: Expressions, x: Any) -> Any:
     """With t = sqrt((|re| + |x|) / 2), the root is t and im / 2t, sides and signs as needed.
 
     Scaling by 1/4 (or 2^n for tiny operands) keeps the sum in range.
@@ -268,27 +268,27 @@ def _sqrt(b: Builder, x: Any) -> Any:
     return _make(b, root_re, b.op("copysign", root_im, x.im))
 
 
-def _rsqrt(b: Builder, x: Any) -> Any:
+def _rsqrt(b: Expressions, x: Any) -> Any:
     return _div(b, _one(b, x), _sqrt(b, x))
 
 
-def _one(b: Builder, x: Any) -> Any:
+def _one(b: Expressions, x: Any) -> Any:
     return b.const(1.0, x.dtype)
 
 
-def _sinh(b: Builder, x: Any) -> Any:
+def _sinh(b: Expressions, x: Any) -> Any:
     re = b.op("mul", b.op("sinh", x.re), b.op("cos", x.im))
     im = b.op("mul", b.op("cosh", x.re), b.op("sin", x.im))
     return _make(b, re, im)
 
 
-def _cosh(b: Builder, x: Any) -> Any:
+def _cosh(b: Expressions, x: Any) -> Any:
     re = b.op("mul", b.op("cosh", x.re), b.op("cos", x.im))
     im = b.op("mul", b.op("sinh", x.re), b.op("sin", x.im))
     return _make(b, re, im)
 
 
-def _tanh(b: Builder, x: Any) -> Any:
+def _tanh(b: Expressions, x: Any) -> Any:
     """Kahan's formula; for large |re| the result is +-1 with an imaginary part that decays."""
     limit = 9.0 if x.re.dtype is F32 else 20.0
     t = b.op("tan", x.im)
@@ -306,24 +306,24 @@ def _tanh(b: Builder, x: Any) -> Any:
     return _make(b, b.select(far, one, re), b.select(far, tail, im))
 
 
-def _sin(b: Builder, x: Any) -> Any:
+def _sin(b: Expressions, x: Any) -> Any:
     return _over_i(b, _sinh(b, _times_i(b, x)))
 
 
-def _cos(b: Builder, x: Any) -> Any:
+def _cos(b: Expressions, x: Any) -> Any:
     return _cosh(b, _times_i(b, x))
 
 
-def _tan(b: Builder, x: Any) -> Any:
+def _tan(b: Expressions, x: Any) -> Any:
     return _over_i(b, _tanh(b, _times_i(b, x)))
 
 
-def _asinh(b: Builder, x: Any) -> Any:
+def _asinh(b: Expressions, x: Any) -> Any:
     """Kahan: re = asinh(Re(sqrt(1 + iz)* ... )), written for z = x as asin of i x over i."""
     return _over_i(b, _asin(b, _times_i(b, x)))
 
 
-def _asin(b: Builder, x: Any) -> Any:
+def _asin(b: Expressions, x: Any) -> Any:
     below, above = _sqrt_one_minus(b, x), _sqrt_one_plus(b, x)
     product = _mul(b, below, above)
     re = b.op("atan2", x.re, product.re)
@@ -331,29 +331,29 @@ def _asin(b: Builder, x: Any) -> Any:
     return _make(b, re, b.op("asinh", crossed.im))
 
 
-def _acos(b: Builder, x: Any) -> Any:
+def _acos(b: Expressions, x: Any) -> Any:
     below, above = _sqrt_one_minus(b, x), _sqrt_one_plus(b, x)
     re = b.op("mul", b.op("atan2", below.re, above.re), 2.0)
     crossed = _mul(b, _conj(b, above), below)
     return _make(b, re, b.op("asinh", crossed.im))
 
 
-def _acosh(b: Builder, x: Any) -> Any:
+def _acosh(b: Expressions, x: Any) -> Any:
     below = _sqrt(b, _make(b, b.op("sub", x.re, 1.0), x.im))
     above = _sqrt_one_plus(b, x)
     re = b.op("asinh", _mul(b, _conj(b, below), above).re)
     return _make(b, re, b.op("mul", b.op("atan2", below.im, above.re), 2.0))
 
 
-def _sqrt_one_minus(b: Builder, x: Any) -> Any:
+def _sqrt_one_minus(b: Expressions, x: Any) -> Any:
     return _sqrt(b, _make(b, b.op("sub", b.const(1.0, x.re.dtype), x.re), b.op("neg", x.im)))
 
 
-def _sqrt_one_plus(b: Builder, x: Any) -> Any:
+def _sqrt_one_plus(b: Expressions, x: Any) -> Any:
     return _sqrt(b, _make(b, b.op("add", x.re, 1.0), x.im))
 
 
-def _atanh(b: Builder, x: Any) -> Any:
+def _atanh(b: Expressions, x: Any) -> Any:
     """re = log1p(4a / ((1 - a)^2 + b^2)) / 4, im = atan2(2b, (1 - a)(1 + a) - b^2) / 2."""
     one = b.const(1.0, x.re.dtype)
     a, c = b.op("abs", x.re), x.im
@@ -369,11 +369,11 @@ def _atanh(b: Builder, x: Any) -> Any:
     return _make(b, b.op("copysign", re, x.re), im)
 
 
-def _atan(b: Builder, x: Any) -> Any:
+def _atan(b: Expressions, x: Any) -> Any:
     return _over_i(b, _atanh(b, _times_i(b, x)))
 
 
-def _pow(b: Builder, x: Any, y: Any) -> Any:
+def _pow(b: Expressions, x: Any, y: Any) -> Any:
     """exp(y log x); 0 to a power with positive real part is 0, to the power 0 it is 1."""
     power = _exp(b, _mul(b, y, _log(b, x)))
     base_zero = b.op("and", b.op("eq", x.re, 0.0), b.op("eq", x.im, 0.0))
@@ -384,7 +384,7 @@ def _pow(b: Builder, x: Any, y: Any) -> Any:
     return _select(b, exponent_zero, _one(b, x), power)
 
 
-def _logistic(b: Builder, x: Any) -> Any:
+def _logistic(b: Expressions, x: Any) -> Any:
     return _div(b, _one(b, x), _add(b, _one(b, x), _exp(b, _neg(b, x))))
 
 

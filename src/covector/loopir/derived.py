@@ -9,12 +9,12 @@ from covector.loopir.ir import BOOL, DType
 from covector.loopir.scalars import F32, FLOATS, NUMBERS, RANGE, UNSIGNED_TWIN, WIDTH
 
 if TYPE_CHECKING:
-    from covector.loopir.builder import Builder
+    from covector.loopir.expressions import Expressions
 
 Expansion = Callable[..., Any]
 
 
-def _sign(b: Builder, x: Any) -> Any:
+def _sign(b: Expressions, x: Any) -> Any:
     """-1, 0 or 1; zeros and NaN stay themselves."""
     if x.dtype in RANGE:
         positive = b.convert(b.op("gt", x, 0), x.dtype)
@@ -23,19 +23,19 @@ def _sign(b: Builder, x: Any) -> Any:
     return b.select(b.op("or", b.op("eq", x, 0.0), b.op("is_nan", x)), x, one)
 
 
-def _square(b: Builder, x: Any) -> Any:
+def _square(b: Expressions, x: Any) -> Any:
     return b.op("mul", x, x)
 
 
-def _is_inf(b: Builder, x: Any) -> Any:
+def _is_inf(b: Expressions, x: Any) -> Any:
     return b.op("eq", b.op("abs", x), float("inf"))
 
 
-def _is_finite(b: Builder, x: Any) -> Any:
+def _is_finite(b: Expressions, x: Any) -> Any:
     return b.op("lt", b.op("abs", x), float("inf"))
 
 
-def _signbit(b: Builder, x: Any) -> Any:
+def _signbit(b: Expressions, x: Any) -> Any:
     signed = {32: "int32", 64: "int64"}[WIDTH[x.dtype]]
     return b.op("lt", b.op("bitcast", x, attr=_dtype(signed)), 0)
 
@@ -46,14 +46,14 @@ def _dtype(name: str) -> DType:
     return np.dtype(name)
 
 
-def _round_away(b: Builder, x: Any) -> Any:
+def _round_away(b: Expressions, x: Any) -> Any:
     """To nearest, ties away from zero: adding the greatest number below 1/2 never overshoots."""
     below_half = 0.5 - (2.0**-25 if x.dtype is F32 else 2.0**-54)
     nudge = b.op("copysign", b.const(below_half, x.dtype), x)
     return b.op("copysign", b.op("trunc", b.op("add", x, nudge)), x)
 
 
-def _nextafter(b: Builder, x: Any, y: Any) -> Any:
+def _nextafter(b: Expressions, x: Any, y: Any) -> Any:
     """The neighbour of x towards y; the ordering of floats is that of their bits as integers."""
     unsigned = UNSIGNED_TWIN[x.dtype]
     zero = b.const(0.0, x.dtype)
@@ -68,27 +68,27 @@ def _nextafter(b: Builder, x: Any, y: Any) -> Any:
     return b.select(unordered, b.op("add", x, y), stepped)
 
 
-def _clamp(b: Builder, low: Any, x: Any, high: Any) -> Any:
+def _clamp(b: Expressions, low: Any, x: Any, high: Any) -> Any:
     return b.op("min", b.op("max", x, low), high)
 
 
-def _bool_and(b: Builder, x: Any, y: Any) -> Any:
+def _bool_and(b: Expressions, x: Any, y: Any) -> Any:
     return b.op("and", x, y)
 
 
-def _bool_or(b: Builder, x: Any, y: Any) -> Any:
+def _bool_or(b: Expressions, x: Any, y: Any) -> Any:
     return b.op("or", x, y)
 
 
-def _same(b: Builder, x: Any) -> Any:
+def _same(b: Expressions, x: Any) -> Any:
     return x
 
 
-def _never(b: Builder, x: Any) -> Any:
+def _never(b: Expressions, x: Any) -> Any:
     return b.const(False, BOOL)
 
 
-def _always(b: Builder, x: Any) -> Any:
+def _always(b: Expressions, x: Any) -> Any:
     return b.const(True, BOOL)
 
 

@@ -26,13 +26,13 @@ from covector.loopir.scalars import (
 )
 
 if TYPE_CHECKING:
-    from covector.loopir.builder import Builder
+    from covector.loopir.expressions import Expressions
 
 _ANYTHING = RANGE[INDEX]
 
 
 def fold(
-    b: Builder, spec: OpSpec, args: tuple[Value, ...], attr: Any, result: DType
+    b: Expressions, spec: OpSpec, args: tuple[Value, ...], attr: Any, result: DType
 ) -> Value | None:
     """A simpler value equal to an operation.
 
@@ -123,7 +123,7 @@ def _is_const(value: Value, number: Any) -> bool:
     return value.op == "const" and value.attr == number
 
 
-def _add(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _add(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     x, y = args
     if dtype not in RANGE:
         negative_zero = y.op == "const" and y.attr == 0.0 and math.copysign(1.0, y.attr) < 0
@@ -140,7 +140,7 @@ def _add(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value 
     return _rejoined(b, x, y) or _rejoined(b, y, x) if dtype is INDEX else None
 
 
-def _sub(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _sub(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     x, y = args
     if dtype not in RANGE:
         positive_zero = y.op == "const" and y.attr == 0.0 and math.copysign(1.0, y.attr) > 0
@@ -156,7 +156,7 @@ def _sub(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value 
     return None
 
 
-def _mul(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _mul(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     x, y = args
     if y.op != "const":
         return None
@@ -177,7 +177,7 @@ def _mul(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value 
     return None
 
 
-def _div(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _div(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     x, y = args
     if y.op != "const":
         return None
@@ -193,40 +193,40 @@ def _div(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value 
     return None
 
 
-def _rem(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
-    x, y = args
+def _rem(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+    y = args[1]
     if dtype in RANGE and (_is_const(y, 1) or _is_const(y, -1)):
         return b.const(0, dtype)
     return None
 
 
-def _neg(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _neg(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     (x,) = args
     return x.args[0] if x.op == "neg" else None
 
 
-def _abs(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _abs(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     (x,) = args
     if x.op == "abs" or (dtype in RANGE and RANGE[dtype][0] == 0):
         return x
     return b.op("abs", x.args[0]) if x.op == "neg" else None
 
 
-def _and(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _and(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     x, y = args
     if x is y or _is_all_ones(y, dtype):
         return x
     return y if _is_const(y, 0) else None
 
 
-def _or(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _or(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     x, y = args
     if x is y or _is_const(y, 0):
         return x
     return y if _is_all_ones(y, dtype) else None
 
 
-def _xor(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _xor(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     x, y = args
     if x is y:
         return b.const(0, dtype)
@@ -242,7 +242,7 @@ def _is_all_ones(value: Value, dtype: DType) -> bool:
 _INVERSE_COMPARISON = {"lt": "ge", "ge": "lt", "gt": "le", "le": "gt", "eq": "ne", "ne": "eq"}
 
 
-def _not(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _not(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     (x,) = args
     if x.op == "not":
         return x.args[0]
@@ -254,22 +254,22 @@ def _not(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value 
     return None if ordered else b.op(inverse, *x.args)
 
 
-def _shift(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _shift(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     x, y = args
     if _is_const(x, 0) or _is_const(y, 0):
         return x
     return None
 
 
-def _shift_out(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
-    _, y = args
+def _shift_out(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+    y = args[1]
     if y.op == "const" and not 0 <= y.attr < WIDTH[dtype]:
         return b.const(0, dtype)
     return _shift(b, args, attr, dtype)
 
 
 def _extreme(least: bool) -> Callable[..., Value | None]:
-    def rule(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+    def rule(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
         x, y = args
         if x is y:
             return x
@@ -286,7 +286,7 @@ def _extreme(least: bool) -> Callable[..., Value | None]:
 
 
 def _compare(name: str) -> Callable[..., Value | None]:
-    def rule(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+    def rule(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
         x, y = args
         if x.dtype in (F32, F64):
             return None
@@ -312,7 +312,7 @@ def _compare_ranges(name: str, x: tuple[int, int], y: tuple[int, int]) -> bool |
     return True if above else False if below else None
 
 
-def _select(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _select(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     p, x, y = args
     if p.op == "const":
         return x if p.attr else y
@@ -326,7 +326,7 @@ def _select(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Val
     return b.op("select", p.args[0], y, x) if p.op == "not" else None
 
 
-def _convert(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _convert(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     (x,) = args
     if x.dtype is dtype:
         return x
@@ -347,7 +347,7 @@ def _holds(wide: DType, narrow: DType) -> bool:
     return narrow is F32 and wide is F64
 
 
-def _bitcast_rule(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _bitcast_rule(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     (x,) = args
     if x.dtype is dtype:
         return x
@@ -357,7 +357,7 @@ def _bitcast_rule(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) 
 # Indices
 
 
-def _index_div(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _index_div(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     x, y = args
     if y.op != "const":
         return None
@@ -373,7 +373,7 @@ def _index_div(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> 
     return None
 
 
-def _index_rem(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+def _index_rem(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
     x, y = args
     if y.op != "const":
         return None
@@ -387,7 +387,7 @@ def _index_rem(b: Builder, args: tuple[Value, ...], attr: Any, dtype: DType) -> 
     return None
 
 
-def _rejoined(b: Builder, whole: Value, part: Value) -> Value | None:
+def _rejoined(b: Expressions, whole: Value, part: Value) -> Value | None:
     """`(u + q // n) * n * m + (q % n) * m` as `u * n * m + q * m`; `u` may be missing.
 
     So an array that is reshaped and read in its own order is read without divisions.
@@ -424,12 +424,12 @@ def _is_quotient(x: Value, q: Value, n: int) -> bool:
     return known and dividend is q.args[0] and divisor == n * q.args[1].attr
 
 
-def _within(b: Builder, value: Value, divisor: int) -> bool:
+def _within(b: Expressions, value: Value, divisor: int) -> bool:
     low, high = b.bounds(value)
     return low >= 0 and high < divisor
 
 
-def _split(b: Builder, x: Value, divisor: int) -> tuple[Value | None, Value | None]:
+def _split(b: Expressions, x: Value, divisor: int) -> tuple[Value | None, Value | None]:
     """`x` as `divisor * quotient + rest`, where the terms of the sum `x` show it."""
     exact = _quotient(b, x, divisor)
     if exact is not None:
@@ -453,7 +453,7 @@ def _split(b: Builder, x: Value, divisor: int) -> tuple[Value | None, Value | No
     return None, None
 
 
-def _quotient(b: Builder, x: Value, divisor: int) -> Value | None:
+def _quotient(b: Expressions, x: Value, divisor: int) -> Value | None:
     if x.op == "const":
         return b.index(x.attr // divisor) if x.attr % divisor == 0 else None
     if x.op == "mul" and x.args[1].op == "const" and x.args[1].attr % divisor == 0:
@@ -461,7 +461,7 @@ def _quotient(b: Builder, x: Value, divisor: int) -> Value | None:
     return None
 
 
-def bounds(b: Builder, value: Value) -> tuple[int, int]:
+def bounds(b: Expressions, value: Value) -> tuple[int, int]:
     """The range of an index, from those of its operands.
 
     Args:
@@ -506,14 +506,38 @@ def _bounds_floor_rem(x: Range, y: Range) -> Range | None:
     return (0, y[1] - 1) if y[0] >= 1 else None
 
 
+def _bounds_add(x: Range, y: Range) -> Range:
+    return x[0] + y[0], x[1] + y[1]
+
+
+def _bounds_sub(x: Range, y: Range) -> Range:
+    return x[0] - y[1], x[1] - y[0]
+
+
+def _bounds_neg(x: Range) -> Range:
+    return -x[1], -x[0]
+
+
+def _bounds_min(x: Range, y: Range) -> Range:
+    return min(x[0], y[0]), min(x[1], y[1])
+
+
+def _bounds_max(x: Range, y: Range) -> Range:
+    return max(x[0], y[0]), max(x[1], y[1])
+
+
+def _bounds_either(x: Range, y: Range) -> Range:
+    return min(x[0], y[0]), max(x[1], y[1])
+
+
 _BOUNDS: dict[str, Callable[..., Range | None]] = {
-    "add": lambda x, y: (x[0] + y[0], x[1] + y[1]),
-    "sub": lambda x, y: (x[0] - y[1], x[1] - y[0]),
-    "neg": lambda x: (-x[1], -x[0]),
+    "add": _bounds_add,
+    "sub": _bounds_sub,
+    "neg": _bounds_neg,
     "mul": _bounds_mul,
-    "min": lambda x, y: (min(x[0], y[0]), min(x[1], y[1])),
-    "max": lambda x, y: (max(x[0], y[0]), max(x[1], y[1])),
-    "select": lambda x, y: (min(x[0], y[0]), max(x[1], y[1])),
+    "min": _bounds_min,
+    "max": _bounds_max,
+    "select": _bounds_either,
     "index_div": _bounds_div,
     "index_rem": _bounds_floor_rem,
     "div": _bounds_div,

@@ -588,27 +588,3 @@ def closing(item: Item) -> tuple[Sequence[Value], ...]:
     if isinstance(item, If):
         return (item.then_values, item.else_values)
     return ()
-
-
-def place_workspace(function: Function, alignment: int = 64) -> int:
-    """Gives each workspace buffer without an offset a place of its own.
-
-    The memory planner does better by reusing space; this serves functions that have no planner.
-
-    Args:
-        function: changed in place.
-        alignment: of each buffer in bytes.
-
-    Returns:
-        The size of the workspace in bytes.
-    """
-    end = function.workspace_bytes
-    for buffer in function.buffers:
-        if buffer.space == WORKSPACE and buffer.offset is None:
-            nbytes = buffer.nbytes
-            if nbytes is None:
-                raise LoopIRError(f"buffer {buffer.name!r}: a run-time size needs the heap")
-            buffer.offset = -(-end // alignment) * alignment
-            end = buffer.offset + nbytes
-    function.workspace_bytes = end
-    return end

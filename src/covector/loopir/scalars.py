@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,10 @@ RANGE: dict[DType, tuple[int, int]] = {
 UNSIGNED_TWIN: dict[DType, DType] = {
     d: UNSIGNED[i] for dtypes in (SIGNED, UNSIGNED) for i, d in enumerate(dtypes)
 } | {F32: UNSIGNED[2], F64: UNSIGNED[3], F16: UNSIGNED[1], BF16: UNSIGNED[1]}
+
+
+Evaluate = Callable[..., Any]
+"""`(dtype, *numbers) -> number`, or `None` where the result is not exact."""
 
 
 class OpSpec:
@@ -77,7 +82,7 @@ class OpSpec:
         results: dict[DType, DType],
         doc: str,
         commutative: bool = False,
-        evaluate: Callable[..., Any] | None = None,
+        evaluate: Evaluate | None = None,
         elementary: bool = False,
         like: int | None = None,
         targets: frozenset[DType] | None = None,
@@ -284,63 +289,74 @@ def _is_nan(dtype: DType, a: float) -> bool:
     return a != a
 
 
+def _plain(function: Callable[..., Any]) -> Evaluate:
+    """A meaning that does not depend on the dtype."""
+
+    def evaluate(dtype: DType, *operands: Any) -> Any:
+        return function(*operands)
+
+    return evaluate
+
+
 def _define(
     name: str,
     arity: int,
     dtypes: tuple[DType, ...],
     doc: str,
+    evaluate: Evaluate | None = None,
     *,
     boolean: bool = False,
-    **options: Any,
+    commutative: bool = False,
+    elementary: bool = False,
+    like: int | None = None,
+    targets: frozenset[DType] | None = None,
 ) -> None:
     results = {d: BOOL if boolean else d for d in dtypes}
-    TABLE[name] = OpSpec(name, arity, results, doc, **options)
+    TABLE[name] = OpSpec(
+        name, arity, results, doc, commutative, evaluate, elementary, like, targets
+    )
 
 
-_define("add", 2, NUMBERS, "sum", commutative=True, evaluate=lambda d, a, b: a + b)
-_define("sub", 2, NUMBERS, "difference", evaluate=lambda d, a, b: a - b)
-_define("mul", 2, NUMBERS, "product", commutative=True, evaluate=lambda d, a, b: a * b)
-_define("div", 2, NUMBERS, "quotient, integers towards zero", evaluate=_div)
-_define("rem", 2, NUMBERS, "remainder with the sign of the dividend", evaluate=_rem)
-_define("neg", 1, NUMBERS, "negation", evaluate=lambda d, a: -a)
-_define("abs", 1, NUMBERS, "absolute value", evaluate=lambda d, a: abs(a))
-_define("min", 2, NUMBERS, "lesser, NaN if either is", commutative=True, evaluate=_minimum)
-_define("max", 2, NUMBERS, "greater, NaN if either is", commutative=True, evaluate=_maximum)
+_define("add", 2, NUMBERS, "sum", _plain(operator.add), commutative=True)
+_define("sub", 2, NUMBERS, "difference", _plain(operator.sub))
+_define("mul", 2, NUMBERS, "product", _plain(operator.mul), commutative=True)
+_define("div", 2, NUMBERS, "quotient, integers towards zero", _div)
+_define("rem", 2, NUMBERS, "remainder with the sign of the dividend", _rem)
+_define("neg", 1, NUMBERS, "negation", _plain(operator.neg))
+_define("abs", 1, NUMBERS, "absolute value", _plain(abs))
+_define("min", 2, NUMBERS, "lesser, NaN if either is", _minimum, commutative=True)
+_define("max", 2, NUMBERS, "greater, NaN if either is", _maximum, commutative=True)
 _define("fma", 3, FLOATS, "a * b + c, fused where the target has it")
 _define("mul_error", 3, FLOATS, "a * b - c exactly, where c is the rounded a * b")
-_define("sqrt", 1, FLOATS, "square root", evaluate=_sqrt)
-_define("floor", 1, FLOATS, "round down", evaluate=_floor)
+_define("sqrt", 1, FLOATS, "square root", _sqrt)
+_define("floor", 1, FLOATS, "round down", _floor)
 _define("ceil", 1, FLOATS, "round up")
 _define("trunc", 1, FLOATS, "round towards zero")
 _define("round_even", 1, FLOATS, "round to nearest, ties to even")
-_define(
-    "copysign", 2, FLOATS, "magnitude of a, sign of b", evaluate=lambda d, a, b: math.copysign(a, b)
-)
+_define("copysign", 2, FLOATS, "magnitude of a, sign of b", _plain(math.copysign))
 
-_define("and", 2, BITS, "bitwise and", commutative=True, evaluate=lambda d, a, b: a & b)
-_define("or", 2, BITS, "bitwise or", commutative=True, evaluate=lambda d, a, b: a | b)
-_define("xor", 2, BITS, "bitwise exclusive or", commutative=True, evaluate=lambda d, a, b: a ^ b)
-_define("not", 1, BITS, "bitwise complement", evaluate=_not)
-_define("shl", 2, INTEGERS, "shift left, 0 from the width on", evaluate=_shl)
-_define("shr_logical", 2, INTEGERS, "shift right, zeros in", evaluate=_shr_logical)
-_define("shr_arithmetic", 2, INTEGERS, "shift right, sign in", evaluate=_shr_arithmetic)
-_define("popcount", 1, INTEGERS, "number of ones", evaluate=_popcount)
-_define("clz", 1, INTEGERS, "leading zeros", evaluate=_clz)
-_define("ctz", 1, INTEGERS, "trailing zeros", evaluate=_ctz)
-_define("mulhi", 2, INTEGERS, "upper half of the product", commutative=True, evaluate=_mulhi)
-_define("index_div", 2, (INDEX,), "a // b for a >= 0, b > 0", evaluate=lambda d, a, b: a // b)
-_define("index_rem", 2, (INDEX,), "a % b for a >= 0, b > 0", evaluate=lambda d, a, b: a % b)
+_define("and", 2, BITS, "bitwise and", _plain(operator.and_), commutative=True)
+_define("or", 2, BITS, "bitwise or", _plain(operator.or_), commutative=True)
+_define("xor", 2, BITS, "bitwise exclusive or", _plain(operator.xor), commutative=True)
+_define("not", 1, BITS, "bitwise complement", _not)
+_define("shl", 2, INTEGERS, "shift left, 0 from the width on", _shl)
+_define("shr_logical", 2, INTEGERS, "shift right, zeros in", _shr_logical)
+_define("shr_arithmetic", 2, INTEGERS, "shift right, sign in", _shr_arithmetic)
+_define("popcount", 1, INTEGERS, "number of ones", _popcount)
+_define("clz", 1, INTEGERS, "leading zeros", _clz)
+_define("ctz", 1, INTEGERS, "trailing zeros", _ctz)
+_define("mulhi", 2, INTEGERS, "upper half of the product", _mulhi, commutative=True)
+_define("index_div", 2, (INDEX,), "a // b for a >= 0, b > 0", _plain(operator.floordiv))
+_define("index_rem", 2, (INDEX,), "a % b for a >= 0, b > 0", _plain(operator.mod))
 
 _COMPARED = (*NUMBERS, BOOL)
-_define("eq", 2, _COMPARED, "=", boolean=True, commutative=True, evaluate=lambda d, a, b: a == b)
-_define(
-    "ne", 2, _COMPARED, "not =", boolean=True, commutative=True, evaluate=lambda d, a, b: a != b
-)
-_define("lt", 2, _COMPARED, "<", boolean=True, evaluate=lambda d, a, b: a < b)
-_define("le", 2, _COMPARED, "<=", boolean=True, evaluate=lambda d, a, b: a <= b)
-_define("gt", 2, _COMPARED, ">", boolean=True, evaluate=lambda d, a, b: a > b)
-_define("ge", 2, _COMPARED, ">=", boolean=True, evaluate=lambda d, a, b: a >= b)
-_define("is_nan", 1, FLOATS, "not a number", boolean=True, evaluate=_is_nan)
+_define("eq", 2, _COMPARED, "equal", _plain(operator.eq), boolean=True, commutative=True)
+_define("ne", 2, _COMPARED, "not equal", _plain(operator.ne), boolean=True, commutative=True)
+_define("lt", 2, _COMPARED, "less", _plain(operator.lt), boolean=True)
+_define("le", 2, _COMPARED, "less or equal", _plain(operator.le), boolean=True)
+_define("gt", 2, _COMPARED, "greater", _plain(operator.gt), boolean=True)
+_define("ge", 2, _COMPARED, "greater or equal", _plain(operator.ge), boolean=True)
+_define("is_nan", 1, FLOATS, "not a number", _is_nan, boolean=True)
 
 _define("select", 3, EVERYTHING, "b where the bool a holds, else c", like=2)
 _define("convert", 1, EVERYTHING, "to the dtype `attr`", targets=frozenset(EVERYTHING))

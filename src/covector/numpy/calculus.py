@@ -10,7 +10,14 @@ import numpy as np
 
 from covector.core import dtypes
 from covector.numpy.creation import asarray
-from covector.numpy.elementwise import absolute, conjugate, not_equal, remainder, where
+from covector.numpy.elementwise import (
+    absolute,
+    conjugate,
+    floor_divide,
+    not_equal,
+    remainder,
+    where,
+)
 from covector.numpy.index_functions import take
 from covector.numpy.joining import concatenate
 from covector.numpy.manipulation import flip, moveaxis, ravel, reshape
@@ -278,11 +285,14 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, period: Any = 2 * math.p
     if x.shape[axis] == 0:
         return promote_inexact(x)[0] if not dtypes.is_integer(x.dtype) else x
     x, size = _with_period(x, period)
-    half = size / 2 if not dtypes.is_integer(x.dtype) else size // 2
-    limit = half if discont is None else discont
+    whole = dtypes.is_integer(x.dtype)
+    half = floor_divide(size, 2) if whole else size / 2
     steps = diff(x, axis=axis)
     wrapped = remainder(steps + half, size) - half
-    wrapped = where((wrapped == -half) & (steps > 0), half, wrapped)
+    # Half a period up and half a period down are the same: the direction of the step decides.
+    ambiguous = remainder(size, 2) == 0 if whole else True
+    wrapped = where((wrapped == -half) & (steps > 0) & ambiguous, half, wrapped)
+    limit = size / 2 if discont is None else discont
     correction = where(absolute(steps) < limit, constant(0, x.dtype), wrapped - steps)
     place = one_axis("unwrap", axis, x.ndim)
     first, rest = _part(x, place, 0, 1), _part(x, place, 1, x.shape[place])

@@ -22,6 +22,7 @@ __all__ = [
     "choose",
     "compress",
     "diag",
+    "diagflat",
     "diagonal",
     "flatnonzero",
     "nonzero",
@@ -261,6 +262,11 @@ def diag(v: Any, k: int = 0) -> Any:
     where_: np.ndarray[Any, Any] = np.arange(cast("int", x.shape[0]))
     target = broadcast_to(constant(0, x.dtype), (size, size))
     return At(target)[where_ - min(k, 0), where_ + max(k, 0)].set(x)
+
+
+def diagflat(v: Any, k: int = 0) -> Any:
+    """The matrix with the elements of an array, flattened, on a diagonal."""
+    return diag(reshape(operand(v, "diagflat"), (-1,)), k)
 
 
 def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:

@@ -53,7 +53,7 @@ def polyval(p: Any, x: Any, *, unroll: int = 16) -> Any:
     """
     from covector.lax.control_flow import scan
 
-    coefficients, at = promote_inexact(operand(p, "polyval"), operand(x, "polyval"))
+    coefficients, at = promote_dtypes(operand(p, "polyval"), operand(x, "polyval"))
     shape = broadcast_shapes("polyval", coefficients.shape[1:], at.shape)
     value = broadcast_to(constant(0, at.dtype), shape)
     at = broadcast_to(at, shape)
@@ -217,13 +217,15 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     if x.ndim != 1:
         raise ValueError(f"vander needs a vector, got {x.aval}")
     if dtypes.is_bool(x.dtype):
-        x = convert(x, dtypes.default_int())
+        raise TypeError(f"vander is not defined for bools, got {x.aval}")
     count = x.shape[0] if N is None else N
     if count < 0:
         raise ValueError(f"vander: N must be at least 0, got {N}")
     powers = np.arange(count) if increasing else np.arange(count)[::-1]
-    column = expand_dims(x, 1)
-    return column ** asarray(powers, dtypes.default_int())
+    exponents = asarray(powers, dtypes.default_int())
+    return expand_dims(x, 1) ** (
+        exponents if dtypes.is_inexact(x.dtype) else convert(exponents, x.dtype)
+    )
 
 
 def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:

@@ -12,7 +12,20 @@ from covector.numpy.manipulation import expand_dims, moveaxis, reshape, squeeze
 from covector.numpy.promote import broadcast_shapes, broadcast_to, operand, promote_dtypes
 from covector.ops.contract import dot_general
 
-__all__ = ["dot", "inner", "kron", "matmul", "outer", "tensordot", "vdot", "vecdot"]
+__all__ = [
+    "cross",
+    "dot",
+    "inner",
+    "kron",
+    "matmul",
+    "matvec",
+    "outer",
+    "tensordot",
+    "trace",
+    "vdot",
+    "vecdot",
+    "vecmat",
+]
 
 
 def _contract(
@@ -171,3 +184,78 @@ def kron(a: Any, b: Any) -> Any:
     other = expand_dims(right, tuple(range(0, 2 * rank, 2)))
     sizes = [m * n for m, n in zip(left.shape, right.shape, strict=True)]
     return reshape(spread * other, sizes)
+
+
+def matvec(x1: Any, x2: Any, /) -> Any:
+    """Products of matrices and vectors; other axes broadcast."""
+    a, b = operand(x1, "matvec"), operand(x2, "matvec")
+    return squeeze(matmul(a, expand_dims(b, -1)), -1)
+
+
+def vecmat(x1: Any, x2: Any, /) -> Any:
+    """Products of conjugated vectors and matrices; other axes broadcast."""
+    from covector.numpy.elementwise import conjugate
+
+    a, b = operand(x1, "vecmat"), operand(x2, "vecmat")
+    return squeeze(matmul(expand_dims(conjugate(a), -2), b), -2)
+
+
+def trace(
+    a: Any,
+    offset: int = 0,
+    axis1: int = 0,
+    axis2: int = 1,
+    dtype: Any = None,
+    out: None = None,
+) -> Any:
+    """The sum of a diagonal.
+
+    Args:
+        a: an array with at least two axes.
+        offset: which diagonal, 0 the main one.
+        axis1: the axis of rows.
+        axis2: the axis of columns.
+        dtype: in which to sum.
+        out: must be `None`.
+    """
+    from covector.numpy.index_functions import diagonal
+    from covector.numpy.reductions import no_out
+    from covector.numpy.reductions import sum as total
+
+    no_out("trace", out)
+    return total(diagonal(a, offset, axis1, axis2), -1, dtype)
+
+
+def cross(
+    a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
+) -> Any:
+    """The cross product of vectors of two or three components.
+
+    Args:
+        a: an array of vectors.
+        b: another; axes other than that of the components broadcast.
+        axisa: the axis of the components of `a`.
+        axisb: that of `b`.
+        axisc: that of the result; of two vectors in the plane it is a number.
+        axis: takes the place of the other three.
+    """
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    x, y = promote_dtypes(operand(a, "cross"), operand(b, "cross"))
+    x, y = moveaxis(x, axisa, -1), moveaxis(y, axisb, -1)
+    if x.shape[-1] not in (2, 3) or y.shape[-1] not in (2, 3):
+        raise ValueError(f"cross needs vectors of 2 or 3 components, got {x.aval} and {y.aval}")
+    u, v = ([z[..., k] for k in range(z.shape[-1])] for z in (x, y))
+    third = u[0] * v[1] - u[1] * v[0]
+    if len(u) == 2 and len(v) == 2:
+        return third
+    # A vector in the plane has a third component of 0.
+    if len(u) == 2:
+        parts = [u[1] * v[2], -u[0] * v[2], third]
+    elif len(v) == 2:
+        parts = [-u[2] * v[1], u[2] * v[0], third]
+    else:
+        parts = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], third]
+    from covector.numpy.joining import stack
+
+    return stack(parts, axis=axisc)

@@ -180,6 +180,7 @@ def _quantile(
         raise ValueError(f"{name}: method must be one of {', '.join(_METHODS)}, got {method!r}")
     if dtypes.is_complex(a.dtype):
         raise ValueError(f"{name} is not defined for complex numbers, got {a.aval}")
+    target = dtypes.to_inexact(a.dtype)
     a, q = promote_inexact(a, q)
     axes = axes_of(name, axis, a.ndim)
     kept = [k for k in range(a.ndim) if k not in axes]
@@ -191,7 +192,7 @@ def _quantile(
     found = reshape(moveaxis(found, -1, 0), (*q.shape, *shape))
     if keepdims:
         found = expand_dims(found, tuple(q.ndim + k for k in axes))
-    return convert(found, a.dtype)
+    return convert(found, target)
 
 
 def _between_elements(rows: Any, levels: Any, method: str, ignore_nan: bool) -> Any:
@@ -435,13 +436,14 @@ def histogramdd(
     inside = found[0][1]
     for _, within in found[1:]:
         inside = inside & within
-    amounts = constant(1, points.dtype) if weights is None else operand(weights, "histogramdd")
+    one = constant(1, dtypes.default_int())
+    amounts = one if weights is None else operand(weights, "histogramdd")
     amounts = broadcast_to(amounts, (points.shape[0],))
     start = broadcast_to(constant(0, amounts.dtype), tuple(e.shape[0] - 1 for e in edges))
     amounts = where(inside, amounts, constant(0, amounts.dtype))
     counts = At(start)[tuple(place for place, _ in found)].add(amounts, mode="drop")
     if density:
-        counts = counts / total(counts)
+        counts = convert(counts, points.dtype) / total(counts)
         for k, edge in enumerate(edges):
             widths = edge[1:] - edge[:-1]
             sizes = [1] * axes

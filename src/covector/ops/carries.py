@@ -22,14 +22,12 @@ import numpy as np
 from covector.core.program import Equation, Program, Variable
 from covector.loopir.tensor import Lowering, Registers, Row, Stored, Tensor
 from covector.ops import indices as ix
-from covector.ops.nested import count_uses, definitions, work
+from covector.ops.nested import count_uses, definitions
 
 MAX_ELEMENTS = 32
 """Elements up to which a carried array lives in registers."""
 MAX_TOTAL = 128
 """Elements of all carried arrays in registers together."""
-POLL_WORK = 100_000.0
-"""Element operations between two looks at whether the user wants to stop."""
 
 _MAX_CHAIN = 16
 _UPDATES = frozenset(
@@ -330,27 +328,3 @@ def static_size(shape: Sequence[Any]) -> int | None:
             return None
         size *= extent
     return size
-
-
-def poll_interval(program: Program) -> int:
-    """After how many iterations of a body to look whether the user wants to stop."""
-    each = work(program)
-    interval = 1
-    while interval * each < POLL_WORK / 2 and interval < _MAX_INTERVAL:
-        interval *= 2
-    return interval
-
-
-_MAX_INTERVAL = 1 << 16
-
-
-def poll(b: Lowering, iteration: Any, interval: int) -> None:
-    """Looks whether the user wants to stop, once in an interval of iterations."""
-    builder = b.builder
-    if type(iteration) is int:
-        return
-    if interval == 1:
-        builder.poll()
-        return
-    due = builder.op("eq", builder.op("and", iteration, interval - 1), 0)
-    builder.if_(due, builder.poll, lambda: None)

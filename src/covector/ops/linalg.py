@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from covector.ops.decompositions import hessenberg, schur, tridiagonal
 from covector.ops.lu import lu, lu_pivots_to_permutation
 from covector.ops.qr import geqrf, householder_product, qr
 from covector.ops.spectral import eig, eigh, svd
@@ -13,11 +14,14 @@ __all__ = [
     "eig",
     "eigh",
     "geqrf",
+    "hessenberg",
     "householder_product",
     "lu",
     "lu_pivots_to_permutation",
     "qr",
+    "schur",
     "svd",
     "triangular_solve",
+    "tridiagonal",
     "tridiagonal_solve",
 ]

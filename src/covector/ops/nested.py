@@ -169,18 +169,6 @@ def _applies(equation: Equation, name: str) -> bool:
     )
 
 
-def work(program: Program) -> float:
-    """A rough count of the element operations one run of a program takes."""
-    total = 0.0
-    for equation in program.equations:
-        nested = sum(work(p) for p in subprograms(equation.params))
-        if equation.primitive.name == "scan":
-            length = equation.params["length"]
-            nested *= length if isinstance(length, int) else 1000
-        total += nested + sum(elements(v.aval) for v in (*equation.outputs, *equation.inputs))
-    return total
-
-
 def elements(aval: Aval) -> int:
     """How many elements an array has; a guess for symbolic sizes."""
     size = 1

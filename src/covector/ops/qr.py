@@ -156,7 +156,7 @@ householder_product = matrix_primitive(
 # --- qr ------------------------------------------------------------------------------------------
 
 
-def _qr_shape(a: Aval, *, pivoting: bool, full_matrices: bool) -> list[Aval]:
+def _qr_shape(a: Aval, *, pivoting: bool, full_matrices: bool, use_magma: Any = None) -> list[Aval]:
     check_matrices("qr", a)
     batch, (m, n) = a.shape[:-2], a.shape[-2:]
     k = m if full_matrices else smaller(m, n)
@@ -164,7 +164,9 @@ def _qr_shape(a: Aval, *, pivoting: bool, full_matrices: bool) -> list[Aval]:
     return [*factors, Aval((*batch, n), dtypes.int32)] if pivoting else factors
 
 
-def _qr_evaluate(a: Array, *, pivoting: bool, full_matrices: bool) -> list[Any]:
+def _qr_evaluate(
+    a: Array, *, pivoting: bool, full_matrices: bool, use_magma: Any = None
+) -> list[Any]:
     (m, n), batch = a.shape[-2:], a.shape[:-2]
     k = m if full_matrices else min(m, n)
     if a.size == 0:
@@ -246,7 +248,9 @@ def _full_tangents(q: Any, r: Any, t: Any, m: Any, n: Any) -> tuple[Any, Any]:
     return mx.beside(dq1, dq2), mx.below(dr, zeros)
 
 
-def _qr_lower(b: Lowering, a: Any, *, pivoting: bool, full_matrices: bool) -> list[Any]:
+def _qr_lower(
+    b: Lowering, a: Any, *, pivoting: bool, full_matrices: bool, use_magma: Any = None
+) -> list[Any]:
     batch, (m, n) = a.shape[:-2], a.shape[-2:]
     params = {"pivoting": pivoting, "full_matrices": full_matrices}
     if pivoting or is_empty(a.shape):
@@ -291,4 +295,10 @@ qr = matrix_primitive(
     lower=_qr_lower,
     results=0,
 )
-"""Q and R with Q R = a; with `pivoting` also the permutation p of columns with Q R = a[:, p]."""
+"""Q and R with Q R = a; with `pivoting` also the permutation p of columns with Q R = a[:, p].
+
+Params:
+    pivoting: whether columns are exchanged.
+    full_matrices: whether Q is square.
+    use_magma: whether a GPU should use this library; without meaning on a CPU.
+"""

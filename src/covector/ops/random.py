@@ -108,7 +108,8 @@ def _hash_block(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Arra
 def _hash_positions(keys: Array, shape: Sequence[int]) -> tuple[Array, Array]:
     """For each key, the hashes of all positions in a shape."""
     size = int(np.prod(shape, dtype=np.int64))
-    lead = keys.shape[:-1]
+    out = (*keys.shape[:-1], *shape)
+    hashed: tuple[Array, Array]
     k0, k1 = (keys[..., word].reshape(-1, 1) for word in (0, 1))
     if size <= _BLOCK:
         hashed = _hash_arrays(k0, k1, *_positions(0, size))
@@ -118,7 +119,7 @@ def _hash_positions(keys: Array, shape: Sequence[int]) -> tuple[Array, Array]:
             part = slice(start * _BLOCK, min((start + 1) * _BLOCK, size))
             words = _hash_block(k0[key], k1[key], *_positions(part.start, part.stop))
             hashed[0][key, part], hashed[1][key, part] = words
-    return hashed[0].reshape(lead + tuple(shape)), hashed[1].reshape(lead + tuple(shape))
+    return hashed[0].reshape(out), hashed[1].reshape(out)
 
 
 def _positions(start: int, stop: int) -> tuple[Array, Array]:
@@ -465,6 +466,37 @@ random_bits = Primitive(
     lanes=_lanes_along,
     lower=_bits_lower,
 )
+
+
+def bits_at(key: Any, positions: Any, *, bit_width: int) -> Any:
+    """Some of the bits that `random_bits` draws for a shape.
+
+    Args:
+        key: one key.
+        positions: uint64 row-major positions in the shape.
+        bit_width: as in `random_bits`.
+
+    Returns:
+        Bits of the shape of `positions`. With all positions of a shape in order, what `random_bits`
+        gives; a part of them needs no other ones.
+    """
+    from covector.ops.bitwise import or_, shift_left, shift_right_logical, xor
+    from covector.ops.convert import convert_element_type
+    from covector.ops.shape import slice_in_dim, squeeze
+
+    words = random_unwrap(key)
+    k0, k1 = (squeeze(slice_in_dim(words, i, i + 1, 0), dimensions=(0,)) for i in (0, 1))
+    distance = common.like(positions, 32)
+    high = convert_element_type(shift_right_logical(positions, distance), new_dtype=dtypes.uint32)
+    low = convert_element_type(positions, new_dtype=dtypes.uint32)
+    y0, y1 = threefry2x32(k0, k1, high, low)
+    dtype = _UNSIGNED[bit_width]
+    if bit_width != 64:
+        bits = xor(y0, y1)
+        return bits if bit_width == 32 else convert_element_type(bits, new_dtype=dtype)
+    y0, y1 = (convert_element_type(y, new_dtype=dtype) for y in (y0, y1))
+    return or_(shift_left(y0, common.like(y0, 32)), y1)
+
 
 # --- words of keys -------------------------------------------------------------------------------
 

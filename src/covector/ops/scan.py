@@ -16,7 +16,7 @@ from covector.core.trace import aval_of
 from covector.loopir.tensor import Lowering, Row, Stored, Tensor
 from covector.ops import common
 from covector.ops import indices as ix
-from covector.ops.carries import Carries, poll, poll_interval, scratch, static_size
+from covector.ops.carries import Carries, scratch, static_size
 from covector.ops.common import batch_at_front, move_axis
 from covector.ops.nested import (
     chosen,
@@ -336,13 +336,11 @@ def _scan_lower(
     consts = [b.hoist(t) for t in consts]
     xs = _readable(b, program, xs)
     builder = b.builder
-    interval = poll_interval(program)
 
     def iteration(step: Any, scalars: Sequence[Any]) -> list[Any]:
         if type(step) is not int and step.op == "const":
             step = step.attr
         i = ix.sub(builder, ix.sub(builder, count, 1), step) if reverse else step
-        poll(b, step, interval)
         slices = [_slice(b, x, i) for x in xs]
         outs = b.inline(carries.body, [*consts, *carries.tensors(scalars, step), *slices])
         return carries.advance(outs, step, [stack.row(i) for stack in stacks])

@@ -6,6 +6,7 @@ Names, parameters and meanings are those of JAX's linear algebra primitives.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,8 @@ def _jvp(ctx: Any, primals: Any, tangents: Any, **params: Any) -> Any:
     out = tridiagonal_solve(*primals, **params)
     change = tangents[3]
     if any(type(t) is not Zero for t in tangents[:3]):
-        moved = _product(*[common.instantiate(t) for t in tangents[:3]], out)
+        low, middle, high = [common.instantiate(t) for t in tangents[:3]]
+        moved = _product(low, middle, high, out)
         change = common.add_tangents(change, neg(moved))
     if type(change) is Zero:
         return out, Zero(aval_of(out).tangent())
@@ -166,17 +168,20 @@ class _Systems:
             first = builder.op("mul", as_value(builder, block), self.lanes)
             left = builder.op("sub", as_value(builder, total), first)
             count = builder.op("min", left, self.lanes)
-            builder.loop(0, count, lambda lane: self._load(first, lane))
+            builder.loop(0, count, partial(self._load, first))
             self._for_lanes(self._begin)
-            builder.loop(1, self.rows, lambda i: self._for_lanes(self._eliminate, i))
+            builder.loop(1, self.rows, partial(self._for_lanes, self._eliminate))
             self._for_lanes(self._finish)
-            builder.loop(0, self.rows, lambda k: self._for_lanes(self._substitute, k))
-            builder.loop(0, count, lambda lane: self._store(first, lane))
+            builder.loop(0, self.rows, partial(self._for_lanes, self._substitute))
+            builder.loop(0, count, partial(self._store, first))
 
         builder.loop(0, blocks, run)
 
     def _for_lanes(self, step: Callable[..., None], *args: Any) -> None:
-        self.builder.loop(0, self.lanes, lambda lane: step(lane, *args), kind="simd")
+        def run(lane: Any) -> None:
+            step(lane, *args)
+
+        self.builder.loop(0, self.lanes, run, kind="simd")
 
     def _index(self, first: Any, lane: Any) -> tuple[tuple[Any, ...], Any]:
         place = self.builder.op("add", first, as_value(self.builder, lane))

@@ -14,7 +14,7 @@ from covector.core.trace import aval_of, eval_program, trace_program
 from covector.loopir.tensor import Lowering, Tensor
 from covector.ops import common
 from covector.ops import indices as ix
-from covector.ops.carries import Carries, poll, poll_interval
+from covector.ops.carries import Carries
 from covector.ops.common import batch_at_front, move_axis
 from covector.ops.guard import guard_loops, loops_inside
 from covector.ops.nested import chosen, either, split
@@ -252,7 +252,6 @@ def _while_lower(
 ) -> list[Tensor]:
     cond_consts, body_consts, initial = split(tensors, cond_nconsts, body_nconsts)
     builder = b.builder
-    interval = poll_interval(body_program)
     carries = Carries(b, body_program, body_nconsts, initial)
     cond_consts = [b.hoist(t) for t in cond_consts]
     body_consts = [b.hoist(t) for t in body_consts]
@@ -263,7 +262,6 @@ def _while_lower(
         return predicate.at(())
 
     def body(step: Any, *scalars: Any) -> list[Any]:
-        poll(b, step, interval)
         outs = b.inline(carries.body, [*body_consts, *carries.tensors(scalars, step)])
         return [ix.add(builder, step, 1), *carries.advance(outs, step)]
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from covector.core import pytree
 from covector.core.avals import Aval
+from covector.core.errors import ConcretizationTypeError
 from covector.core.primitive import Primitive
 from covector.core.program import Program
 from covector.core.trace import (
@@ -54,8 +55,12 @@ class BatchTrace(Trace):
         dims: list[int | None] = []
         batched = False
         for a in args:
-            if type(a) is BatchTracer and a._trace is self:
-                if self.finished:
+            # Rules of custom derivatives run again under a new trace of the same `vmap`; what
+            # they close over belongs to the first one.
+            if type(a) is BatchTracer and (
+                a._trace is self or a._trace.context is self.context
+            ):
+                if a._trace.finished:
                     check_live(a)
                 values.append(a.value)
                 dims.append(a.dim)
@@ -71,6 +76,11 @@ class BatchTrace(Trace):
 
     def process(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         values, dims, batched = self.split(args)
+        if not batched and "call" in primitive.tags and "call" in params:
+            if self.parent is None:  # nothing outside could want the rule
+                return list(params["call"].function(*args))
+            args, params = self._with_closure(primitive, args, params)
+            values, dims, batched = self.split(args)
         previous = set_trace(self.parent)
         try:
             if not batched and not self._names_my_axis(primitive, params):
@@ -81,6 +91,18 @@ class BatchTrace(Trace):
         if primitive.multiple_results:
             return [self.join(o, d) for o, d in zip(out, out_dim, strict=True)]
         return self.join(out, out_dim)
+
+    def _with_closure(
+        self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        """Operands and parameters of a custom rule's call, batched values it closes over first."""
+        if "program" in params or primitive.prepare is None:
+            return args, params
+        try:
+            prepared = primitive.prepare(args, params)
+        except ConcretizationTypeError:  # it looks at values, which no program can
+            return args, params
+        return prepared if self.split(prepared[0])[2] else (args, params)
 
     def _names_my_axis(self, primitive: Primitive, params: dict[str, Any]) -> bool:
         return "collective" in primitive.tags and params["axis_name"] == self.context.axis_name

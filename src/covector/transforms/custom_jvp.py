@@ -41,8 +41,11 @@ class JVPRule:
         return f"<rule of {self.name}>"
 
 
-def _direct(*args: Any, call: JVPRule, **params: Any) -> list[Any]:
-    return list(call.function(*args))
+def _direct(
+    *args: Any, call: JVPRule, program: Program | None = None, **params: Any
+) -> list[Any]:
+    # An equation's operands begin with what the function closed over, which the program takes.
+    return list(call.function(*args)) if program is None else eval_program(program, *args)
 
 
 def _prepare(args: Sequence[Any], params: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:

@@ -57,8 +57,11 @@ class VJPRule:
 # --- the call ---------------------------------------------------------------------------------
 
 
-def _direct(*args: Any, call: VJPRule, **params: Any) -> list[Any]:
-    return list(call.function(*args))
+def _direct(
+    *args: Any, call: VJPRule, program: Program | None = None, **params: Any
+) -> list[Any]:
+    # An equation's operands begin with what the function closed over, which the program takes.
+    return list(call.function(*args)) if program is None else eval_program(program, *args)
 
 
 def _prepare(args: Sequence[Any], params: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
@@ -168,14 +171,32 @@ def _batched_rule(ctx: Any, call: VJPRule, batched: Sequence[bool]) -> VJPRule:
         return results[: count[0]], results[count[0] :]
 
     def backward(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
-        def pull(*own: Any) -> list[Any]:
-            grads = call.backward(own[: len(residuals)], own[len(residuals) :])
-            return [instantiate(g) for g in grads]
+        # Integers have cotangents of dtype float0, which exist only as symbolic zeros.
+        void = [type(ct) is Zero and bool(ct.aval.dtype.names) for ct in cts]
+        without: list[Any] = []
 
-        operands = [*residuals, *[instantiate(ct) for ct in cts]]
-        grads = over_batch(pull, operands, [0] * len(operands))
+        def pull(*own: Any) -> list[Any]:
+            live = iter(own[len(residuals) :])
+            given = [
+                Zero(Aval(ct.aval.shape[1:], ct.aval.dtype)) if v else next(live)
+                for ct, v in zip(cts, void, strict=True)
+            ]
+            grads = call.backward(own[: len(residuals)], given)
+            without[:] = [
+                g if type(g) is Zero and g.aval.dtype.names else None for g in grads
+            ]
+            return [
+                instantiate(g) for g, w in zip(grads, without, strict=True) if w is None
+            ]
+
+        operands = [*residuals, *[instantiate(c) for c, v in zip(cts, void, strict=True) if not v]]
+        found = iter(over_batch(pull, operands, [0] * len(operands)))
+        grads = [next(found) if w is None else w for w in without]
         # Operands without a batch axis influence every example.
-        return [g if b else reduce_sum(g, axes=(0,)) for g, b in zip(grads, batched, strict=True)]
+        return [
+            g if b or type(g) is Zero else reduce_sum(g, axes=(0,))
+            for g, b in zip(grads, batched, strict=True)
+        ]
 
     return VJPRule(function, forward, backward, call.name)
 

@@ -7,9 +7,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from covector import _native
 from covector.core import backend as backends
-from covector.core import pytree
+from covector.core import dtypes, pytree
+from covector.core.array import as_array
 from covector.core.avals import Aval
 from covector.core.backend import Executable, Options
 from covector.core.config import config
@@ -83,7 +86,9 @@ class _Static:
         self.value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and bool(self.value == other.value)
+        if not isinstance(other, _Static) or type(self.value) is not type(other.value):
+            return False  # 1, 1.0 and True are equal, but trace differently
+        return bool(self.value == other.value)
 
     def __hash__(self) -> int:
         return hash(self.value)
@@ -141,8 +146,10 @@ class Compiler:
         leaves, tree = self.flatten(args, kwargs)
         call = self.traced(leaves, tree)
         if get_trace() is None and not any([isinstance(x, Tracer) for x in leaves]):
-            results = self.executable(call, args)(*leaves)
-            self._remember(call, args, kwargs)
+            given = _canonical(leaves)
+            results = self.executable(call, args)(*given)
+            if given is leaves:
+                self._remember(call, args, kwargs)
         else:
             from covector.ops.call import call as call_primitive
 
@@ -226,6 +233,17 @@ class Compiler:
             self.dispatcher.insert(args, kwargs, native, _output_recipe(call.out_tree))
 
 
+def _canonical(leaves: list[Any]) -> list[Any]:
+    """The same list, unless it has NumPy data of dtypes that arrays do not have (64 bits)."""
+    wide = [
+        isinstance(x, (np.ndarray, np.generic)) and dtypes.canonicalize(x.dtype) != x.dtype
+        for x in leaves
+    ]
+    if not any(wide):
+        return leaves
+    return [as_array(x) if w else x for x, w in zip(leaves, wide, strict=True)]
+
+
 class JitFunction(_native.Dispatcher):
     """What `jit` returns: called like the function, it runs compiled code.
 
@@ -304,8 +322,6 @@ class ShapeDtypeStruct:
     __slots__ = ("aval",)
 
     def __init__(self, shape: Sequence[Any], dtype: Any, weak_type: bool = False) -> None:
-        from covector.core import dtypes
-
         self.aval = Aval(tuple(shape), dtypes.requested(dtype), weak_type)
 
     @property
@@ -407,7 +423,7 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves = pytree.leaves((args, kwargs))
-        return pytree.unflatten(self._call.out_tree, self._executable(*leaves))
+        return pytree.unflatten(self._call.out_tree, self._executable(*_canonical(leaves)))
 
     def as_text(self, stage: str = "") -> str:
         """The code at one stage of compilation."""

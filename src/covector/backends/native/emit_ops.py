@@ -7,7 +7,6 @@ cases (division by zero, wide shifts, conversions out of range) never reach it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 

@@ -29,7 +29,7 @@ from covector.testing.functions.layers import REVERSE, SMALL, Layer, choose_name
 
 Array = np.ndarray[Any, Any]
 RULES = (*elementwise.RULES, *structure.RULES, *control.RULES)
-DEFAULT_SIZE = 14
+SIZES = (3, 13)
 _SHAPES = ((), (1,), (3,), (4,), (5,), (2, 3), (3, 1), (3, 4), (2, 1, 3), (19,), (3, 17), (40,))
 _SMALL_SHAPES = ((), (2,), (3,), (2, 2), (1, 3))
 
@@ -59,7 +59,11 @@ class Function:
             api: a library's namespace, from `namespace`.
             args: its arguments, as from `arguments`.
         """
-        run: Callable[..., list[Any]] = lambda *values: list(self.graph.run(api, *values))
+
+        def plain(*values: Any) -> list[Any]:
+            return list(self.graph.run(api, *values))
+
+        run: Callable[..., list[Any]] = plain
         for layer in self.layers:
             run = layer.wrap(api, run)
         return run(*args)
@@ -104,7 +108,7 @@ def namespace(package: Any) -> SimpleNamespace:
     return SimpleNamespace(**found)
 
 
-def generate(seed: int, size: int = DEFAULT_SIZE, depth: int | None = None) -> Function:
+def generate(seed: int, size: int | None = None, depth: int | None = None) -> Function:
     """A random function.
 
     One with a smaller size from the same seed has the same first steps, and one with a smaller
@@ -112,7 +116,7 @@ def generate(seed: int, size: int = DEFAULT_SIZE, depth: int | None = None) -> F
 
     Args:
         seed: the same seed gives the same function.
-        size: about how many steps it has, those of nested graphs not counted.
+        size: about how many steps it has, those of nested graphs not counted; by default random.
         depth: at most so many transformations; by default up to four.
 
     Example:
@@ -122,6 +126,8 @@ def generate(seed: int, size: int = DEFAULT_SIZE, depth: int | None = None) -> F
     """
     rng = np.random.default_rng((seed, 0))
     names = choose_names(rng)
+    drawn = int(rng.integers(*SIZES, endpoint=True))
+    size = drawn if size is None else size
     style = Style(
         exact=bool(rng.random() < 0.3),
         wide=bool(rng.random() < 0.4),

@@ -57,7 +57,9 @@ class Expected:
             error = float(np.max(np.abs(found.astype(np.float64) - wanted), initial=0.0))
         if error <= tolerance:
             return None
-        place = np.unravel_index(int(np.argmax(np.abs(found.astype(np.float64) - wanted))), wanted.shape)
+        place = np.unravel_index(
+            int(np.argmax(np.abs(found.astype(np.float64) - wanted))), wanted.shape
+        )
         return (
             f"off by {error:.3g} where {tolerance:.3g} is allowed: {found[place]!r} instead of "
             f"{wanted[place]!r} at {[int(i) for i in place]} of {wanted.shape}"

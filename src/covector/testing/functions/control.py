@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from covector.testing.functions.elementwise import INT
-from covector.testing.functions.graph import Apply, Builder, Graph, Kind, Step
+from covector.testing.functions.graph import Builder, Graph, Kind, Step
 
 
 def _settled(b: Builder, wanted: Kind) -> int:
@@ -31,14 +32,20 @@ def _settled(b: Builder, wanted: Kind) -> int:
         limit = wanted.bound
         kind = b.kinds[i].update(bound=limit)
         if b.style.exact:
-            clip: Apply = lambda api, v: api.np.clip(v, -limit, limit)
+
+            def clip(api: Any, v: Any) -> Any:
+                return api.np.clip(v, -limit, limit)
+
             i = b.put(f"clip({{0}}, {-limit}, {limit})", kind, clip, i)
         else:
             i = b.tame(i, limit)
             i = _coarsened(b, i, wanted)
     dtype = wanted.dtype
     if b.kinds[i].dtype != dtype:
-        cast: Apply = lambda api, v: v.astype(dtype)
+
+        def cast(api: Any, v: Any) -> Any:
+            return v.astype(dtype)
+
         i = b.put(f"{{0}}.astype({dtype})", b.kinds[i].update(dtype=dtype), cast, i)
     return i
 
@@ -51,7 +58,10 @@ def _coarsened(b: Builder, i: int, wanted: Kind) -> int:
     scale = 2.0**grain
     # Where the function rounds, its inputs are moved by an ulp: keep off the jumps of floor.
     e = 0.0 if b.style.exact else 2.0 ** -(kind.grain + 1)
-    floor: Apply = lambda api, v: api.np.floor(v * scale + e) / scale
+
+    def floor(api: Any, v: Any) -> Any:
+        return api.np.floor(v * scale + e) / scale
+
     rounded = kind.update(grain=grain, bound=kind.bound + 1.0)
     return b.put(f"floor({{0}} * {scale} + {e}) / {scale}", rounded, floor, i)
 
@@ -104,7 +114,9 @@ def scan(b: Builder) -> Step | None:
     reverse = b.chance(0.3)
 
     def apply(api: Any, start: Any, rows: Any, *more: Any) -> Any:
-        step = lambda c, x: body.run(api, c, x, *more)
+        def step(c: Any, x: Any) -> Any:
+            return body.run(api, c, x, *more)
+
         return api.lax.scan(step, start, rows, reverse=reverse)
 
     kinds = (carry, y.update(shape=(xs.shape[0], *y.shape)))
@@ -134,7 +146,9 @@ def fori(b: Builder) -> Step | None:
     body = _body(b, [carry, counter, *captured], [carry], b.integer(2, 5))
 
     def apply(api: Any, start: Any, number: Any, *more: Any) -> Any:
-        step = lambda n, c: body.run(api, c, n, *more)[0]
+        def step(n: Any, c: Any) -> Any:
+            return body.run(api, c, n, *more)[0]
+
         return api.lax.fori_loop(0, number & 3 if count is None else count, step, start)
 
     shown = "{1} & 3" if count is None else str(count)
@@ -158,8 +172,13 @@ def while_(b: Builder) -> Step | None:
 
     def apply(api: Any, start: Any, until: Any, *more: Any) -> Any:
         bound = api.np.max(api.np.abs(until + e))
-        going = lambda s: api.np.logical_and(s[0] < 6, s[0] * 0.5 < bound)
-        step = lambda s: (s[0] + 1, body.run(api, s[1], s[0], *more)[0])
+
+        def going(s: Any) -> Any:
+            return api.np.logical_and(s[0] < 6, s[0] * 0.5 < bound)
+
+        def step(s: Any) -> Any:
+            return s[0] + 1, body.run(api, s[1], s[0], *more)[0]
+
         return api.lax.while_loop(going, step, (np.int32(0), start))[1]
 
     text = (
@@ -167,6 +186,13 @@ def while_(b: Builder) -> Step | None:
         f"lambda n, c: (n + 1, body(c, n{_names(extra)})), (0, {{0}}))[1]"
     )
     return Step((i, at, *extra), (carry,), apply, text, (("body", body),), loops=True)
+
+
+def _first(api: Any, graph: Graph) -> Callable[..., Any]:
+    def branch(*values: Any) -> Any:
+        return graph.run(api, *values)[0]
+
+    return branch
 
 
 def cond(b: Builder) -> Step | None:
@@ -184,23 +210,24 @@ def cond(b: Builder) -> Step | None:
     branches = [_body(b, inputs, [result], b.integer(1, 4)) for _ in range(count)]
 
     def apply(api: Any, x: Any, which: Any, *more: Any) -> Any:
-        functions = [lambda *v, g=g: g.run(api, *v)[0] for g in branches]
-        if count == 2 and b_is_bool:
+        functions = [_first(api, graph) for graph in branches]
+        if is_bool:
             return api.lax.cond(which, functions[0], functions[1], x, *more)
         return api.lax.switch(which, functions, x, *more)
 
-    b_is_bool = b.kinds[at].dtype == "bool"
+    is_bool = b.kinds[at].dtype == "bool"
     named = [(f"branch{n}", g) for n, g in enumerate(branches)]
     listed = ", ".join([name for name, _ in named])
     text = (
         f"cond({{1}}, {listed}, {{0}}{_names(extra)})"
-        if b_is_bool
+        if is_bool
         else f"switch({{1}}, [{listed}], {{0}}{_names(extra)})"
     )
     return Step((i, at, *extra), (result,), apply, text, tuple(named))
 
 
 def nested_jit(b: Builder) -> Step | None:
+    """A function compiled by itself."""
     i = b.pick_float()
     if b.depth > 1 or i is None:
         return None
@@ -208,7 +235,13 @@ def nested_jit(b: Builder) -> Step | None:
     result = _carried(b, i, not b.style.exact)
     body = _body(b, [b.kinds[i].update(bound=result.bound, grain=result.grain), *captured],
                  [result], b.integer(1, 4))  # fmt: skip
-    apply: Apply = lambda api, *v: api.jit(lambda *u: body.run(api, *u)[0])(*v)
+
+    def apply(api: Any, *values: Any) -> Any:
+        def inner(*more: Any) -> Any:
+            return body.run(api, *more)[0]
+
+        return api.jit(inner)(*values)
+
     text = f"jit(body)({{0}}{_names(extra, 1)})"
     return Step((i, *extra), (result,), apply, text, (("body", body),))
 
@@ -226,7 +259,10 @@ def nested_vmap(b: Builder) -> Step | None:
     body = _body(b, [row.update(grain=result.grain), *captured], [result], b.integer(1, 4))
 
     def apply(api: Any, rows: Any, *more: Any) -> Any:
-        return api.vmap(lambda v: body.run(api, v, *more)[0], in_axes=axis)(rows)
+        def inner(row: Any) -> Any:
+            return body.run(api, row, *more)[0]
+
+        return api.vmap(inner, in_axes=axis)(rows)
 
     kind = result.update(shape=(x.shape[axis], *row.shape))
     text = f"vmap(lambda x: body(x{_names(extra, 1)}), in_axes={axis})({{0}})"

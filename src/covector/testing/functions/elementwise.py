@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,7 @@ def pair(b: Builder, first: int | None, among: tuple[str, ...] = FLOATS) -> tupl
 
 
 def exact_unary(b: Builder) -> Step | None:
+    """Arithmetic that never rounds."""
     i = b.pick_float()
     if i is None:
         return None
@@ -78,6 +80,7 @@ def exact_unary(b: Builder) -> Step | None:
 
 
 def square(b: Builder) -> Step | None:
+    """Squares, written in two ways."""
     i = b.pick_float()
     if i is None or (b.style.exact and b.style.differentiated and b.depth):
         return None
@@ -97,7 +100,10 @@ def rounding(b: Builder) -> Step | None:
     e = offset(b, x)
     name = b.choose(("floor", "ceil", "sign", "trunc") + (("round",) if b.style.exact else ()))
     kind = x.update(bound=1.0 if name == "sign" else x.bound + 1.0, grain=0)
-    apply: Apply = lambda api, v: getattr(api.np, name)(v + e)
+
+    def apply(api: Any, v: Any) -> Any:
+        return getattr(api.np, name)(v + e)
+
     return Step((i,), (kind,), apply, f"{name}({{0}} + {e})")
 
 
@@ -123,6 +129,7 @@ SMOOTH: tuple[tuple[str, float, Apply], ...] = (
 
 
 def smooth(b: Builder) -> Step | None:
+    """A function that rounds, of a value between -2 and 2."""
     i = b.pick_float()
     if i is None or b.style.exact:
         return None
@@ -151,6 +158,7 @@ def linear_binary(b: Builder) -> Step | None:
 
 
 def extremum(b: Builder) -> Step | None:
+    """The greater or the less of two values."""
     found = pair(b, b.pick_float())
     if found is None:
         return None
@@ -160,11 +168,15 @@ def extremum(b: Builder) -> Step | None:
     grain = grain + 1 if grain is not None and e else grain
     kind = Kind(common_shape(x, y) or (), common_dtype(x, y), max(x.bound, y.bound) + e, grain)
     name = b.choose(("maximum", "minimum"))
-    apply: Apply = lambda api, u, v: getattr(api.np, name)(u, v + e)
+
+    def apply(api: Any, u: Any, v: Any) -> Any:
+        return getattr(api.np, name)(u, v + e)
+
     return Step(found, (kind,), apply, f"{name}({{0}}, {{1}} + {e})")
 
 
 def product(b: Builder) -> Step | None:
+    """A product; not in loops of exact functions, whose derivatives would grow by its bits."""
     found = pair(b, b.pick_float())
     if found is None or (b.style.exact and b.style.differentiated and b.depth):
         return None
@@ -176,6 +188,7 @@ def product(b: Builder) -> Step | None:
 
 
 def quotient(b: Builder) -> Step | None:
+    """A quotient whose denominator is at least 1."""
     found = pair(b, b.pick_float())
     if found is None or b.style.exact:
         return None
@@ -183,7 +196,10 @@ def quotient(b: Builder) -> Step | None:
     kind = Kind(common_shape(x, y) or (), common_dtype(x, y), x.bound, None)
     if b.chance(0.3):
         kind = kind.update(bound=1.6)
-        apply: Apply = lambda api, u, v: api.np.arctan2(u, v * v + 1.0)
+
+        def apply(api: Any, u: Any, v: Any) -> Any:
+            return api.np.arctan2(u, v * v + 1.0)
+
         return Step(found, (kind,), apply, "arctan2({0}, {1}**2 + 1)")
     return Step(found, (kind,), lambda api, u, v: u / (v * v + 1.0), "{0} / ({1}**2 + 1)")
 
@@ -199,35 +215,48 @@ def comparison(b: Builder) -> Step | None:
         return None
     x = b.kinds[first]
     second = b.pick(
-        lambda y: (y.dtype == INT if integers else y.is_float and y.is_exact)
-        and y is not x
-        and common_shape(x, y) is not None
+        lambda y: (
+            (y.dtype == INT if integers else y.is_float and y.is_exact)
+            and y is not x
+            and common_shape(x, y) is not None
+        )
     )
     name = b.choose(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"))
     if second is None or b.chance(0.3):
         threshold = 1 if integers else offset(b, x) + 0.5
         kind = Kind(x.shape, "bool")
-        apply: Apply = lambda api, u: getattr(api.np, name)(u, threshold)
+
+        def apply(api: Any, u: Any) -> Any:
+            return getattr(api.np, name)(u, threshold)
+
         return Step((first,), (kind,), apply, f"{name}({{0}}, {threshold})")
     y = b.kinds[second]
     e = 0 if integers else offset(b, x, y)
     kind = Kind(common_shape(x, y) or (), "bool")
-    compare: Apply = lambda api, u, v: getattr(api.np, name)(u, v + e)
+
+    def compare(api: Any, u: Any, v: Any) -> Any:
+        return getattr(api.np, name)(u, v + e)
+
     return Step((first, second), (kind,), compare, f"{name}({{0}}, {{1}} + {e})")
 
 
 def logical(b: Builder) -> Step | None:
+    """Logic of truth values."""
     found = pair(b, b.pick(lambda k: k.dtype == "bool"), ("bool",))
     if found is None:
         return None
     x, y = [b.kinds[i] for i in found]
     kind = Kind(common_shape(x, y) or (), "bool")
     name = b.choose(("and", "or", "xor"))
-    apply: Apply = lambda api, u, v: getattr(api.np, f"logical_{name}")(u, v)
+
+    def apply(api: Any, u: Any, v: Any) -> Any:
+        return getattr(api.np, f"logical_{name}")(u, v)
+
     return Step(found, (kind,), apply, f"logical_{name}({{0}}, {{1}})")
 
 
 def where(b: Builder) -> Step | None:
+    """One of two values for each element."""
     mask = b.pick(lambda k: k.dtype == "bool")
     found = pair(b, b.pick_float())
     if mask is None or found is None:
@@ -238,7 +267,10 @@ def where(b: Builder) -> Step | None:
     if shape is None:
         return None
     kind = both.update(shape=shape, grain=_grain(x.grain, y.grain))
-    apply: Apply = lambda api, m, u, v: api.np.where(m, u, v)
+
+    def apply(api: Any, m: Any, u: Any, v: Any) -> Any:
+        return api.np.where(m, u, v)
+
     return Step((mask, *found), (kind,), apply, "where({0}, {1}, {2})")
 
 
@@ -263,6 +295,7 @@ _INTEGER: tuple[tuple[str, Apply], ...] = (
 
 
 def integers(b: Builder) -> Step | None:
+    """Arithmetic of integers, as it wraps."""
     found = pair(b, b.pick(lambda k: k.dtype == INT), (INT,))
     if found is None:
         return None
@@ -272,6 +305,7 @@ def integers(b: Builder) -> Step | None:
 
 
 def float_of_integer(b: Builder) -> Step | None:
+    """A small float from integers or truth values."""
     i = b.pick(lambda k: k.dtype in (INT, "bool"))
     if i is None:
         return None
@@ -281,22 +315,30 @@ def float_of_integer(b: Builder) -> Step | None:
         kind = Kind(x.shape, dtype, 1.0, 0)
         return Step((i,), (kind,), lambda api, v: v.astype(dtype), f"{{0}}.astype({dtype})")
     kind = Kind(x.shape, dtype, 7.0, 1)
-    apply: Apply = lambda api, v: (v & 7).astype(dtype) - 3.5
+
+    def apply(api: Any, v: Any) -> Any:
+        return (v & 7).astype(dtype) - 3.5
+
     return Step((i,), (kind,), apply, f"({{0}} & 7).astype({dtype}) - 3.5")
 
 
 def integer_of_float(b: Builder) -> Step | None:
+    """Integers from exact floats."""
     i = b.pick_exact()
     if i is None:
         return None
     x = b.kinds[i]
     e = offset(b, x)
-    apply: Apply = lambda api, v: api.np.floor(v * 2.0 + e).astype(np.int32)
+
+    def apply(api: Any, v: Any) -> Any:
+        return api.np.floor(v * 2.0 + e).astype(np.int32)
+
     kind = Kind(x.shape, INT, 2.0 * x.bound + 1.0)
     return Step((i,), (kind,), apply, f"floor({{0}} * 2 + {e}).astype(int32)")
 
 
 def float_of_float(b: Builder) -> Step | None:
+    """Another width."""
     i = b.pick_float()
     if i is None or not b.style.wide:
         return None
@@ -309,11 +351,15 @@ def constant(b: Builder) -> Step | None:
     """An array known when the function is traced, or a scalar."""
     shape = b.choose(((), (3,), (2, 3), (4,), b.choose(b.kinds).shape))
     dtype = b.choose((FLOATS[0], FLOATS[1] if b.style.wide else FLOATS[0], INT))
-    values = b.rng.integers(-8, 8, shape) * 2 + 1
+    values: Any = b.rng.integers(-8, 8, shape) * 2 + 1
     array = np.asarray(values if dtype == INT else values / 8, dtype)
     kind = Kind(shape, dtype, 16.0, 0) if dtype == INT else Kind(shape, dtype, 2.0, 3)
     shown = " ".join(f"array({array.tolist()}, {dtype})".split())
-    return Step((), (kind,), lambda api, *_: api.np.asarray(array), shown)
+
+    def apply(api: Any) -> Any:
+        return api.np.asarray(array)
+
+    return Step((), (kind,), apply, shown)
 
 
 RULES = (

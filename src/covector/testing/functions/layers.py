@@ -157,9 +157,7 @@ def choose_names(rng: np.random.Generator) -> list[str]:
     names: list[str] = []
     for _ in range(depth):
         order = sum([2 if name == "hessian" else 1 for name in names if name in DERIVATIVES])
-        derivatives = [
-            name for name in DERIVATIVES if order + (2 if name == "hessian" else 1) <= 2
-        ]
+        derivatives = [name for name in DERIVATIVES if order + (2 if name == "hessian" else 1) <= 2]
         options = ["jit", "vmap"] if names[-1:] != ["jit"] else ["vmap"]
         if derivatives and rng.random() < 0.5:
             options = derivatives
@@ -167,7 +165,9 @@ def choose_names(rng: np.random.Generator) -> list[str]:
     return names
 
 
-def make_layers(rng: np.random.Generator, names: Sequence[str], kinds: Sequence[Kind]) -> list[Layer]:
+def make_layers(
+    rng: np.random.Generator, names: Sequence[str], kinds: Sequence[Kind]
+) -> list[Layer]:
     """The layers of these names around a function of arguments of these kinds."""
     layers: list[Layer] = []
     shapes = [kind.shape for kind in kinds]

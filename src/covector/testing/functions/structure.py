@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +31,7 @@ def _with(shape: Shape, axis: int, extent: int) -> Shape:
 
 
 def reshape(b: Builder) -> Step | None:
+    """The same elements in another shape."""
     i = b.pick(lambda k: k.size > 1)
     if i is None:
         return None
@@ -44,34 +45,46 @@ def reshape(b: Builder) -> Step | None:
 
 
 def transpose(b: Builder) -> Step | None:
+    """Axes permuted."""
     i = b.pick(lambda k: k.rank >= 2)
     if i is None:
         return None
     x = b.kinds[i]
-    axes = tuple(b.rng.permutation(x.rank).tolist())
+    axes = tuple([int(a) for a in b.rng.permutation(x.rank)])
     kind = x.update(shape=tuple([x.shape[a] for a in axes]))
-    apply: Apply = lambda api, v: api.np.transpose(v, axes)
+
+    def apply(api: Any, v: Any) -> Any:
+        return api.np.transpose(v, axes)
+
     return Step((i,), (kind,), apply, f"transpose({{0}}, {axes})")
 
 
 def broadcast(b: Builder) -> Step | None:
+    """Copies along a new axis."""
     i = b.pick(lambda k: k.rank < 3)
     if i is None:
         return None
     x = b.kinds[i]
     shape = (b.integer(2, 3), *x.shape)
-    apply: Apply = lambda api, v: api.np.broadcast_to(v, shape)
+
+    def apply(api: Any, v: Any) -> Any:
+        return api.np.broadcast_to(v, shape)
+
     return Step((i,), (x.update(shape=shape),), apply, f"broadcast_to({{0}}, {shape})")
 
 
 def squeeze(b: Builder) -> Step | None:
+    """An axis of extent 1 dropped."""
     i = b.pick(lambda k: 1 in k.shape)
     if i is None:
         return None
     x = b.kinds[i]
     axis = x.shape.index(1)
     kind = x.update(shape=_without(x.shape, axis))
-    apply: Apply = lambda api, v: api.np.squeeze(v, axis)
+
+    def apply(api: Any, v: Any) -> Any:
+        return api.np.squeeze(v, axis)
+
     return Step((i,), (kind,), apply, f"squeeze({{0}}, {axis})")
 
 
@@ -83,9 +96,11 @@ def join(b: Builder) -> Step | None:
     x = b.kinds[i]
     axis = b.integer(0, x.rank - 1)
     j = b.pick(
-        lambda y: y.rank == x.rank
-        and y.dtype == x.dtype
-        and _without(y.shape, axis) == _without(x.shape, axis)
+        lambda y: (
+            y.rank == x.rank
+            and y.dtype == x.dtype
+            and _without(y.shape, axis) == _without(x.shape, axis)
+        )
     )
     assert j is not None, "x itself fits"
     y = b.kinds[j]
@@ -93,12 +108,18 @@ def join(b: Builder) -> Step | None:
     if x.shape == y.shape and b.chance(0.4):
         shape = (*x.shape[:axis], 2, *x.shape[axis:])
         kind = Kind(shape, x.dtype, max(x.bound, y.bound), grain)
-        stack: Apply = lambda api, u, v: api.np.stack([u, v * 0.5], axis)
+
+        def stack(api: Any, u: Any, v: Any) -> Any:
+            return api.np.stack([u, v * 0.5], axis)
+
         kind = kind.update(grain=None if grain is None else grain + 1)
         return Step((i, j), (kind,), stack, f"stack([{{0}}, {{1}} * 0.5], {axis})")
     shape = _with(x.shape, axis, x.shape[axis] + y.shape[axis])
     kind = Kind(shape, x.dtype, max(x.bound, y.bound), grain)
-    apply: Apply = lambda api, u, v: api.np.concatenate([u, -v], axis)
+
+    def apply(api: Any, u: Any, v: Any) -> Any:
+        return api.np.concatenate([u, -v], axis)
+
     return Step((i, j), (kind,), apply, f"concatenate([{{0}}, -{{1}}], {axis})")
 
 
@@ -111,8 +132,13 @@ def cut(b: Builder) -> Step | None:
     axis = b.integer(0, x.rank - 1)
     n = x.shape[axis]
     start = b.integer(0, (n - 1) // 2)
-    options = (slice(start, None), slice(None, n - start), slice(start, n, 2), slice(None, None, -1))
-    chosen = b.choose(options)
+    options = (
+        slice(start, None),
+        slice(None, n - start),
+        slice(start, n, 2),
+        slice(None, None, -1),
+    )
+    chosen: slice[Any, Any, Any] = b.choose(options)
     index = (slice(None),) * axis + (chosen,)
     extent = len(range(n)[chosen])
     text = f"{{0}}[{':, ' * axis}{chosen.start}:{chosen.stop}:{chosen.step}]"
@@ -121,6 +147,7 @@ def cut(b: Builder) -> Step | None:
 
 
 def rearrange(b: Builder) -> Step | None:
+    """Elements reversed, rotated, repeated or padded along an axis."""
     i = _any_array(b)
     if i is None:
         return None
@@ -152,11 +179,15 @@ def dynamic_slice(b: Builder) -> Step | None:
     x = b.kinds[i]
     size = b.integer(1, x.shape[0])
     kind = x.update(shape=_with(x.shape, 0, size))
-    apply: Apply = lambda api, v, s: api.lax.dynamic_slice_in_dim(v, s, size)
+
+    def apply(api: Any, v: Any, s: Any) -> Any:
+        return api.lax.dynamic_slice_in_dim(v, s, size)
+
     return Step((i, at), (kind,), apply, f"dynamic_slice_in_dim({{0}}, {{1}}, {size})")
 
 
 def dynamic_update(b: Builder) -> Step | None:
+    """A row replaced; places outside are moved inside."""
     i, at = _float_array(b), b.pick(lambda k: k.dtype == INT and k.rank == 0)
     if i is None or at is None:
         return None
@@ -168,7 +199,10 @@ def dynamic_update(b: Builder) -> Step | None:
     y = b.kinds[j]
     grain = None if x.grain is None or y.grain is None else max(x.grain, y.grain)
     kind = x.update(bound=max(x.bound, y.bound), grain=grain)
-    apply: Apply = lambda api, v, u, s: api.lax.dynamic_update_index_in_dim(v, u, s, 0)
+
+    def apply(api: Any, v: Any, u: Any, s: Any) -> Any:
+        return api.lax.dynamic_update_index_in_dim(v, u, s, 0)
+
     return Step((i, j, at), (kind,), apply, "dynamic_update_index_in_dim({0}, {1}, {2}, 0)")
 
 
@@ -185,7 +219,10 @@ def gather(b: Builder) -> Step | None:
         axis = b.integer(0, x.rank - 1)
         shape = x.shape[:axis] + where.shape + x.shape[axis + 1 :]
         n = x.shape[axis]
-        take: Apply = lambda api, v, s: api.np.take(v, s % n, axis)
+
+        def take(api: Any, v: Any, s: Any) -> Any:
+            return api.np.take(v, s % n, axis)
+
         return Step((i, at), (x.update(shape=shape),), take, f"take({{0}}, {{1}} % {n}, {axis})")
     kind = x.update(shape=where.shape + x.shape[1:])
     if b.style.differentiated:
@@ -210,7 +247,9 @@ def scatter(b: Builder) -> Step | None:
     kind = x.update(bound=x.bound + count * y.bound, grain=grain)
     if where.rank == 0 and b.chance(0.5):
         kind = kind.update(bound=max(x.bound, y.bound))
-        return Step((i, at, j), (kind,), lambda api, v, s, u: v.at[s].set(u), "{0}.at[{1}].set({2})")
+        return Step(
+            (i, at, j), (kind,), lambda api, v, s, u: v.at[s].set(u), "{0}.at[{1}].set({2})"
+        )
     return Step((i, at, j), (kind,), lambda api, v, s, u: v.at[s].add(u), "{0}.at[{1}].add({2})")
 
 
@@ -218,16 +257,20 @@ def scatter(b: Builder) -> Step | None:
 
 
 def reduce(b: Builder) -> Step | None:
+    """A sum, mean, variance or extremum, over an axis or all."""
     i = _any_array(b)
     if i is None:
         return None
     x = b.kinds[i]
-    axis = b.choose((*range(x.rank), None))
+    axis: int | None = b.choose((*range(x.rank), None))
     keep = axis is not None and b.chance(0.2)
     n = x.size if axis is None else x.shape[axis]
     shape = () if axis is None else _with(x.shape, axis, 1) if keep else _without(x.shape, axis)
     if x.dtype == INT:
-        apply: Apply = lambda api, v: api.np.max(v, axis, keepdims=keep)
+
+        def apply(api: Any, v: Any) -> Any:
+            return api.np.max(v, axis, keepdims=keep)
+
         return Step((i,), (x.update(shape=shape),), apply, f"max({{0}}, {axis}, keepdims={keep})")
     options: list[tuple[str, float, int | None]] = [
         ("sum", n, x.grain),
@@ -241,18 +284,25 @@ def reduce(b: Builder) -> Step | None:
         options.append(("var", x.bound, None))
     name, factor, grain = b.choose(options)
     kind = x.update(shape=shape, bound=x.bound * factor, grain=grain)
-    run: Apply = lambda api, v: getattr(api.np, name)(v, axis, keepdims=keep)
+
+    def run(api: Any, v: Any) -> Any:
+        return getattr(api.np, name)(v, axis, keepdims=keep)
+
     return Step((i,), (kind,), run, f"{name}({{0}}, {axis}, keepdims={keep})")
 
 
 def truth(b: Builder) -> Step | None:
+    """Whether some or all are true."""
     i = b.pick(lambda k: k.dtype == "bool" and k.rank > 0)
     if i is None:
         return None
     name = b.choose(("any", "all"))
     axis = b.choose((0, None))
     shape = () if axis is None else b.kinds[i].shape[1:]
-    apply: Apply = lambda api, v: getattr(api.np, name)(v, axis)
+
+    def apply(api: Any, v: Any) -> Any:
+        return getattr(api.np, name)(v, axis)
+
     return Step((i,), (Kind(shape, "bool"),), apply, f"{name}({{0}}, {axis})")
 
 
@@ -266,7 +316,10 @@ def separated(b: Builder, i: int, axis: int) -> int:
     ramp = np.arange(1, n + 1).reshape([n if a == axis else 1 for a in range(x.rank)])
     array = (ramp * 2.0**-grain).astype(x.dtype)
     kind = x.update(bound=x.bound + 0.5, grain=grain)
-    add: Apply = lambda api, v: v + array
+
+    def add(api: Any, v: Any) -> Any:
+        return v + array
+
     return b.put(f"{{0}} + {2.0**-grain} * arange(1, {n + 1}) along {axis}", kind, add, i)
 
 
@@ -280,12 +333,16 @@ def position(b: Builder) -> Step | None:
     x = b.kinds[i]
     name = b.choose(("argmax", "argmin", "argsort"))
     shape = x.shape if name == "argsort" else _without(x.shape, axis)
-    apply: Apply = lambda api, v: getattr(api.np, name)(v, axis=axis).astype(np.int32)
+
+    def apply(api: Any, v: Any) -> Any:
+        return getattr(api.np, name)(v, axis=axis).astype(np.int32)
+
     kind = Kind(shape, INT, x.shape[axis])
     return Step((i,), (kind,), apply, f"{name}({{0}}, {axis}).astype(int32)")
 
 
 def sort(b: Builder) -> Step | None:
+    """Elements sorted along an axis."""
     i = _float_array(b)
     if i is None:
         return None
@@ -296,35 +353,34 @@ def sort(b: Builder) -> Step | None:
 
 
 def cumulative(b: Builder) -> Step | None:
+    """Cumulative sums or extrema, from either end."""
     i = _float_array(b)
     if i is None:
         return None
     x = b.kinds[i]
     axis = b.integer(0, x.rank - 1)
     reverse = b.chance(0.3)
-    sums: Callable[..., Apply] = lambda name: (
-        lambda api, v: getattr(api.lax, name)(v, axis=axis, reverse=reverse)
-    )
     name = "cumsum" if b.style.differentiated or b.chance(0.7) else b.choose(("cummax", "cummin"))
     kind = x.update(bound=x.bound * x.shape[axis]) if name == "cumsum" else x
-    return Step((i,), (kind,), sums(name), f"{name}({{0}}, {axis}, reverse={reverse})")
+
+    def apply(api: Any, v: Any) -> Any:
+        return getattr(api.lax, name)(v, axis=axis, reverse=reverse)
+
+    return Step((i,), (kind,), apply, f"{name}({{0}}, {axis}, reverse={reverse})")
 
 
 # --- contractions -------------------------------------------------------------------------------
 
 
 def contract(b: Builder) -> Step | None:
+    """A product of matrices and vectors, or an outer product."""
     i = _float_array(b)
     if i is None or (b.style.exact and b.style.differentiated and b.depth):
         return None
     x = b.kinds[i]
     n = x.shape[-1]
     j = b.pick(
-        lambda y: y.is_float
-        and y is not x
-        and 1 <= y.rank <= 2
-        and x.rank <= 2
-        and y.shape[0] == n
+        lambda y: y.is_float and y is not x and 1 <= y.rank <= 2 and x.rank <= 2 and y.shape[0] == n
     )
     if j is None:
         return _outer(b, i)
@@ -344,7 +400,10 @@ def _outer(b: Builder, i: int) -> Step | None:
     exact = x.grain is not None and y.grain is not None
     grain = (x.grain or 0) + (y.grain or 0) if exact else None
     kind = Kind(x.shape + y.shape, common_dtype(x, y), x.bound * y.bound, grain)
-    apply: Apply = lambda api, u, v: api.np.outer(u, v)
+
+    def apply(api: Any, u: Any, v: Any) -> Any:
+        return api.np.outer(u, v)
+
     return Step((i, j), (kind,), apply, "outer({0}, {1})")
 
 

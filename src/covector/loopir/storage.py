@@ -1,0 +1,269 @@
+"""Buffers, and loads and stores of their elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from covector.loopir.expressions import Expressions
+from covector.loopir.ir import (
+    ARGUMENT,
+    CONSTANT,
+    HEAP,
+    READ_ONLY,
+    RESULT,
+    WORKSPACE,
+    Allocate,
+    Block,
+    Buffer,
+    ComplexValue,
+    DType,
+    Extent,
+    LoopIRError,
+    Store,
+    Value,
+)
+
+MAX_HOISTED = 32
+"""Loads moved out of loops into one block; more would not stay in registers anyway."""
+
+
+class Storage(Expressions):
+    """What a builder knows of buffers.
+
+    Args:
+        name: symbol of the function.
+    """
+
+    __slots__ = ("_hoisted", "_names")
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._names: dict[str, int] = {}
+        self._hoisted: dict[Block, int] = {}
+
+    def argument(self, dtype: DType, shape: Sequence[Extent], name: str | None = None) -> Buffer:
+        """The next array argument of the function.
+
+        Args:
+            dtype: element type.
+            shape: extents, ints or index values.
+            name: for people.
+
+        Returns:
+            A read-only buffer.
+        """
+        return self._buffer(dtype, shape, ARGUMENT, name)
+
+    def result(self, dtype: DType, shape: Sequence[Extent], name: str | None = None) -> Buffer:
+        """The next array result of the function.
+
+        Args:
+            dtype: element type.
+            shape: extents, ints or index values.
+            name: for people.
+
+        Returns:
+            A buffer that the caller provides.
+        """
+        return self._buffer(dtype, shape, RESULT, name)
+
+    def constant(self, dtype: DType, shape: Sequence[int], name: str | None = None) -> Buffer:
+        """The next constant array that the executable owns.
+
+        Args:
+            dtype: element type.
+            shape: extents.
+            name: for people.
+
+        Returns:
+            A read-only buffer.
+        """
+        return self._buffer(dtype, shape, CONSTANT, name)
+
+    def buffer(
+        self, dtype: DType, shape: Sequence[Extent], name: str | None = None, site: int = 0
+    ) -> Buffer:
+        """A temporary array.
+
+        Args:
+            dtype: element type.
+            shape: extents; run-time extents make it a heap buffer, allocated before all loops.
+            name: for people.
+            site: what to blame if there is no memory for a heap buffer.
+
+        Returns:
+            An uninitialised buffer.
+        """
+        static = all(isinstance(extent, int) for extent in shape)
+        buffer = self._buffer(dtype, shape, WORKSPACE if static else HEAP, name)
+        if not static:
+            count = self.index(2 if buffer.element is not buffer.dtype else 1)
+            for extent in buffer.shape:
+                count = self.op("mul", count, self._as_index(extent))
+            if count.depth:
+                raise LoopIRError(f"the size of {buffer!r} depends on a loop or branch")
+            self._blocks[0].items.append(Allocate(buffer, count, site))
+        return buffer
+
+    def _buffer(
+        self, dtype: DType, shape: Sequence[Extent], space: str, name: str | None
+    ) -> Buffer:
+        buffers = self.function.buffers
+        position = sum(1 for b in buffers if b.space == space)
+        buffer = Buffer(
+            self._unique(name or f"{space[0]}{position}"),
+            dtype,
+            [int(e) if not isinstance(e, Value) else e for e in shape],
+            space,
+            position,
+            self._strides(shape),
+        )
+        buffers.append(buffer)
+        return buffer
+
+    def _unique(self, name: str) -> str:
+        count = self._names.get(name, 0)
+        self._names[name] = count + 1
+        return name if count == 0 else self._unique(f"{name}_{count}")
+
+    def _strides(self, shape: Sequence[Extent]) -> list[Extent]:
+        strides: list[Extent] = []
+        stride: Extent = 1
+        for extent in reversed(shape):
+            strides.append(stride)
+            if isinstance(extent, int) and isinstance(stride, int):
+                stride = stride * extent
+            else:
+                stride = self.op("mul", self._as_index(extent), self._as_index(stride))
+        return strides[::-1]
+
+    def offset(self, buffer: Buffer, indices: Sequence[Any]) -> Value:
+        """The linear offset of an element, in elements of the buffer's dtype.
+
+        Args:
+            buffer: any buffer.
+            indices: an int or index value for each axis.
+
+        Returns:
+            An index value.
+
+        Raises:
+            LoopIRError: if the number of indices is not that of the axes.
+        """
+        strides = buffer.strides
+        if len(indices) != len(strides):
+            raise LoopIRError(f"{buffer!r} has {len(strides)} axes, indexed with {len(indices)}")
+        fixed = 0
+        total: Value | None = None
+        op = self.op
+        for i, stride in zip(indices, strides, strict=True):
+            if type(i) is int and type(stride) is int:
+                fixed += i * stride
+                continue
+            term = self._as_index(i)
+            if stride != 1:
+                term = op("mul", term, self._as_index(stride))
+            total = term if total is None else op("add", total, term)
+        if total is None:
+            return self.index(fixed)
+        return op("add", total, self.index(fixed)) if fixed else total
+
+    def load(self, buffer: Buffer, *indices: Any) -> Any:
+        """Reads an element.
+
+        Args:
+            buffer: any buffer.
+            *indices: an int or index value for each axis.
+
+        Returns:
+            The value, complex for complex buffers.
+        """
+        return self.load_at(buffer, self.offset(buffer, indices))
+
+    def load_at(self, buffer: Buffer, offset: Any) -> Any:
+        """Reads an element at a linear offset.
+
+        Args:
+            buffer: any buffer.
+            offset: in elements of the buffer's dtype.
+
+        Returns:
+            The value, complex for complex buffers.
+        """
+        offset = self._as_index(offset)
+        if buffer.element is buffer.dtype:
+            return self._load(buffer, offset)
+        first = self.op("mul", offset, self.index(2))
+        second = self.op("add", first, self.index(1))
+        return ComplexValue(self._load(buffer, first), self._load(buffer, second), buffer.dtype)
+
+    def _load(self, buffer: Buffer, offset: Value) -> Value:
+        # What a block reads stays the same until a store; loops may store further down.
+        fixed = buffer.space in READ_ONLY
+        key = ("load", buffer, offset, None if fixed else (buffer.version, self.block))
+        found = self._memo.get(key)
+        if found is None:
+            depth = self._load_depth(buffer, offset) if fixed else self.depth
+            found = Value("load", (offset,), buffer, buffer.element, self._number(), depth)
+            self._blocks[depth].items.append(found)
+            self._remember_at(depth, key, found)
+        return found
+
+    def _load_depth(self, buffer: Buffer, offset: Value) -> int:
+        """Where to load from a read-only buffer: outside loops if that is safe and worthwhile."""
+        depth = self._placement[offset.depth]
+        if depth == self.depth:
+            return depth
+        size = buffer.size
+        low, high = self.bounds(offset)
+        block = self._blocks[depth]
+        if size is None or low < 0 or high >= size or self._hoisted.get(block, 0) >= MAX_HOISTED:
+            return self.depth
+        self._hoisted[block] = self._hoisted.get(block, 0) + 1
+        return depth
+
+    def store(self, buffer: Buffer, indices: Sequence[Any], value: Any) -> None:
+        """Writes an element.
+
+        Args:
+            buffer: a buffer that is not read-only.
+            indices: an int or index value for each axis.
+            value: of the buffer's dtype.
+        """
+        self.store_at(buffer, self.offset(buffer, indices), value)
+
+    def store_at(self, buffer: Buffer, offset: Any, value: Any) -> None:
+        """Writes an element at a linear offset.
+
+        Args:
+            buffer: a buffer that is not read-only.
+            offset: in elements of the buffer's dtype.
+            value: of the buffer's dtype.
+
+        Raises:
+            LoopIRError: if the buffer is read-only or the dtype differs.
+        """
+        if value.dtype is not buffer.dtype:
+            raise LoopIRError(f"store of {value.dtype.name} in {buffer!r}: {buffer.dtype.name}")
+        if buffer.space in READ_ONLY:
+            raise LoopIRError(f"store in the read-only {buffer!r}")
+        offset = self._as_index(offset)
+        if type(value) is Value:
+            parts = [(offset, value)]
+        else:
+            first = self.op("mul", offset, self.index(2))
+            parts = [(first, value.re), (self.op("add", first, self.index(1)), value.im)]
+        self.touch(buffer)
+        for place, part in parts:
+            self.block.items.append(Store(buffer, place, part))
+            key = ("load", buffer, place, (buffer.version, self.block))
+            self._remember_at(self.depth, key, part)
+
+    def touch(self, buffer: Buffer) -> None:
+        """Forgets what is known of a buffer's contents, as a store or a call changes them.
+
+        Args:
+            buffer: the buffer.
+        """
+        buffer.version += 1
