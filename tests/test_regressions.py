@@ -99,3 +99,29 @@ def test_gradient_of_vmap_of_custom_vjp_with_integers(wrap: Any) -> None:
     np.testing.assert_allclose(gradient, [0.0, 10.0, 20.0])
     shared = wrap(cv.grad(lambda x: cv.vmap(f, in_axes=(None, 0))(x, i)[0].sum()))(1.0)
     assert float(shared) == 30.0
+
+
+def test_batched_branches_give_no_nan_derivatives_where_they_are_not_taken() -> None:
+    def f(x: Any) -> Any:
+        return cv.vmap(lambda v: lax.cond(v > 1.0, cnp.log, lambda w: w * w, v))(x).sum()
+
+    for gradient in (cv.grad(f), cv.jit(cv.grad(f))):
+        np.testing.assert_allclose(np.asarray(gradient(cnp.arange(4.0))), [0.0, 2.0, 0.5, 1 / 3])
+
+
+def test_donated_arguments_end_with_the_call() -> None:
+    f = cv.jit(lambda x, y: x + y, donate_argnums=0)
+    for _ in range(2):
+        x, y = cnp.ones(3), cnp.ones(3)
+        assert np.asarray(f(x, y)).tolist() == [2.0, 2.0, 2.0]
+        assert x.is_deleted() and not y.is_deleted()
+        with pytest.raises(RuntimeError, match="deleted"):
+            x + y
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_unused_arguments(keep: bool) -> None:
+    f = cv.jit(lambda x, y, z: (z * 2.0, z), keep_unused=keep)
+    for _ in range(3):
+        assert float(f(1.0, cnp.ones(3), 4.0)[0]) == 8.0
+    assert float(f.lower(1.0, cnp.ones(3), 4.0).compile()(1.0, cnp.ones(3), 5.0)[0]) == 10.0

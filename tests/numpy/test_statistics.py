@@ -16,19 +16,22 @@ METHODS = ["linear", "lower", "higher", "midpoint", "nearest"]
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["quantile", "percentile", "nanquantile", "nanpercentile"])
 def test_quantiles(name, method, dtype, twins):
-    if dtype.kind in "bc":
-        pytest.skip("not in NumPy")
+    if dtype.kind in "bc" or (dtype == np.float16 and "percentile" in name):
+        pytest.skip("not in NumPy, or rounded otherwise in JAX")
     x = twins.sample(dtype, (4, 7))
     if "nan" in name and dtype.kind == "f":
         x[1, 2:5] = np.nan
     scale = 100 if "percentile" in name else 1
     levels = np.float32([0, 0.15, 0.4, 0.75, 1]) * scale
-    for axis in (None, 0, 1, (0, 1)):
+    # NumPy's "nearest" rounds halves to even.
+    values = "jax" if method == "nearest" or dtype == np.float16 else "numpy"
+    rtol = 1e-2 if dtype == np.float16 else 1e-4
+    for axis in (None, 0, (0, 1)) if values == "numpy" else (0,):
         fn = lambda m, x, q, a=axis: getattr(m, name)(x, q, axis=a, method=method)  # noqa: E731
-        values = "jax" if method == "nearest" or dtype == np.float16 else "numpy"
-        twins.agree(fn, x, levels, values=values, rtol=1e-2 if dtype == np.float16 else 1e-4)
+        twins.agree(fn, x, levels, values=values, rtol=rtol)
     keep = lambda m, x, q: getattr(m, name)(x, q, axis=1, method=method, keepdims=True)  # noqa: E731
-    twins.agree(keep, x, levels[2], values="jax")
+    twins.agree(keep, x, levels[1:2], values=values, rtol=rtol)
+    twins.agree(keep, x, levels[3], values=values, rtol=rtol)
 
 
 def test_quantiles_where_there_is_nan(twins):
@@ -89,7 +92,7 @@ def test_edges(twins):
 @pytest.mark.parametrize("density", [False, True])
 @pytest.mark.parametrize("bins", [4, [3, 5]], ids=str)
 def test_histograms_of_points(bins, density, twins):
-    x = twins.sample(np.float32, (60, 2)) * np.float32(irrational(np.float32))
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
     twins.agree(lambda m, x: m.histogramdd(x, bins, density=density), x, rtol=1e-4)
     twins.agree(lambda m, x: m.histogram2d(x[:, 0], x[:, 1], bins, density=density), x, rtol=1e-4)
     bounds = [(-1, 1), (-2, 3)]

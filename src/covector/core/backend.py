@@ -19,12 +19,10 @@ class Options:
     """How to compile.
 
     Attributes:
-        donated: positions of inputs whose memory the outputs may take.
         effort: 0 compiles fastest, 3 runs fastest.
         name: for profiles and error messages.
     """
 
-    donated: tuple[int, ...] = ()
     effort: int = 2
     name: str = ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from covector.loopir.ir import (
     INDEX,
@@ -223,10 +223,11 @@ class Builder(Storage):
 
     def _call_argument(self, arg: Any) -> CallArgument:
         if isinstance(arg, Buffer):
-            arg = (arg, self.index(0))
-        if not isinstance(arg, tuple):
+            buffer, offset = arg, self.index(0)
+        elif isinstance(arg, tuple):
+            buffer, offset = cast("tuple[Buffer, Any]", arg)
+        else:
             return arg
-        buffer, offset = arg
         if buffer.space not in READ_ONLY:
             self.touch(buffer)
         if buffer.element is not buffer.dtype:

@@ -204,7 +204,7 @@ def _expm1(b: Expressions, x: Any) -> Any:
 
 
 def _log_abs(b: Expressions, x: Any) -> Any:
-    """log|x| through log1p where |x| is near 1, through scaling where squares over- or underflow."""
+    """log|x|, through log1p where |x| is near 1."""
     a, c = b.op("abs", x.re), b.op("abs", x.im)
     large, small = b.op("max", a, c), b.op("min", a, c)
     near = b.op("and", b.op("gt", large, 0.5), b.op("lt", large, 2.0))

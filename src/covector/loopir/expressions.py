@@ -58,7 +58,7 @@ class Expressions:
     def __init__(self, name: str) -> None:
         self.function = Function(name)
         self.block = self.function.body
-        self.depth = 0
+        self.depth: int = 0
         self._blocks: list[Block] = [self.block]
         self._scopes: list[list[Any]] = [[]]
         self._memo: dict[Any, Any] = {}

@@ -221,7 +221,7 @@ class For:
         kind: "simd" if iterations are independent of each other, apart from carries that are
             reductions by one associative operation, whose order is then the backend's; else
             "serial", which backends still vectorise where they see that nothing changes.
-        width: how many iterations one vector step of a "simd" loop takes; 0 leaves it to the target.
+        width: iterations in one vector step of a "simd" loop; 0 leaves it to the target.
         index: the value that counts.
         inits: values of the carries on entry.
         params: values of the carries at the start of an iteration.

@@ -139,7 +139,7 @@ def tanh(x: Real) -> Real:
 
 
 def logistic(x: Real) -> Real:
-    """1 / (1 + e^-x) as 1 - w, or for negative x as e - e w, with e = e^-|x| and w = e / (1 + e)."""
+    """1 - w, or for negative x e - e w, with e = e^-|x| and w = e / (1 + e)."""
     e = exp_of_sum((-abs(x)).op("max", -104.0 if x.fmt is SINGLE else -746.0), x.const(0.0))
     w = e / (e + 1.0)
     size = (x < 0.0).pick(e, x.const(1.0))
@@ -326,7 +326,7 @@ def hypot(x: Real, y: Real) -> Real:
 
 
 def pow_(x: Real, y: Real) -> Real:
-    """x^y as IEEE 754 has it: float32 in float64, float64 with a logarithm of twice the precision."""
+    """x^y as IEEE 754 has it: float32 in float64, float64 with a logarithm in two parts."""
     size = abs(x)
     value = _pow_single(size, y) if x.fmt is SINGLE else _pow_double(size, y)
     half = y * 0.5

@@ -1,12 +1,13 @@
 """Definitions of the elementary functions in operations of the table.
 
-An operation such as "sin" stays one operation in the loop IR. Backends emit its definition once, as
-a function of scalars or of vectors, and inline it where that pays. Definitions are free of branches,
-but for ranges that are almost never met, so that they run in lanes.
+An operation such as "sin" stays one operation in the loop IR. Backends emit its definition once,
+as a function of scalars or of vectors, and inline it where that pays. Definitions are free of
+branches, but for ranges that are almost never met, so that they run in lanes.
 
-Accuracy, in units in the last place: 2, or 4 for pow, the inverse hyperbolic functions, erfc, erf_inv
-and digamma (absolute near its roots). Subnormal arguments and results are exact to the same number
-of units; zeros, infinities and NaN are as IEEE 754 and C have it.
+Errors, in units in the last place: at most 2, or 4 for pow, the inverse hyperbolic functions, erfc,
+erf_inv, lgamma and digamma (absolute near roots other than 0 of lgamma and, for negative arguments,
+digamma). Subnormal arguments and results keep to this; zeros, infinities and NaN are as IEEE 754
+and C have it.
 """
 
 from __future__ import annotations

@@ -285,6 +285,22 @@ def _floor(dtype: DType, a: float) -> float | None:
     return float(math.floor(a)) if a and math.isfinite(a) and a >= 1.0 else None
 
 
+def _and(dtype: DType, a: Any, b: Any) -> Any:
+    return a & b
+
+
+def _or(dtype: DType, a: Any, b: Any) -> Any:
+    return a | b
+
+
+def _xor(dtype: DType, a: Any, b: Any) -> Any:
+    return a ^ b
+
+
+def _floordiv(dtype: DType, a: int, b: int) -> int:
+    return a // b
+
+
 def _is_nan(dtype: DType, a: float) -> bool:
     return a != a
 
@@ -335,9 +351,9 @@ _define("trunc", 1, FLOATS, "round towards zero")
 _define("round_even", 1, FLOATS, "round to nearest, ties to even")
 _define("copysign", 2, FLOATS, "magnitude of a, sign of b", _plain(math.copysign))
 
-_define("and", 2, BITS, "bitwise and", _plain(operator.and_), commutative=True)
-_define("or", 2, BITS, "bitwise or", _plain(operator.or_), commutative=True)
-_define("xor", 2, BITS, "bitwise exclusive or", _plain(operator.xor), commutative=True)
+_define("and", 2, BITS, "bitwise and", _and, commutative=True)
+_define("or", 2, BITS, "bitwise or", _or, commutative=True)
+_define("xor", 2, BITS, "bitwise exclusive or", _xor, commutative=True)
 _define("not", 1, BITS, "bitwise complement", _not)
 _define("shl", 2, INTEGERS, "shift left, 0 from the width on", _shl)
 _define("shr_logical", 2, INTEGERS, "shift right, zeros in", _shr_logical)
@@ -346,7 +362,7 @@ _define("popcount", 1, INTEGERS, "number of ones", _popcount)
 _define("clz", 1, INTEGERS, "leading zeros", _clz)
 _define("ctz", 1, INTEGERS, "trailing zeros", _ctz)
 _define("mulhi", 2, INTEGERS, "upper half of the product", _mulhi, commutative=True)
-_define("index_div", 2, (INDEX,), "a // b for a >= 0, b > 0", _plain(operator.floordiv))
+_define("index_div", 2, (INDEX,), "a // b for a >= 0, b > 0", _floordiv)
 _define("index_rem", 2, (INDEX,), "a % b for a >= 0, b > 0", _plain(operator.mod))
 
 _COMPARED = (*NUMBERS, BOOL)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from covector.loopir.ir import (
@@ -62,6 +62,19 @@ class _Verifier:
         self.buffers = set(function.buffers)
         self.visible: set[Value] = set(function.params)
         self.seen: set[Value] = set(function.params)
+        self.checks: dict[type, Callable[[Any], None]] = {
+            Value: self.value,
+            Store: self.store,
+            For: self.loop,
+            While: self.while_loop,
+            If: self.branch,
+            Call: self.call,
+            Callback: self.callback,
+            Allocate: self.allocation,
+            Check: self.check,
+            Reload: self.reload,
+            Segment: self.segment,
+        }
 
     def run(self, segment: bool) -> None:
         names = [b.name for b in self.function.buffers]
@@ -109,33 +122,29 @@ class _Verifier:
                 raise LoopIRError(f"{value!r} is used in a {where} where it is not visible")
 
     def item(self, item: Item) -> None:
-        if isinstance(item, Value):
-            self.value(item)
-        elif isinstance(item, Store):
-            if item.value.dtype is not item.buffer.element or item.buffer.space in READ_ONLY:
-                raise LoopIRError(f"store of {item.value!r} in {item.buffer!r}")
-            self.access(item.buffer, item.offset)
-        elif isinstance(item, For):
-            self.loop(item)
-        elif isinstance(item, While):
-            self.while_loop(item)
-        elif isinstance(item, If):
-            self.branch(item)
-        elif isinstance(item, Call):
-            self.call(item)
-        elif isinstance(item, Callback):
-            self.callback(item)
-        elif isinstance(item, Allocate):
-            if item.buffer not in self.buffers or item.buffer.space != HEAP:
-                raise LoopIRError(f"allocation of {item.buffer!r}")
-            self.typed(item.count, INDEX, "size")
-        elif isinstance(item, Check):
-            self.typed(item.ok, BOOL, "check")
-        elif isinstance(item, Reload):
-            if item.buffer not in self.buffers or item.buffer.element is not item.value.dtype:
-                raise LoopIRError(f"reload of {item.value!r} from {item.buffer!r}")
-        elif isinstance(item, Segment):
-            _Verifier(item.function, self.externals).run(segment=True)
+        check = self.checks.get(type(item))
+        if check is not None:
+            check(item)
+
+    def store(self, item: Store) -> None:
+        if item.value.dtype is not item.buffer.element or item.buffer.space in READ_ONLY:
+            raise LoopIRError(f"store of {item.value!r} in {item.buffer!r}")
+        self.access(item.buffer, item.offset)
+
+    def check(self, item: Check) -> None:
+        self.typed(item.ok, BOOL, "check")
+
+    def allocation(self, item: Allocate) -> None:
+        if item.buffer not in self.buffers or item.buffer.space != HEAP:
+            raise LoopIRError(f"allocation of {item.buffer!r}")
+        self.typed(item.count, INDEX, "size")
+
+    def reload(self, item: Reload) -> None:
+        if item.buffer not in self.buffers or item.buffer.element is not item.value.dtype:
+            raise LoopIRError(f"reload of {item.value!r} from {item.buffer!r}")
+
+    def segment(self, item: Segment) -> None:
+        _Verifier(item.function, self.externals).run(segment=True)
 
     def value(self, value: Value) -> None:
         if value.op == "load":

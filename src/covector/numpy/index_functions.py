@@ -235,8 +235,15 @@ def triu(m: Any, k: int = 0) -> Any:
 
 
 def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
-    """Ones on and below diagonal `k`, zeros above."""
-    target = dtypes.default_float() if dtype is None else dtypes.requested(dtype)
+    """Ones on and below a diagonal, zeros above.
+
+    Args:
+        N: rows.
+        M: columns, as many as rows by default.
+        k: which diagonal, 0 the main one.
+        dtype: float32 by default.
+    """
+    target = dtypes.float32 if dtype is None else dtypes.requested(dtype, "tri")
     return asarray(np.tri(N, M, k), target)
 
 

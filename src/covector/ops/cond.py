@@ -254,10 +254,11 @@ def _batch_by_choice(
     which = ne(index, common.like(index, 0)) if last == 1 else index
     every: list[list[Any]] = []
     for k, branch in enumerate(branches):
-        flags, values = batched, list(operands)
+        taken = eq(index, common.like(index, k))
+        flags, values = batched, _without_idle_derivatives(taken, operands, batched)
         if loops_inside(branch):
             branch = guard_loops(branch)
-            flags, values = [True, *batched], [eq(index, common.like(index, k)), *operands]
+            flags, values = [True, *batched], [taken, *values]
         mapped, _ = ctx.batch(branch, flags, True)
         every.append(eval_program(mapped, *values))
     outs: list[Any] = []
@@ -266,6 +267,27 @@ def _batch_by_choice(
         pick = broadcast_in_dim(which, shape=shape, broadcast_dimensions=(0,))
         outs.append(cases[0] if all([c is cases[0] for c in cases]) else select_n(pick, *cases))
     return outs, [0] * len(outs)
+
+
+def _without_idle_derivatives(
+    taken: Any, operands: Sequence[Any], batched: Sequence[bool]
+) -> list[Any]:
+    """The operands of a branch, with no derivative in the lanes that do not take it.
+
+    There it may be infinite, and a select would turn it into NaN instead of dropping it.
+    """
+    from covector.ops.elementwise import select_n
+    from covector.ops.gradient import stop_gradient
+    from covector.ops.shape import broadcast_in_dim
+
+    values: list[Any] = []
+    for x, has_lanes in zip(operands, batched, strict=True):
+        aval = aval_of(x)
+        if has_lanes and dtypes.is_inexact(aval.dtype):
+            mask = broadcast_in_dim(taken, shape=aval.shape, broadcast_dimensions=(0,))
+            x = select_n(mask, stop_gradient(x), x)
+        values.append(x)
+    return values
 
 
 # --- native code ----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from covector.core.trace import (
 )
 from covector.ops.common import batch_at_front, move_axis
 from covector.transforms.context import BatchingContext
-from covector.transforms.flat import named_like
+from covector.transforms.flat import named_like, operands
 
 
 class BatchTracer(Tracer):
@@ -57,9 +57,7 @@ class BatchTrace(Trace):
         for a in args:
             # Rules of custom derivatives run again under a new trace of the same `vmap`; what
             # they close over belongs to the first one.
-            if type(a) is BatchTracer and (
-                a._trace is self or a._trace.context is self.context
-            ):
+            if type(a) is BatchTracer and (a._trace is self or a._trace.context is self.context):
                 if a._trace.finished:
                     check_live(a)
                 values.append(a.value)
@@ -78,7 +76,7 @@ class BatchTrace(Trace):
         values, dims, batched = self.split(args)
         if not batched and "call" in primitive.tags and "call" in params:
             if self.parent is None:  # nothing outside could want the rule
-                return list(params["call"].function(*args))
+                return list(params["call"].function(*operands(args)))
             args, params = self._with_closure(primitive, args, params)
             values, dims, batched = self.split(args)
         previous = set_trace(self.parent)

@@ -41,9 +41,7 @@ class JVPRule:
         return f"<rule of {self.name}>"
 
 
-def _direct(
-    *args: Any, call: JVPRule, program: Program | None = None, **params: Any
-) -> list[Any]:
+def _direct(*args: Any, call: JVPRule, program: Program | None = None, **params: Any) -> list[Any]:
     # An equation's operands begin with what the function closed over, which the program takes.
     return list(call.function(*args)) if program is None else eval_program(program, *args)
 

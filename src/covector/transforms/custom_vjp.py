@@ -57,9 +57,7 @@ class VJPRule:
 # --- the call ---------------------------------------------------------------------------------
 
 
-def _direct(
-    *args: Any, call: VJPRule, program: Program | None = None, **params: Any
-) -> list[Any]:
+def _direct(*args: Any, call: VJPRule, program: Program | None = None, **params: Any) -> list[Any]:
     # An equation's operands begin with what the function closed over, which the program takes.
     return list(call.function(*args)) if program is None else eval_program(program, *args)
 
@@ -182,12 +180,8 @@ def _batched_rule(ctx: Any, call: VJPRule, batched: Sequence[bool]) -> VJPRule:
                 for ct, v in zip(cts, void, strict=True)
             ]
             grads = call.backward(own[: len(residuals)], given)
-            without[:] = [
-                g if type(g) is Zero and g.aval.dtype.names else None for g in grads
-            ]
-            return [
-                instantiate(g) for g, w in zip(grads, without, strict=True) if w is None
-            ]
+            without[:] = [g if type(g) is Zero and g.aval.dtype.names else None for g in grads]
+            return [instantiate(g) for g, w in zip(grads, without, strict=True) if w is None]
 
         operands = [*residuals, *[instantiate(c) for c, v in zip(cts, void, strict=True) if not v]]
         found = iter(over_batch(pull, operands, [0] * len(operands)))

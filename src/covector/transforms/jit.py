@@ -13,6 +13,7 @@ from covector import _native
 from covector.core import backend as backends
 from covector.core import dtypes, pytree
 from covector.core.array import as_array
+from covector.core.array import Array
 from covector.core.avals import Aval
 from covector.core.backend import Executable, Options
 from covector.core.config import config
@@ -104,15 +105,19 @@ class Call:
         program: the traced program; captured values are its leading inputs.
         captured: tracers of enclosing transformations that the function closes over.
         out_tree: the structure of its output.
+        kept: positions of the inputs that the compiled code takes; `None` for all of them.
+        donated: positions of the inputs whose arrays end with the call.
     """
 
-    __slots__ = ("captured", "executable", "out_tree", "program")
+    __slots__ = ("captured", "donated", "executable", "kept", "out_tree", "program")
 
     def __init__(self, program: Program, captured: list[Any], out_tree: Any) -> None:
         self.program = program
         self.captured = captured
         self.out_tree = out_tree
         self.executable: Executable | None = None
+        self.kept: list[int] | None = None
+        self.donated: tuple[int, ...] = ()
 
 
 class Compiler:
@@ -147,9 +152,13 @@ class Compiler:
         call = self.traced(leaves, tree)
         if get_trace() is None and not any([isinstance(x, Tracer) for x in leaves]):
             given = _canonical(leaves)
-            results = self.executable(call, args)(*given)
-            if given is leaves:
+            executable = self.executable(call, args, kwargs)
+            results = executable(*given if call.kept is None else [given[k] for k in call.kept])
+            if given is leaves and not call.donated:
                 self._remember(call, args, kwargs)
+            for k in call.donated:
+                if isinstance(leaves[k], Array):
+                    leaves[k].delete()
         else:
             from covector.ops.call import call as call_primitive
 
@@ -209,19 +218,37 @@ class Compiler:
         kwargs = {k: v.value if type(v) is _Static else v for k, v in kwargs.items()}
         return self.fun(*args, **kwargs)
 
-    def executable(self, call: Call, args: Sequence[Any]) -> Executable:
+    def executable(
+        self, call: Call, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Executable:
         """The compiled form of a traced call."""
         if call.executable is None:
-            options = Options(self._donated_leaves(args), self.effort, self.name)
-            call.executable = backends.executable(call.program, options, self.backend)
+            program = call.program
+            used = _used_inputs(program)
+            if not self.keep_unused and len(used) < len(program.inputs):
+                call.kept = used
+                program = program.replace(inputs=[program.inputs[k] for k in used])
+            call.donated = self._donated_leaves(args, kwargs)
+            options = Options(effort=self.effort, name=self.name)
+            call.executable = backends.executable(program, options, self.backend)
         return call.executable
 
-    def _donated_leaves(self, args: Sequence[Any]) -> tuple[int, ...]:
+    def _donated_leaves(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[int, ...]:
+        marked = [
+            (a, i in self.donated.numbers)
+            for i, a in enumerate(args)
+            if i not in self.statics.numbers
+        ]
+        marked += [
+            (kwargs[name], name in self.donated.names)
+            for name in sorted(kwargs)
+            if name not in self.statics.names
+        ]
         donated: list[int] = []
         position = 0
-        for i, a in enumerate(args):
-            count = 0 if i in self.statics.numbers else len(pytree.leaves(a))
-            if i in self.donated.numbers:
+        for value, is_donated in marked:
+            count = len(pytree.leaves(value))
+            if is_donated:
                 donated.extend(range(position, position + count))
             position += count
         return tuple(donated)
@@ -230,7 +257,16 @@ class Compiler:
         """Lets the next call of this signature run without Python."""
         native = getattr(call.executable, "native", None)
         if native is not None and not call.captured:
-            self.dispatcher.insert(args, kwargs, native, _output_recipe(call.out_tree))
+            recipe = _output_recipe(call.out_tree)
+            self.dispatcher.insert(args, kwargs, native, recipe, call.kept)
+
+
+def _used_inputs(program: Program) -> list[int]:
+    """Positions of the inputs that an equation or output reads."""
+    read: set[Any] = set(program.outputs)
+    for equation in program.equations:
+        read.update(equation.inputs)
+    return [k for k, variable in enumerate(program.inputs) if variable in read]
 
 
 def _canonical(leaves: list[Any]) -> list[Any]:
@@ -276,7 +312,7 @@ class JitFunction(_native.Dispatcher):
     def trace(self, *args: Any, **kwargs: Any) -> Traced:
         """Traces for these arguments (arrays, or anything with shape and dtype)."""
         leaves, tree = self._compiler.flatten(*_shapes(args, kwargs))
-        return Traced(self._compiler, self._compiler.traced(leaves, tree), args)
+        return Traced(self._compiler, self._compiler.traced(leaves, tree), (args, kwargs))
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Traces and prepares compilation for these arguments."""
@@ -405,7 +441,7 @@ class Lowered:
 
     def compile(self) -> Compiled:
         """Compiles it."""
-        return Compiled(self._call, self._compiler.executable(self._call, self._args))
+        return Compiled(self._call, self._compiler.executable(self._call, *self._args))
 
     def as_text(self, stage: str = "program") -> str:
         """The code at a stage: "program", or what the backend offers ("loopir", "llvm")."""
@@ -422,8 +458,16 @@ class Compiled:
         self._executable = executable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        leaves = pytree.leaves((args, kwargs))
-        return pytree.unflatten(self._call.out_tree, self._executable(*_canonical(leaves)))
+        leaves = _canonical(pytree.leaves((args, kwargs)))
+        count = len(self._call.program.inputs)
+        if len(leaves) != count:
+            raise TypeError(
+                f"a compiled function takes the {count} arrays it was made for, without the static "
+                f"arguments; got {len(leaves)}"
+            )
+        kept = self._call.kept
+        given = leaves if kept is None else [leaves[k] for k in kept]
+        return pytree.unflatten(self._call.out_tree, self._executable(*given))
 
     def as_text(self, stage: str = "") -> str:
         """The code at one stage of compilation."""
@@ -452,10 +496,11 @@ def jit(
         fun: a pure function of pytrees of arrays; without it, returns a decorator.
         static_argnums: positions of arguments that are compile-time constants (hashable).
         static_argnames: their names.
-        donate_argnums: positions of arguments whose memory the outputs may take; they must not
-            be used afterwards.
+        donate_argnums: positions of arguments that end with the call: their arrays are deleted,
+            and using them afterwards is an error.
         donate_argnames: their names.
-        keep_unused: pass arguments the function does not use to the compiled code all the same.
+        keep_unused: pass arguments the function does not use to the compiled code all the same,
+            which otherwise does not take them.
         backend: which backend compiles; by default the one of `COVECTOR_BACKEND`.
         inline: when called inside another traced function, become part of its program.
         effort: 0 compiles fastest, 3 runs fastest.

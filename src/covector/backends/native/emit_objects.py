@@ -24,7 +24,9 @@ def undefined_symbols(object_code: bytes) -> set[str]:
         return set()
     (table,) = struct.unpack_from("<Q", object_code, 40)
     size, count = struct.unpack_from("<HH", object_code, 58)
-    sections = [_SECTION.unpack_from(object_code, table + k * size) for k in range(count)]
+    sections: list[tuple[int, ...]] = [
+        _SECTION.unpack_from(object_code, table + k * size) for k in range(count)
+    ]
     found: set[str] = set()
     for section in sections:
         if section[1] == _SYMBOL_TABLE:

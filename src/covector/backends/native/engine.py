@@ -1,8 +1,8 @@
 """The LLVM engine: from loop IR functions to code in memory.
 
-LLVM is loaded when the first function is compiled. Code goes through LLVM's ORC LLJIT, which refuses
-missing symbols (MCJIT would crash on them). llvmlite's calls are serialised by a lock of its own;
-the lock here guards what this module caches.
+LLVM is loaded when the first function is compiled. Code goes through LLVM's ORC LLJIT, which
+refuses missing symbols (MCJIT would crash on them). llvmlite's calls are serialised by a lock of
+its own; the lock here guards what this module caches.
 """
 
 from __future__ import annotations
@@ -88,9 +88,10 @@ class Engine:
     """
 
     def __init__(self, cpu: str = "native") -> None:
-        import llvmlite.binding as llvm
+        import llvmlite.binding
 
-        self._llvm: Any = llvm
+        llvm: Any = llvmlite.binding
+        self._llvm = llvm
         _set_up(llvm)
         self.cpu, self.features = _processor(llvm, cpu)
         self.target = _target(self.cpu, self.features)
@@ -173,7 +174,7 @@ class Engine:
             return machine.emit_assembly(module)
 
     def _optimized(self, text: str, effort: int) -> tuple[Any, Any]:
-        """Runs passes; what is written needs few, since it is merged, folded and vectorised already.
+        """Runs passes; few are needed, since the text is merged, folded and vectorised already.
 
         Measured against LLVM's O1 to O3, inlining, combining instructions and cleaning up gave the
         same run time in less than half of the time; the full pipeline is for effort 3.

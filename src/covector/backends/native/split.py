@@ -21,6 +21,7 @@ it is. Slots of a frame are used again when their value is dead.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -244,7 +245,7 @@ class _Outliner:
         self, splitter: _Splitter, block: Block, cuts: Sequence[int], needed: Sequence[Value]
     ) -> None:
         self.splitter = splitter
-        self.pieces = [block.items[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+        self.pieces = [block.items[a:b] for a, b in itertools.pairwise(cuts)]
         self.end = len(self.pieces)
         self.maker: dict[Value, int] = {}
         self.last_user: dict[Value, int] = {}

@@ -20,7 +20,7 @@ _STAGES = ("", "program")
 class ReferenceBackend:
     """Runs programs on NumPy and SciPy.
 
-    Memory of donated inputs is not reused, and there is one level of effort.
+    There is one level of effort.
     """
 
     name = "reference"
