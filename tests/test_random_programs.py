@@ -1,4 +1,8 @@
-"""Random functions, transformed at random: every way of running them gives the same results."""
+"""Random functions, transformed at random: every way of running them gives the same results.
+
+Of 200 functions, each is run natively and a third each by JAX and eagerly. For more of them, each
+in every way: `COVECTOR_RANDOM_PROGRAMS=2000 pytest tests/test_random_programs.py -n 2`.
+"""
 
 from __future__ import annotations
 
@@ -148,6 +152,9 @@ def test_all_ways_of_running_agree(first: int) -> None:
             undecided += not check(generate(seed), ways_of(seed))
         except Exception as error:
             problems.append(report(seed, ways_of(seed), error))
+    # Thousands of compiled programs would take gigabytes.
+    backend.clear_cache()
+    jax.clear_caches()
     assert not problems, "\n\n".join(problems)
     assert undecided < 0.1 * GROUP, "too many functions decide by the last bit of their inputs"
 

@@ -345,6 +345,15 @@ FITS: list[Fit] = [
     _erf_inv_fit("ERF_INV_MIDDLE_F64", "2.5", "4", "3.25", 20, True, False),
     _erf_inv_fit("ERF_INV_HIGH_F64", "4", "6.1", "5", 18, True, False),
     *both(
+        "SINH",
+        smooth(_even(lambda x: (mp.sinh(x) / x - 1) / x**2)),
+        mp.mpf(0),
+        mp.mpf("1.0001"),
+        (3, 7),
+        lambda t: t,
+        "(sinh(x) / x - 1) / x^2 in x^2 for |x| <= 1",
+    ),
+    *both(
         "TANH",
         smooth(_even(lambda x: (mp.tanh(x) / x - 1) / x**2)),
         mp.mpf(0),
@@ -385,7 +394,7 @@ FITS: list[Fit] = [
         smooth(_even(lambda z: (mp.atan(z) / z - 1) / z**2)),
         mp.mpf(0),
         mp.mpf("1.0001"),
-        (7, 0),
+        (8, 0),
         lambda t: t,
         "(atan(z) / z - 1) / z^2 in z^2 for |z| <= 1",
     )[:1],
@@ -437,7 +446,7 @@ FITS: list[Fit] = [
     ),
 ]
 
-HEADER = '''"""Coefficients of polynomials, lowest degree first. Written by tools/fit_polynomials.py."""
+HEADER = '''"""Coefficients of polynomials, lowest degree first; by tools/fit_polynomials.py."""
 '''
 
 

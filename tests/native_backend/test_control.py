@@ -313,6 +313,126 @@ def test_gather_scatter_and_strides(dtype, cpu, compiled):
     np.testing.assert_array_equal(outs[3], grid[::-1, 0])
 
 
+@pytest.mark.parametrize("cpu", CPUS, ids=str)
+@pytest.mark.parametrize("dtype", [F32, F64, BOOL, np.dtype("i1")], ids=str)
+@pytest.mark.parametrize("fields", [2, 3, 5, 8, 9])
+def test_records(fields, dtype, cpu, compiled):
+    """All fields of each record are read and written: rotated by one, under a mask too."""
+    for n in (1, 6, 16, 37):
+        b = Builder("entry")
+        x, y = b.argument(dtype, (n, fields)), b.result(dtype, (n, fields))
+        z = b.result(dtype, (n, fields))
+
+        def body(i, b=b, x=x, y=y, z=z):
+            values = [b.load(x, i, k) for k in range(fields)]
+            for k in range(fields):
+                b.store(y, (i, k), values[k - 1])
+            first = b.op("ne", b.op("index_rem", i, 3), 0)
+
+            def keep():
+                for k in range(fields):
+                    b.store(z, (i, k), values[k])
+
+            def reverse():
+                for k in range(fields):
+                    b.store(z, (i, k), values[-1 - k])
+
+            b.if_(first, keep, reverse)
+
+        b.loop(0, n, body, kind=SIMD)
+        rng = np.random.default_rng(n)
+        data_in = rng.integers(0, 2, (n, fields)).astype(dtype)
+        rolled, kept = compiled(b.finish(), cpu=cpu)(data_in)
+        np.testing.assert_array_equal(rolled, np.roll(data_in, 1, 1))
+        wanted = data_in.copy()
+        wanted[::3] = wanted[::3, ::-1]
+        np.testing.assert_array_equal(kept, wanted)
+
+
+def test_records_are_not_moved_past_other_accesses(compiled):
+    """y[i, 0] is read between the stores of the two fields; records of y must wait."""
+    n = 40
+    b = Builder("entry")
+    x, y, z = b.argument(F32, (n, 2)), b.result(F32, (n, 2)), b.result(F32, (n,))
+
+    def body(i):
+        b.store(y, (i, 0), b.load(x, i, 1))
+        b.store(z, (i,), b.load_at(y, b.op("mul", i, 2)))
+        b.store(y, (i, 1), b.load(x, i, 0))
+        b.store(y, (i, 0), b.load(x, i, 0))
+
+    b.loop(0, n, body, kind=SIMD)
+    data_in = data(2 * n).reshape(n, 2)
+    y_found, z_found = compiled(b.finish())(data_in)
+    np.testing.assert_array_equal(y_found, data_in[:, [0, 0]])
+    np.testing.assert_array_equal(z_found, data_in[:, 1])
+
+
+def test_overlapping_strides_stay_in_order(compiled):
+    """y[2 i] and y[2 i + 2] meet in the next iteration."""
+    n = 30
+    b = Builder("entry")
+    y = b.result(F32, (2 * n + 2,))
+    b.loop(0, 2 * n + 2, lambda i: b.store(y, (i,), b.const(1.0, F32)))
+
+    def body(i):
+        place = b.op("mul", i, 2)
+        following = b.op("add", b.load(y, place), b.load(y, place))
+        b.store(y, (b.op("add", place, 2),), b.op("sub", following, 0.5))
+
+    b.loop(0, n, body)
+    wanted = np.ones(2 * n + 2, np.float32)
+    for i in range(n):
+        wanted[2 * i + 2] = 2 * wanted[2 * i] - np.float32(0.5)
+    np.testing.assert_array_equal(compiled(b.finish())()[0], wanted)
+
+
+@pytest.mark.parametrize("cpu", CPUS, ids=str)
+@pytest.mark.parametrize(
+    "dtype", ["i1", "u1", "i2", "i4", "u4", "u8", "f2", "f4", "f8", "?"], ids=str
+)
+def test_iota(dtype, cpu, compiled):
+    n = 300
+    b = Builder("entry")
+    y = b.result(np.dtype(dtype), (n,))
+    start = b.load(b.argument(I64, ()))
+
+    def body(i):
+        number = b.op("add", b.op("mul", b.op("sub", i, 100), 3), start)
+        b.store(y, (i,), b.convert(number, np.dtype(dtype)))
+
+    b.loop(0, n, body)
+    run = compiled(b.finish(), cpu=cpu)
+    for first in (0, 2**31 - 50, 2**40 + 7):
+        numbers = (np.arange(n) - 100) * 3 + first
+        wanted = numbers.astype(dtype) if dtype != "f2" or first == 0 else None
+        found = run(np.int64(first))[0]
+        if wanted is not None:
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_contraction_is_by_request(compiled):
+    n = 64
+    b = Builder("entry")
+    x, y, z = b.argument(F32, (n,)), b.result(F32, (n,)), b.result(F32, (n,))
+
+    def body(i):
+        v = b.load(x, i)
+        b.store(y, (i,), b.op("sub", b.op("mul", v, v), 1.0))
+        fused = b.op("mul", v, v, attr="contract")
+        b.store(z, (i,), b.op("sub", fused, 1.0, attr="contract"))
+
+    b.loop(0, n, body)
+    run = compiled(b.finish())
+    v = data(n)
+    plain, fused = run(v)
+    np.testing.assert_array_equal(plain, v * v - np.float32(1))
+    exact = (v.astype(np.float64) ** 2 - 1).astype(np.float32)
+    assert (
+        "vfm" not in run.code.assembly() or (np.abs(fused - exact) <= np.abs(plain - exact)).all()
+    )
+
+
 def test_iota_and_index_arithmetic(compiled):
     n, m = 6, 35
     b = Builder("entry")

@@ -112,7 +112,8 @@ def arguments(name: str, dtype: np.dtype, n: int) -> list[np.ndarray]:
     elif name == "digamma":
         x = np.where(x > 0, x, x / limit * 5)
     elif name in ("sin", "cos", "tan"):
-        x = np.concatenate([x, np.arange(1, n) * (math.pi / 2), rng.uniform(0, 1e12, n // 8)])
+        multiples = np.arange(1, n) * (math.pi / 2)
+        x = np.concatenate([x, multiples, multiples * 1000, rng.uniform(0, 1e12, n // 8)])
     x = x.astype(dtype)
     return [x[np.abs(x) < 1] if limit == 1.0 else x]
 

@@ -213,7 +213,7 @@ def test_operation(name, dtype, elementwise):
 )
 def test_constant_operand(name, dtype, elementwise):
     if dtype not in TABLE[name].results:
-        pytest.skip("no such operation")
+        return
     x = samples(dtype)
     numbers = [0, 1, -1, 3, 40] if dtype.kind == "i" else [0, 1, 3, 70]
     for number in numbers:

@@ -124,7 +124,11 @@ POLYNOMIALS = {
     "polymul": lambda m, a, b: m.polymul(a, b),
     "polydiv": lambda m, a, b: m.polydiv(b, a),
     "polyder": lambda m, a, b: [m.polyder(b), m.polyder(b, 2), m.polyder(b, 0)],
-    "polyint": lambda m, a, b: [m.polyint(b), m.polyint(b, 2), m.polyint(b, 2, k=np.float32([1.0, 2.0]))],
+    "polyint": lambda m, a, b: [
+        m.polyint(b),
+        m.polyint(b, 2),
+        m.polyint(b, 2, k=np.float32([1.0, 2.0])),
+    ],
     "polyval": lambda m, a, b: m.polyval(b, a),
     "vander": lambda m, a, b: [m.vander(a), m.vander(a, 2), m.vander(a, 5, increasing=True)],
     "poly": lambda m, a, b: m.poly(a),

@@ -45,7 +45,11 @@ MADE = {
     "ix_": lambda m: m.ix_(m.arange(2), m.arange(3)),
     "mgrid": lambda m: [m.mgrid[0:2, 1:4], m.mgrid[0:1:3j], m.mgrid[0:1:3j, 0:2], m.mgrid[:3]],
     "ogrid": lambda m: [*m.ogrid[0:2, 1:4], m.ogrid[0:3]],
-    "r_": lambda m: [m.r_[1:4, 0, 5], m.r_[m.arange(2), 3.5], m.r_["0,2", m.arange(2), m.arange(2)]],
+    "r_": lambda m: [
+        m.r_[1:4, 0, 5],
+        m.r_[m.arange(2), 3.5],
+        m.r_["0,2", m.arange(2), m.arange(2)],
+    ],
     "r_ with axes": lambda m: [m.r_["1,2,0", m.arange(2), m.arange(2)], m.r_[-1:1:5j]],
     "c_": lambda m: [m.c_[m.arange(3), m.arange(3)], m.c_[m.ones((1, 2)), m.zeros((1, 2))]],
     "tril_indices": lambda m: [*m.tril_indices(3), *m.tril_indices(3, 1, 4)],
@@ -113,7 +117,7 @@ def test_conversion_of_other_things():
     np.testing.assert_array_equal(cnp.asarray(memoryview(b"\x01\x02")), [1, 2])
     with pytest.raises(TypeError, match="asarray"):
         cnp.asarray(object())
-    with pytest.raises((TypeError, ValueError), match="rectangular|shape"):
+    with pytest.raises((TypeError, ValueError), match=r"rectangular|shape"):
         cnp.asarray([[1], [1, 2]])
     with pytest.raises(TypeError):
         cnp.asarray("text")

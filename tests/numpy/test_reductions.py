@@ -158,7 +158,10 @@ def test_running(name, dtype, axis, twins):
 def test_running_of_the_array_api(name, initial, dtype, twins):
     x = twins.sample(dtype)
     twins.agree(
-        lambda m, x: getattr(m, name)(x, axis=1, include_initial=initial), x, values="jax", rtol=1e-2
+        lambda m, x: getattr(m, name)(x, axis=1, include_initial=initial),
+        x,
+        values="jax",
+        rtol=1e-2,
     )
     twins.agree(lambda m, x: getattr(m, name)(x), x[0], values="jax", rtol=1e-2)
     with pytest.raises(ValueError, match="axis"):

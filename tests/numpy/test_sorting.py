@@ -126,7 +126,7 @@ def test_unique_slices(axis, twins):
 def test_unique_of_the_array_api(twins):
     x = twins.sample(np.int32, (4, 5))
     for name in ("unique_all", "unique_counts", "unique_inverse", "unique_values"):
-        twins.agree(lambda m, x, n=name: tuple([*getattr(m, n)(x)]), x, values="jax")
+        twins.agree(lambda m, x, n=name: getattr(m, n)(x), x, values="jax")
     assert cnp.unique_counts(x)._fields == ("values", "counts")
 
 

@@ -70,7 +70,10 @@ def irrational(dtype):
 def test_histogram(bins, density, dtype, twins):
     if dtype.kind in "bc":
         pytest.skip("not in JAX")
-    x, w = np.asarray(twins.sample(dtype, (50,)) * irrational(dtype), dtype), twins.sample(np.float32, (50,), seed=1) ** 2
+    x, w = (
+        np.asarray(twins.sample(dtype, (50,)) * irrational(dtype), dtype),
+        twins.sample(np.float32, (50,), seed=1) ** 2,
+    )
     bins = bins if isinstance(bins, int) else np.float32(bins)
     rtol = 1e-2 if dtype == np.float16 else 1e-4
     if dtype == np.float16:

@@ -62,9 +62,10 @@ class _Parser:
         self._objects = objects
         self._avals: dict[str, Aval] = {}
         # References are used before their definitions: they stand for empty programs and for
-        # literals without a value, which are filled in when the definitions are read.
+        # literals without a value, which are filled in when all definitions have been read.
         self._programs: dict[str, Program] = {}
         self._arrays: dict[str, list[Literal]] = {}
+        self._values: dict[str, Array] = {}
         self._defined: set[str] = set()
 
     # --- programs ---
@@ -86,6 +87,9 @@ class _Parser:
         for name in (*self._arrays, *self._programs):
             if name not in self._defined:
                 tokens.fail(f"{name} is used, but not defined after `where`")
+        for name, literals in self._arrays.items():
+            for literal in literals:
+                literal.value = self._values.get(name)
         return program
 
     def _program(self, program: Program) -> Program:
@@ -267,9 +271,7 @@ class _Parser:
         if tokens.accept(":"):
             aval = self._aval()
             tokens.expect("=")
-            array = self._array_definition(aval)
-            for literal in self._arrays.get(name, ()):
-                literal.value = array
+            self._values[name] = self._array_definition(aval)
         else:
             tokens.expect("=")
             tokens.expect("program")

@@ -452,8 +452,12 @@ def _known_integer(bound: Any) -> int | None:
 
 
 def _counter(lower: Any, first: int, dtype: Any) -> Array:
-    """The first index as an array, weakly typed where the bound is a Python number."""
-    weak = aval_of(lower).weak_type
+    """The first index as an array, weakly typed where the bound is a Python number.
+
+    If it takes the other bound's dtype, it is of that dtype for good, as it is while tracing.
+    """
+    aval = aval_of(lower)
+    weak = aval.weak_type and aval.dtype == dtype
     return Array.of(np.array(first, dtype), Aval((), dtype, weak))
 
 

@@ -37,6 +37,7 @@ _LN2 = {
 }
 _EXP = {F32: table.EXP_F32, F64: table.EXP_F64}
 _EXP2 = {F32: table.EXP2_F32, F64: table.EXP2_F64}
+_SINH = {F32: table.SINH_F32, F64: table.SINH_F64}
 _TANH = {F32: table.TANH_F32, F64: table.TANH_F64}
 _INF = math.inf
 
@@ -92,15 +93,6 @@ def exp2(x: Real) -> Real:
     return _scaled((r * polynomial(r, _EXP2[x.dtype])) + 1.0, n, bits)
 
 
-def _quarter_expm1(x: Real, high: float) -> Real:
-    """(e^x - 1) / 4, which overflows later."""
-    fmt = x.fmt
-    x = x.clamp(-25.0 if fmt is SINGLE else -50.0, high)
-    r, c, _, bits = _reduced(x)
-    quarter = power_of_two(bits, -2, fmt)
-    return _exp_minus_one(r, c).fma(quarter, quarter - 0.25)
-
-
 def _except_tiny(x: Real, value: Real) -> Real:
     """The value, but the argument itself where it is so small that the function is x."""
     return (abs(x) < 2.0**-30 if x.fmt is SINGLE else abs(x) < 2.0**-60).pick(x, value)
@@ -108,21 +100,34 @@ def _except_tiny(x: Real, value: Real) -> Real:
 
 def expm1(x: Real) -> Real:
     """e^x - 1, accurate near 0."""
-    return _except_tiny(x, _quarter_expm1(x, 89.0 if x.fmt is SINGLE else 710.0) * 4.0)
+    fmt = x.fmt
+    low, high = (-25.0, 89.0) if fmt is SINGLE else (-50.0, 710.0)
+    r, c, _, bits = _reduced(x.clamp(low, high))
+    # Half of the result, since 2^n may overflow where that does not.
+    half = power_of_two(bits, -1, fmt)
+    value = _exp_minus_one(r, c).fma(half, half - 0.5) * 2.0
+    return _except_tiny(x, value)
+
+
+def _quarter_exp(x: Real) -> Real:
+    """e^x / 4 for x >= 0, which overflows later."""
+    r, c, _, bits = _reduced(x.op("min", 89.6 if x.fmt is SINGLE else 710.7))
+    return (_exp_minus_one(r, c) + 1.0) * power_of_two(bits, -2, x.fmt)
 
 
 def sinh(x: Real) -> Real:
-    """(E + E / (E + 1)) / 2 with E = e^|x| - 1."""
-    quarter = _quarter_expm1(abs(x), 89.6 if x.fmt is SINGLE else 710.7)
-    half = (quarter + quarter / quarter.fma(4.0, 1.0)) * 2.0
-    return _except_tiny(x, half.copysign(x))
+    """A polynomial for small x, else (e^|x| - e^-|x|) / 2, from e^|x| / 4."""
+    size = abs(x)
+    square = x * x
+    near = (x * square).fma(polynomial(square, _SINH[x.dtype]), x)
+    quarter = _quarter_exp(size)
+    far = (quarter - 0.0625 / quarter) * 2.0
+    return (size < 1.0).pick(near, far).copysign(x)
 
 
 def cosh(x: Real) -> Real:
     """(e^|x| + e^-|x|) / 2."""
-    fmt = x.fmt
-    r, _, _, bits = _reduced(abs(x).op("min", 89.6 if fmt is SINGLE else 710.7))
-    quarter = (_exp_minus_one(r) + 1.0) * power_of_two(bits, -2, fmt)
+    quarter = _quarter_exp(abs(x))
     return (quarter + 0.0625 / quarter) * 2.0
 
 

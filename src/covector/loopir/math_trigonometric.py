@@ -1,9 +1,10 @@
 """Trigonometric functions and their inverses.
 
-Arguments are reduced to |r| <= pi/4 by a multiple n of pi/2: float32 in float64 arithmetic with
-pi/2 in three parts whose products with n are exact; float64 with pi/2 in three parts of 53 bits and
-the rounding errors of all products and differences. Beyond the range of n where that holds, a
-branch that is almost never taken calls the C library, one lane at a time.
+Arguments are reduced to |r| <= pi/4 by a multiple n of pi/2 in three parts. What is left after the
+first part is exact as long as n has few bits, and the rounding errors of taking off the second are
+kept. Larger arguments go through a branch that is almost never taken: float32 in float64
+arithmetic, with parts of pi/2 whose products with n are exact, and what is too large for that by
+the C library, one lane at a time.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from covector.loopir.math_support import (
 from covector.loopir.scalars import F32, F64
 
 _INF = math.inf
-# pi/2 as sums: of 26, 26 and 53 bits, and of 53 bits each.
+# pi/2 as sums of three floats: of 26, 26 and 53 bits, and of full precision.
 _HALF_PI_SHORT = (1.5707963109016418, 1.5893254712295857e-08, 6.123233995736766e-17)
-_HALF_PI_LONG = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
+_HALF_PI_FULL = {
+    F32: (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15),
+    F64: (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
+}
 # pi/8 in two parts; the first has 22 (51) bits.
 _EIGHTH_PI = {
     F32: (0.3926990032196045, 7.847911831504462e-08),
@@ -35,102 +39,82 @@ _HALF_PI = {
     F32: (1.5707963705062866, -4.371139e-08),
     F64: (1.5707963267948966, 6.123233995736766e-17),
 }
-_LARGE = {F32: 1e8, F64: 1e6}
+_LARGE = {F32: 1e4, F64: 1e6}
+_HUGE = 1e8
 _SIN = {F32: table.SIN_F32, F64: table.SIN_F64}
 _COS = {F32: table.COS_F32, F64: table.COS_F64}
 _TAN = {F32: table.TAN_F32, F64: table.TAN_F64}
 _ASIN = {F32: table.ASIN_F32, F64: table.ASIN_F64}
 
 
-def _reduced(x: Real) -> tuple[Real, Real, Real]:
-    """x = n pi/2 + r + c with a tiny c, and n in the low bits of an integer of x's width."""
-    if x.fmt is SINGLE:
-        wide = x.convert(F64)
-        n, bits = round_to_integer(wide * (2.0 / math.pi))
-        for part in _HALF_PI_SHORT:
-            wide = n.fma(-part, wide)
-        r = wide.convert(F32)
-        return r, (wide - r.convert(F64)).convert(F32), bits.convert(SINGLE.bits)
+Reduced = tuple[Real, Real, Real]
+"""r and c with x = n pi/2 + r + c and a tiny c; an integer with n in its low bits."""
+
+
+def _reduced(x: Real) -> Reduced:
     n, bits = round_to_integer(x * (2.0 / math.pi))
-    product, error = two_product(n, _HALF_PI_LONG[0])
-    exact = (x - product) - error
-    product, error = two_product(n, _HALF_PI_LONG[1])
-    r = exact - product
-    virtual = r - exact
-    lost = (exact - (r - virtual)) - (product + virtual)
-    r, c = quick_two_sum(r, n.fma(-_HALF_PI_LONG[2], lost - error))
-    return r, c, bits
+    first, second, third = _HALF_PI_FULL[x.dtype]
+    exact = n.op("fma", -first, x, attr="exact")
+    product, error = two_product(n, second)
+    near = exact - product
+    lost = (exact - near) - product
+    return *quick_two_sum(near, n.fma(-third, lost - error)), bits
+
+
+def _reduced_in_double(x: Real) -> Reduced:
+    wide = x.convert(F64)
+    n, bits = round_to_integer(wide * (2.0 / math.pi))
+    for part in _HALF_PI_SHORT:
+        wide = n.fma(-part, wide)
+    r = wide.convert(F32)
+    return r, (wide - r.convert(F64)).convert(F32), bits.convert(SINGLE.bits)
 
 
 def _sin_reduced(r: Real, c: Real) -> Real:
     t = r * r
-    rest = r * t * polynomial(t, _SIN[r.dtype])
-    return r + (rest if r.fmt is SINGLE else rest + c)
+    return r + (r * t * polynomial(t, _SIN[r.dtype]) + c)
 
 
 def _cos_reduced(r: Real, c: Real) -> Real:
     t = r * r
     half = t * 0.5
     head = 1.0 - half
-    rest = t * t * polynomial(t, _COS[r.dtype])
-    if r.fmt is not SINGLE:
-        rest = rest - r * c
+    rest = t * t * polynomial(t, _COS[r.dtype]) - r * c
     return head + (((1.0 - head) - half) + rest)
 
 
-def _with_large(x: Real, name: str, value: Callable[[], Real]) -> Real:
-    """The value, or that of the C library where the argument is too large for the reduction."""
-    b = x.b
-    large = abs(x) > _LARGE[x.dtype]
-    near = value()
-    (result,) = b.if_(
-        large.value,
-        lambda: [b.op(f"{name}_large", x.value)],
-        lambda: [near.value],
-    )
-    return Real(b, result)
+def _unless(x: Real, limit: float, value: Real, otherwise: Callable[[], Real]) -> Real:
+    """The value, but where |x| exceeds the limit what is computed in a branch."""
+    large = abs(x) > limit
+    (result,) = x.b.if_(large.value, lambda: [otherwise().value], lambda: [value.value])
+    return Real(x.b, result)
 
 
-def by_library(name: str) -> Callable[..., Real]:
-    """A definition that calls the C library.
-
-    Args:
-        name: the function's name for double.
-
-    Returns:
-        The definition.
-    """
-
-    def definition(*args: Real) -> Real:
-        x = args[0]
-        symbol = name if x.dtype is F64 else f"{name}f"
-        return Real(x.b, x.b.pure_call(symbol, x.dtype, *(a.value for a in args)))
-
-    return definition
+def _by_library(x: Real, name: str) -> Real:
+    symbol = name if x.dtype is F64 else f"{name}f"
+    return Real(x.b, x.b.pure_call(symbol, x.dtype, x.value))
 
 
-def _quadrant(x: Real, shift: int) -> Real:
-    r, c, n = _reduced(x)
+def _sin(x: Real, reduced: Reduced) -> Real:
+    return x.eq(0.0).pick(x, _quadrant(reduced, 0))
+
+
+def _cos(x: Real, reduced: Reduced) -> Real:
+    return _quadrant(reduced, 1)
+
+
+def _quadrant(reduced: Reduced, shift: int) -> Real:
+    r, c, n = reduced
     if shift:
         n = n + shift
     odd = (n & 1).ne(0)
     value = odd.pick(_cos_reduced(r, c), _sin_reduced(r, c))
-    sign = (n & 2) << (8 * x.dtype.itemsize - 2)
+    sign = (n & 2) << (8 * r.dtype.itemsize - 2)
     return (value.as_bits() ^ sign).as_float()
 
 
-def sin(x: Real) -> Real:
-    """The sine; -0.0 stays."""
-    return _with_large(x, "sin", lambda: x.eq(0.0).pick(x, _quadrant(x, 0)))
-
-
-def cos(x: Real) -> Real:
-    """The cosine."""
-    return _with_large(x, "cos", lambda: _quadrant(x, 1))
-
-
-def _tan(x: Real) -> Real:
-    r, c, n = _reduced(x)
+def _tan(x: Real, reduced: Reduced) -> Real:
+    r, c, n = reduced
     t = r * r
     rest = r * t * polynomial(t, _TAN[x.dtype])
     value = r + rest
@@ -142,9 +126,35 @@ def _tan(x: Real) -> Real:
     return x.eq(0.0).pick(x, (n & 1).ne(0).pick(-inverse, value + low))
 
 
-def tan(x: Real) -> Real:
-    """The tangent; -0.0 stays."""
-    return _with_large(x, "tan", lambda: _tan(x))
+_KERNELS = {"sin": _sin, "cos": _cos, "tan": _tan}
+
+
+def _function(name: str) -> Callable[[Real], Real]:
+    """A function for all arguments; the large ones by the function `name_large`."""
+    kernel = _KERNELS[name]
+
+    def definition(x: Real) -> Real:
+        value = kernel(x, _reduced(x))
+        return _unless(x, _LARGE[x.dtype], value, lambda: x.op(f"{name}_large"))
+
+    return definition
+
+
+def _large_function(name: str) -> Callable[[Real], Real]:
+    """The same for arguments that the other leaves to it."""
+    kernel = _KERNELS[name]
+
+    def definition(x: Real) -> Real:
+        if x.fmt is not SINGLE:
+            return _by_library(x, name)
+        value = kernel(x, _reduced_in_double(x))
+        return _unless(x, _HUGE, value, lambda: _by_library(x, name))
+
+    return definition
+
+
+sin, cos, tan = (_function(name) for name in _KERNELS)
+sin_large, cos_large, tan_large = (_large_function(name) for name in _KERNELS)
 
 
 # Inverse functions

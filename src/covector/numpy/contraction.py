@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from covector.core import dtypes
 from covector.numpy.manipulation import reshape, transpose
@@ -37,10 +37,15 @@ def einsum_path(subscripts: Any, /, *operands: Any, optimize: Any = "auto") -> A
     Returns:
         A list of the operands contracted in each step, and a description.
     """
+    method = "optimal" if optimize is True else ("auto" if optimize is False else optimize)
+    return _opt_einsum().contract_path(subscripts, *operands, optimize=method)
+
+
+def _opt_einsum() -> Any:
+    """The package that finds paths, imported when it is first needed."""
     import opt_einsum
 
-    method = "optimal" if optimize is True else ("auto" if optimize is False else optimize)
-    return opt_einsum.contract_path(subscripts, *operands, optimize=method)
+    return opt_einsum
 
 
 def einsum(
@@ -74,8 +79,6 @@ def einsum(
     >>> cnp.einsum("ij,j->i", cnp.ones((2, 3)), cnp.arange(3.0))
     Array([3., 3.], dtype=float32)
     """
-    import opt_einsum
-
     no_out("einsum", out)
     if isinstance(subscripts, str) and not operands:
         raise ValueError("einsum needs at least one operand")
@@ -83,7 +86,8 @@ def einsum(
     given = (subscripts, *operands)
     if not isinstance(subscripts, str):
         given = tuple([operand(x, "einsum") if hasattr(x, "ndim") else x for x in given])
-    labels, result, arrays = opt_einsum.parser.parse_einsum_input(given)
+    parsed: tuple[str, str, Sequence[Any]] = _opt_einsum().parser.parse_einsum_input(given)
+    labels, result, arrays = parsed
     arrays = [operand(x, "einsum") for x in arrays]
     inputs = labels.split(",")
     path = _path(f"{labels}->{result}", arrays, optimize)
@@ -104,8 +108,6 @@ def einsum(
 
 def _path(equation: str, arrays: Sequence[Any], optimize: Any) -> list[tuple[int, ...]]:
     """Which operands to contract in each step."""
-    import opt_einsum
-
     count = len(arrays)
     if count <= 2:
         return [tuple(range(count))]
@@ -113,11 +115,13 @@ def _path(equation: str, arrays: Sequence[Any], optimize: Any) -> list[tuple[int
         # The result goes to the end: the next step takes it and what is then the first.
         return [(0, 1), *[(0, count - k - 1) for k in range(1, count - 1)]]
     if isinstance(optimize, (list, tuple)):
-        steps = [tuple(step) for step in optimize if not isinstance(step, str)]
+        given = cast("Sequence[Any]", optimize)
+        steps: list[Any] = [step for step in given if not isinstance(step, str)]
     else:
         method = "optimal" if optimize is True else optimize
         shapes = [tuple(x.shape) for x in arrays]
-        steps, _ = opt_einsum.contract_path(equation, *shapes, shapes=True, optimize=method)
+        finder = _opt_einsum()
+        steps = finder.contract_path(equation, *shapes, shapes=True, optimize=method)[0]
     return [tuple(step) for step in steps]
 
 

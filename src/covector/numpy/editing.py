@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,13 +14,13 @@ from covector.core.trace import Tracer
 from covector.numpy.creation import asarray
 from covector.numpy.elementwise import remainder, where
 from covector.numpy.index_functions import compress, take
-from covector.numpy.indexing import At
 from covector.numpy.joining import concatenate
 from covector.numpy.manipulation import moveaxis, ravel, reshape
-from covector.numpy.promote import broadcast_to, constant, convert, operand
+from covector.numpy.promote import broadcast_to, constant, convert, operand, whole_numbers
 from covector.numpy.reductions import cumsum, one_axis
 from covector.numpy.rounding import clip
 from covector.numpy.sorting import known_values
+from covector.numpy.updates import At
 from covector.ops import elementwise as el
 from covector.ops import shape as sh
 from covector.ops.slices import slice_in_dim
@@ -70,8 +70,8 @@ def fill_diagonal(a: Any, val: Any, wrap: bool = False, *, inplace: bool = True)
     values = ravel(asarray(val))
     if values.shape[0] > 1:
         values = resize(values, (count,))
-    where_ = np.arange(count)
-    return At(x)[(where_,) * x.ndim].set(convert(values, x.dtype))
+    along = whole_numbers(count)
+    return At(x)[(along,) * x.ndim].set(convert(values, x.dtype))
 
 
 def put(a: Any, ind: Any, v: Any, mode: str | None = None, *, inplace: bool = True) -> Any:
@@ -163,7 +163,8 @@ def put_along_axis(
     for k in range(x.ndim):
         sizes = [1] * x.ndim
         sizes[k] = x.shape[k]
-        index.append(places if k == along else np.arange(x.shape[k]).reshape(sizes))
+        numbers = whole_numbers(x.shape[k])
+        index.append(places if k == along else numbers.reshape(sizes))
     return reshape(At(x)[tuple(index)].set(values, mode=mode), shape)
 
 
@@ -190,13 +191,15 @@ def delete(
     if axis is None:
         x, axis = ravel(x), 0
     along = one_axis("delete", axis, x.ndim)
-    size = x.shape[along]
+    size: int = x.shape[along]
+    all_places = whole_numbers(size)
     if isinstance(obj, slice):
-        return _kept(x, np.delete(np.arange(size), obj), along)
+        return _kept(x, np.delete(all_places, cast("Any", obj)), along)
     if isinstance(obj, (int, np.integer)):
-        if not -size <= obj < size:
-            raise IndexError(f"delete: index {obj} is out of range for an axis of size {size}")
-        return _kept(x, np.delete(np.arange(size), int(obj)), along)
+        number = int(cast("int", obj))
+        if not -size <= number < size:
+            raise IndexError(f"delete: index {number} is out of range for an axis of size {size}")
+        return _kept(x, np.delete(all_places, number), along)
     which = asarray(obj)
     if which.ndim == 0 and dtypes.is_integer(which.dtype):
         return _without_traced(x, reshape(which, (1,)), along)
@@ -209,7 +212,7 @@ def delete(
         return _without_traced(x, ravel(which), along)
     values = known_values("delete", which, "unless assume_unique_indices=True").reshape(-1)
     inside = values[(values >= -size) & (values < size)].astype(np.int64)
-    return _kept(x, np.delete(np.arange(size), inside), along)
+    return _kept(x, np.delete(all_places, inside), along)
 
 
 def _kept(x: Any, places: np.ndarray[Any, Any], axis: int) -> Any:
@@ -346,9 +349,9 @@ def _depth(arrays: Any) -> int:
         if isinstance(arrays, tuple):
             raise TypeError(f"block takes nested lists of arrays, not tuples: {arrays!r:.80}")
         return 0
-    if not arrays:
+    if arrays == []:
         raise ValueError("block: a list is empty")
-    entries: list[Any] = arrays
+    entries = cast("list[Any]", arrays)
     depths = {_depth(a) for a in entries}
     if len(depths) > 1:
         raise ValueError(f"block: lists are nested to different depths {sorted(depths)}")
@@ -358,7 +361,7 @@ def _depth(arrays: Any) -> int:
 def _leaves(arrays: Any) -> list[Any]:
     if not isinstance(arrays, list):
         return [asarray(arrays)]
-    entries: list[Any] = arrays
+    entries = cast("list[Any]", arrays)
     return [leaf for a in entries for leaf in _leaves(a)]
 
 
@@ -366,7 +369,7 @@ def _joined(arrays: Any, rank: int, axis: int) -> Any:
     if not isinstance(arrays, list):
         x = asarray(arrays)
         return reshape(x, (1,) * (rank - x.ndim) + tuple(x.shape))
-    entries: list[Any] = arrays
+    entries = cast("list[Any]", arrays)
     return concatenate([_joined(a, rank, axis + 1) for a in entries], axis)
 
 

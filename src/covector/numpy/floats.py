@@ -439,7 +439,7 @@ def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
     pair = _arrays(a1, a2)
     if pair is None or pair[0].shape != pair[1].shape:
         return constant(False, dtypes.bool_)
-    return every(_equal(*pair, equal_nan))
+    return every(_equal(pair[0], pair[1], equal_nan))
 
 
 def array_equiv(a1: Any, a2: Any) -> Any:

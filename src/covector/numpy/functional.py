@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, cast
 
 from covector.core import dtypes
 from covector.core.trace import aval_of
@@ -147,8 +147,6 @@ def vectorize(
     (5, 2)
     """
     for entry in excluded:
-        if not isinstance(entry, (int, str)):
-            raise TypeError(f"vectorize: excluded holds positions and names, found {entry!r}")
         if isinstance(entry, int) and entry < 0:
             raise ValueError(f"vectorize: positions in excluded must not be negative, got {entry}")
     axes = None if signature is None else _parse_signature(signature)
@@ -227,8 +225,9 @@ def _checked(
         for x, names in zip(args, inputs, strict=True):
             _bind(sizes, names, aval_of(x).shape, "argument", signature)
         result = function(*args)
-        results = result if isinstance(result, (tuple, list)) else (result,)
-        if len(results) != len(outputs) or (len(outputs) == 1 and results is result):
+        several = isinstance(result, (tuple, list))
+        results: Sequence[Any] = cast("Sequence[Any]", result) if several else (result,)
+        if len(results) != len(outputs) or (len(outputs) == 1 and several):
             raise TypeError(
                 f"vectorize: {signature!r} has {len(outputs)} results, got {result!r:.80}"
             )

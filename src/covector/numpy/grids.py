@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -305,7 +305,7 @@ def geomspace(
             broadcast_to(constant(-1, first.dtype), first.shape),
         )
     exponents = [el.div(el.log(x * signs), constant(math.log(10), x.dtype)) for x in (first, last)]
-    result = logspace(*exponents, num, endpoint)
+    result = logspace(exponents[0], exponents[1], num, endpoint)
     result = result * signs
     if num > 0:
         result = concatenate([expand_dims(broadcast_to(first, result.shape[1:]), 0), result[1:]])
@@ -391,14 +391,16 @@ class _IndexExpression:
         self._as_tuple = as_tuple
 
     def __getitem__(self, index: Any) -> Any:
-        return (index,) if self._as_tuple and not isinstance(index, tuple) else index
+        if self._as_tuple and not isinstance(index, tuple):
+            return (index,)
+        return cast("Any", index)
 
 
 index_exp = _IndexExpression(True)
 s_ = _IndexExpression(False)
 
 
-def _slice_values(entry: slice) -> Any:
+def _slice_values(entry: slice[Any, Any, Any]) -> Any:
     """The numbers that a slice names; an imaginary step says how many, ends included."""
     start = 0 if entry.start is None else entry.start
     if isinstance(entry.step, complex):
@@ -414,7 +416,7 @@ class _Grid:
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return _slice_values(index)
+            return _slice_values(cast("Any", index))
         vectors = [_slice_values(entry) for entry in index]
         if len({v.dtype for v in vectors}) > 1:
             vectors = [convert(v, dtypes.default_float()) for v in vectors]
@@ -435,7 +437,8 @@ class _Concatenator:
         self._defaults = (axis, ndmin, place)
 
     def __getitem__(self, index: Any) -> Any:
-        entries = list(index) if isinstance(index, tuple) else [index]
+        several = isinstance(index, tuple)
+        entries: list[Any] = list(cast("tuple[Any, ...]", index)) if several else [index]
         axis, ndmin, place = self._defaults
         if entries and isinstance(entries[0], str):
             axis, ndmin, place = _directive(entries.pop(0), self._defaults)
@@ -456,7 +459,7 @@ def _directive(text: str, defaults: tuple[int, int, int]) -> tuple[int, int, int
 
 def _joined_entry(entry: Any, ndmin: int, place: int) -> Any:
     """An entry as an array with at least `ndmin` axes, its own beginning at `place`."""
-    x = _slice_values(entry) if isinstance(entry, slice) else asarray(entry)
+    x = _slice_values(cast("Any", entry)) if isinstance(entry, slice) else asarray(entry)
     if x.ndim >= ndmin:
         return atleast_1d(x)
     missing = ndmin - x.ndim

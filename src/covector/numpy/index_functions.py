@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -11,9 +12,10 @@ from covector.core import dtypes
 from covector.core.errors import NonConcreteBooleanIndexError, compose
 from covector.core.source import here
 from covector.numpy.creation import asarray
-from covector.numpy.indexing import At, getitem
+from covector.numpy.indexing import getitem
 from covector.numpy.manipulation import reshape
 from covector.numpy.promote import broadcast_to, constant, convert, operand
+from covector.numpy.updates import At
 from covector.ops import elementwise as el
 from covector.ops import shape as sh
 
@@ -66,11 +68,10 @@ def take(
         x, axis = reshape(x, (-1,)), 0
     place: int = axis % x.ndim
     where_ = asarray(indices)
-    if mode == "wrap":
-        from covector.numpy.elementwise import remainder
-
-        where_ = remainder(where_, constant(x.shape[place], where_.dtype))
-        mode = "promise_in_bounds"
+    if mode == "clip":
+        # Unlike elsewhere, negative indices do not count from the end.
+        last = max(x.shape[place] - 1, 0)
+        where_ = el.clamp(constant(0, where_.dtype), where_, constant(last, where_.dtype))
     index: tuple[Any, ...] = (*[slice(None)] * place, where_)
     return getitem(x, index, "fill" if mode is None else mode, fill_value)
 
@@ -164,12 +165,21 @@ def argwhere(a: Any, *, size: int | None = None, fill_value: Any = None) -> Any:
 
 
 def unravel_index(indices: Any, shape: Any) -> tuple[Any, ...]:
-    """Positions in a flattened array as indices along each axis."""
-    from covector.numpy.elementwise import floor_divide, remainder
+    """Positions in a flattened array as indices along each axis.
 
+    Args:
+        indices: integers; negative ones count from the end, those outside are moved inside.
+        shape: of the array.
+    """
+    from covector.numpy.elementwise import floor_divide, remainder, where
+    from covector.numpy.rounding import clip
+
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    total = math.prod(sizes)
     rest = operand(indices, "unravel_index")
+    rest = clip(where(rest < 0, rest + total, rest), 0, max(total - 1, 0))
     coordinates: list[Any] = []
-    for extent in reversed(tuple(shape)):
+    for extent in reversed(sizes):
         coordinates.append(remainder(rest, extent))
         rest = floor_divide(rest, extent)
     return tuple(coordinates[::-1])

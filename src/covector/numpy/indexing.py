@@ -1,4 +1,4 @@
-"""NumPy's indexing, for reading (`x[i]`) and for functional updates (`x.at[i].set(y)`).
+"""NumPy's indexing: what an index means, and reading by it, `x[i]`.
 
 An index is resolved into one entry for each axis of the array. Slices become static slices where
 possible; integer and array indices become one gather or scatter. Integers outside of the array are
@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,25 +20,13 @@ from covector.core.errors import NonConcreteBooleanIndexError, compose
 from covector.core.source import here
 from covector.core.trace import Tracer
 from covector.numpy.creation import asarray
-from covector.numpy.manipulation import reshape, transpose
-from covector.numpy.promote import broadcast_shapes, broadcast_to, constant, convert, operand
+from covector.numpy.promote import broadcast_shapes, broadcast_to, constant, convert
 from covector.ops import elementwise as el
 from covector.ops import shape as sh
-from covector.ops.index import dynamic_update_slice, gather
+from covector.ops.index import gather
 from covector.ops.pieces import concatenate
-from covector.ops.scatter import (
-    scatter,
-    scatter_add,
-    scatter_max,
-    scatter_min,
-    scatter_mul,
-)
 from covector.ops.slices import slice_
-from covector.ops.windows import (
-    GatherDimensionNumbers,
-    GatherScatterMode,
-    ScatterDimensionNumbers,
-)
+from covector.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
 
 @dataclass
@@ -77,19 +65,42 @@ def parse_index(x: Any, index: Any) -> Parsed:
     entries = _expand(x, index)
     slices: list[Any] = []
     marks: list[Any] = []  # what each entry gives: "new", an axis, or "index"
+    flags: list[tuple[int, ...]] = []
     for entry in entries:
         axis = len(slices)
         if entry is None:
             marks.append("new")
+        elif type(entry) is _Flag:
+            flags.append((1,) if entry.value else (0,))
+            marks.append("index")
         elif isinstance(entry, slice):
             slices.append(_slice(cast("slice[Any, Any, Any]", entry), x.shape[axis]))
             marks.append(axis)
         else:
             slices.append(_index_array(entry, x.shape[axis], axis, x))
             marks.append("index")
-    arrays = [s for s in slices if not isinstance(s, tuple)]
-    shape = broadcast_shapes("indexing", *[_shape(a) for a in arrays]) if arrays else ()
-    return Parsed(slices, *_layout(marks, entries, len(shape)), shape)
+    shapes = [_shape(s) for s in slices if not isinstance(s, tuple)] + flags
+    shape = broadcast_shapes("indexing", *shapes) if shapes else ()
+    return Parsed(slices, *_layout(marks, len(shape)), shape)
+
+
+class _Flag:
+    """A single bool as an index: an axis of size 1 or 0, of no axis of the array."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bool) -> None:
+        self.value = value
+
+
+class _MaskPart:
+    """The indices along one axis where a mask holds, and the size that the mask has there."""
+
+    __slots__ = ("places", "size")
+
+    def __init__(self, places: np.ndarray[Any, Any], size: int) -> None:
+        self.places = places
+        self.size = size
 
 
 def _expand(x: Any, index: Any) -> list[Any]:
@@ -106,19 +117,34 @@ def _expand(x: Any, index: Any) -> list[Any]:
                     line=here(),
                 )
             )
-        if _is_mask(part):
-            expanded.extend(_mask_to_arrays(part))
-        else:
-            expanded.append(part)
-    used = sum(1 for p in expanded if p is not None and p is not Ellipsis)
+        expanded.extend(_mask_parts(part) if _is_mask(part) else [part])
+    dots = [k for k, p in enumerate(expanded) if p is Ellipsis]
+    used = sum(1 for p in expanded if p is not None and p is not Ellipsis and type(p) is not _Flag)
     if used > x.ndim:
         raise IndexError(f"too many indices: {used} for an array {x.aval} of {x.ndim} axes")
-    dots = [k for k, p in enumerate(expanded) if p is Ellipsis]
     if len(dots) > 1:
         raise IndexError("an index can only have one ellipsis ('...')")
     missing = [slice(None)] * (x.ndim - used)
     place = dots[0] if dots else len(expanded)
-    return expanded[:place] + missing + expanded[place + len(dots) :]
+    return _with_places(x, expanded[:place] + missing + expanded[place + len(dots) :])
+
+
+def _with_places(x: Any, entries: list[Any]) -> list[Any]:
+    """Masks replaced by the places where they hold, after a look at their sizes."""
+    axis = 0
+    found: list[Any] = []
+    for entry in entries:
+        if type(entry) is _MaskPart and entry.size != x.shape[axis]:
+            raise IndexError(
+                compose(
+                    "a bool mask must have the sizes of the axes that it indexes",
+                    found=f"size {entry.size} for axis {axis} of {x.aval}",
+                    line=here(),
+                )
+            )
+        found.append(entry.places if type(entry) is _MaskPart else entry)
+        axis += entry is not None and type(entry) is not _Flag
+    return found
 
 
 def _is_mask(part: Any) -> bool:
@@ -127,23 +153,24 @@ def _is_mask(part: Any) -> bool:
     return getattr(part, "dtype", None) == np.bool_
 
 
-def _mask_to_arrays(mask: Any) -> list[Any]:
-    if isinstance(mask, Tracer) and mask.concrete() is None:
-        raise NonConcreteBooleanIndexError(
-            compose(
-                "a bool mask as an index needs values known while tracing, as they give the size "
-                "of the result",
-                found=f"a traced mask {mask.aval} of {mask._trace.name}",
-                fix="use covector.numpy.where(mask, x, y), or nonzero(mask, size=...)",
-                line=here(),
+def _mask_parts(mask: Any) -> list[Any]:
+    if isinstance(mask, Tracer):
+        known = mask.concrete()
+        if known is None:
+            raise NonConcreteBooleanIndexError(
+                compose(
+                    "a bool mask as an index needs values known while tracing, as they give the "
+                    "size of the result",
+                    found=f"a traced mask {mask.aval} of {mask._trace.name}",
+                    fix="use covector.numpy.where(mask, x, y), or nonzero(mask, size=...)",
+                    line=here(),
+                )
             )
-        )
+        mask = known
     data = np.asarray(mask)
     if data.ndim == 0:
-        raise NotImplementedError(
-            "a single bool as an index is not supported: use x[None] or x[:0][None]"
-        )
-    return list(np.nonzero(data))
+        return [_Flag(bool(data))]
+    return [_MaskPart(p, n) for p, n in zip(np.nonzero(data), data.shape, strict=True)]
 
 
 def _slice(entry: slice[Any, Any, Any], extent: Any) -> tuple[int, int, int]:
@@ -203,7 +230,7 @@ def _shape(index: Any) -> tuple[Any, ...]:
     return () if isinstance(index, int) else tuple(index.shape)
 
 
-def _layout(marks: list[Any], entries: list[Any], index_rank: int) -> tuple[list[int], list[Any]]:
+def _layout(marks: list[Any], index_rank: int) -> tuple[list[int], list[Any]]:
     """Where new axes go in the result, and the order of the others."""
     places = [k for k, m in enumerate(marks) if m == "index"]
     adjacent = not places or places[-1] - places[0] + 1 == len(places)
@@ -232,13 +259,18 @@ def getitem(x: Any, index: Any, mode: Any = None, fill_value: Any = None) -> Any
         x: an array or tracer.
         index: ints, slices, `None`, `...`, integer and bool arrays.
         mode: what indices outside of the array read: "clip" (the default) the nearest element,
-            "fill" the fill value, "promise_in_bounds" anything.
+            "fill" the fill value, "wrap" the one at the index modulo the size,
+            "promise_in_bounds" anything.
         fill_value: NaN, or the lowest number of an integer dtype, by default.
     """
     parsed = parse_index(x, index)
+    if mode == "wrap":
+        parsed, mode = wrapped(parsed, x.shape), "clip"
     result = _static_slices(x, parsed)
     if parsed.indexed:
         result = _gather(result, parsed, mode, fill_value)
+    elif parsed.index_shape:
+        result = _along_flags(result, parsed)
     if parsed.new_axes:
         sizes = list(result.shape)
         for place in parsed.new_axes:
@@ -270,11 +302,40 @@ def _static_slices(x: Any, parsed: Parsed) -> Any:
     return sh.rev(x, dimensions=tuple(reverse)) if reverse else x
 
 
+def wrapped(parsed: Parsed, shape: Sequence[Any]) -> Parsed:
+    """The index with integers taken modulo the sizes of their axes."""
+    slices = list(parsed.slices)
+    for axis in parsed.indexed:
+        entry, extent = slices[axis], shape[axis]
+        if extent == 0:
+            continue
+        if isinstance(entry, (Array, Tracer)):
+            from covector.numpy.elementwise import remainder
+
+            slices[axis] = remainder(entry, constant(extent, entry.dtype))
+        else:
+            slices[axis] = entry % extent
+    return Parsed(slices, parsed.new_axes, parsed.order, parsed.index_shape)
+
+
+def _along_flags(x: Any, parsed: Parsed) -> Any:
+    """An array with an axis, of size 1 or 0, that only single bools among the indices give."""
+    place = parsed.order.index("index")
+    sizes = list(x.shape)
+    sizes.insert(place, 1)
+    x = sh.reshape(x, new_sizes=tuple(sizes), dimensions=None)
+    if parsed.index_shape == (1,):
+        return x
+    limits = [0 if k == place else n for k, n in enumerate(sizes)]
+    return slice_(x, start_indices=(0,) * len(sizes), limit_indices=tuple(limits), strides=None)
+
+
 def _gather(x: Any, parsed: Parsed, mode: Any, fill_value: Any) -> Any:
     axes = parsed.indexed
-    if all(isinstance(parsed.slices[a], int) for a in axes) and mode in (None, "clip"):
+    known = all([isinstance(parsed.slices[a], int) for a in axes])
+    if known and not parsed.index_shape and mode in (None, "clip"):
         return _pick(x, parsed, axes)
-    indices = _stacked(parsed, axes, x.shape)
+    indices = stacked(parsed, axes, x.shape)
     rank = len(parsed.index_shape)
     windows = [a for a in range(x.ndim) if a not in axes]
     at = [k for k, o in enumerate(parsed.order) if o == "index"]
@@ -312,7 +373,7 @@ def _pick(x: Any, parsed: Parsed, axes: Sequence[int]) -> Any:
     return sh.squeeze(part, dimensions=tuple(axes))
 
 
-def _stacked(parsed: Parsed, axes: Sequence[int], shape: Sequence[Any]) -> Any:
+def stacked(parsed: Parsed, axes: Sequence[int], shape: Sequence[Any]) -> Any:
     """The index arrays side by side along a last axis."""
     arrays = [parsed.slices[a] for a in axes]
     traced = [a for a in arrays if isinstance(a, (Array, Tracer))]
@@ -329,212 +390,3 @@ def _stacked(parsed: Parsed, axes: Sequence[int], shape: Sequence[Any]) -> Any:
         column = broadcast_to(convert(a, dtype), full)
         columns.append(sh.reshape(column, new_sizes=(*full, 1), dimensions=None))
     return columns[0] if len(columns) == 1 else concatenate(*columns, dimension=len(full))
-
-
-# --- writing ------------------------------------------------------------------------------------
-
-
-class At:
-    """What `x.at` gives: `x.at[index]` names the part of the array to update."""
-
-    __slots__ = ("array",)
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-
-    def __getitem__(self, index: Any) -> Update:
-        return Update(self.array, index)
-
-    def __repr__(self) -> str:
-        return f"At({self.array!r})"
-
-
-class Update:
-    """`x.at[index]`: its methods return updated copies of `x`."""
-
-    __slots__ = ("array", "index")
-
-    def __init__(self, array: Any, index: Any) -> None:
-        self.array = array
-        self.index = index
-
-    def get(
-        self,
-        *,
-        indices_are_sorted: bool = False,
-        unique_indices: bool = False,
-        mode: Any = None,
-        fill_value: Any = None,
-    ) -> Any:
-        """`x[index]`, with a choice of what indices outside of the array read."""
-        return getitem(self.array, self.index, mode, fill_value)
-
-    def set(self, values: Any, **options: Any) -> Any:
-        """A copy with `values` at the index; of several values for one place the last stays."""
-        return _update(scatter, self.array, self.index, values, **options)
-
-    def add(self, values: Any, **options: Any) -> Any:
-        """A copy with `values` added; those for one place all count."""
-        return _update(scatter_add, self.array, self.index, values, **options)
-
-    def subtract(self, values: Any, **options: Any) -> Any:
-        """A copy with `values` subtracted; those for one place all count."""
-        return self.add(el.neg(operand(values, "at[].subtract")), **options)
-
-    def multiply(self, values: Any, **options: Any) -> Any:
-        """A copy multiplied by `values`; those for one place all count."""
-        return _update(scatter_mul, self.array, self.index, values, **options)
-
-    mul = multiply
-
-    def divide(self, values: Any, **options: Any) -> Any:
-        """A copy divided by `values`."""
-        ones = _update(scatter_mul, full_like_ones(self.array), self.index, values, **options)
-        return self.array / ones
-
-    def power(self, values: Any, **options: Any) -> Any:
-        """A copy with the elements raised to powers; each place may be named once."""
-        return self.set(self.get() ** values, **options)
-
-    def min(self, values: Any, **options: Any) -> Any:
-        """A copy with the smaller of each element and `values`."""
-        return _update(scatter_min, self.array, self.index, values, **options)
-
-    def max(self, values: Any, **options: Any) -> Any:
-        """A copy with the larger of each element and `values`."""
-        return _update(scatter_max, self.array, self.index, values, **options)
-
-    def apply(self, func: Any, **options: Any) -> Any:
-        """A copy with `func` applied to the elements; each place may be named once."""
-        return self.set(func(self.get()), **options)
-
-
-def full_like_ones(x: Any) -> Any:
-    """Ones like `x`."""
-    return broadcast_to(constant(1, x.dtype), x.shape)
-
-
-def _update(
-    primitive: Any,
-    x: Any,
-    index: Any,
-    values: Any,
-    *,
-    indices_are_sorted: bool = False,
-    unique_indices: bool = False,
-    mode: Any = None,
-) -> Any:
-    values = convert(operand(values, "x.at[...]"), x.dtype)
-    parsed = parse_index(x, index)
-    target = _result_shape(parsed, x)
-    if primitive is scatter and mode is None and _is_block(parsed):
-        return _set_block(x, parsed, broadcast_to(_without_new(values, parsed, target), target))
-    values = broadcast_to(_without_new(values, parsed, target), target)
-    spread = _slices_as_indices(parsed, x)
-    axes = spread.indexed
-    indices = _stacked(spread, axes, x.shape)
-    # From the layout of the result to index axes first, windows behind.
-    windows = [a for a in range(x.ndim) if a not in axes]
-    order = _update_order(parsed, spread, windows)
-    values = transpose(values, order) if values.ndim > 1 else values
-    rank = len(spread.index_shape)
-    numbers = ScatterDimensionNumbers(
-        update_window_dims=tuple(range(rank, rank + len(windows))),
-        inserted_window_dims=tuple(axes),
-        scatter_dims_to_operand_dims=tuple(axes),
-        operand_batching_dims=(),
-        scatter_indices_batching_dims=(),
-    )
-    values = reshape(values, (*spread.index_shape, *[x.shape[a] for a in windows]))
-    return primitive(
-        x,
-        indices,
-        values,
-        dimension_numbers=numbers,
-        indices_are_sorted=indices_are_sorted,
-        unique_indices=unique_indices,
-        mode=GatherScatterMode.from_any("drop" if mode is None else mode),
-    )
-
-
-def _result_shape(parsed: Parsed, x: Any) -> tuple[Any, ...]:
-    """The shape of `x[index]` before new axes."""
-    shape: list[Any] = []
-    extents = iter(parsed.index_shape)
-    for item in parsed.order:
-        shape.append(next(extents) if item == "index" else len(range(*parsed.slices[item])))
-    return tuple(shape)
-
-
-def _without_new(values: Any, parsed: Parsed, target: tuple[Any, ...]) -> Any:
-    """Values broadcast to the result, with the axes that `None` entries made dropped."""
-    if not parsed.new_axes:
-        return values
-    sizes = list(target)
-    for place in parsed.new_axes:
-        sizes.insert(place, 1)
-    return reshape(broadcast_to(values, sizes), target)
-
-
-def _is_block(parsed: Parsed) -> bool:
-    """Whether the index names one block known while tracing: ints and slices of step 1."""
-    return all([isinstance(s, int) or (_is_slice(s) and s[2] == 1) for s in parsed.slices])
-
-
-def _is_slice(entry: Any) -> TypeGuard[tuple[int, int, int]]:
-    return isinstance(entry, tuple)
-
-
-def _set_block(x: Any, parsed: Parsed, values: Any) -> Any:
-    starts: list[int] = []
-    sizes: list[int] = []
-    for entry, extent in zip(parsed.slices, x.shape, strict=True):
-        if isinstance(entry, int):
-            if not 0 <= entry < extent:
-                return x  # outside: dropped
-            starts.append(entry)
-            sizes.append(1)
-        else:
-            starts.append(entry[0])
-            sizes.append(max(0, entry[1] - entry[0]))
-    if sizes == list(x.shape):
-        return reshape(values, x.shape)
-    if 0 in sizes:
-        return x
-    offsets = [constant(s, dtypes.int32) for s in starts]
-    return dynamic_update_slice(x, reshape(values, sizes), *offsets)
-
-
-def _slices_as_indices(parsed: Parsed, x: Any) -> Parsed:
-    """The index with each slice that is not whole turned into an array on an axis of its own."""
-    partial = [
-        k
-        for k, (s, extent) in enumerate(zip(parsed.slices, x.shape, strict=True))
-        if isinstance(s, tuple) and s != (0, extent, 1)
-    ]
-    rank = len(parsed.index_shape)
-    slices = list(parsed.slices)
-    for k in parsed.indexed:
-        entry = slices[k]
-        if not isinstance(entry, int) and partial:
-            shape = (*_shape(entry), *[1] * len(partial))
-            slices[k] = (
-                entry.reshape(shape) if isinstance(entry, np.ndarray) else reshape(entry, shape)
-            )
-    shape = list(parsed.index_shape)
-    for position, k in enumerate(partial):
-        start, stop, step = slices[k]
-        numbers = cast("np.ndarray[Any, Any]", np.arange(start, stop, step))
-        trailing = len(partial) - position - 1
-        slices[k] = numbers.reshape((len(numbers),) + (1,) * trailing)
-        shape.append(len(numbers))
-    assert len(shape) == rank + len(partial)
-    return Parsed(slices, parsed.new_axes, parsed.order, tuple(shape))
-
-
-def _update_order(parsed: Parsed, spread: Parsed, windows: Sequence[int]) -> list[int]:
-    """Which axis of the result comes where in the updates: index axes, sliced ones, windows."""
-    index_axes = [k for k, item in enumerate(parsed.order) if item == "index"]
-    sliced = [a for a in spread.indexed if isinstance(parsed.slices[a], tuple)]
-    places = {item: k for k, item in enumerate(parsed.order) if item != "index"}
-    return index_axes + [places[a] for a in sliced] + [places[a] for a in windows]

@@ -24,7 +24,7 @@ from covector.numpy.manipulation import (
     ravel,
     reshape,
 )
-from covector.numpy.promote import convert, operand, promote_dtypes
+from covector.numpy.promote import convert, operand, promote_dtypes, whole_numbers
 from covector.numpy.reductions import no_out, one_axis
 from covector.ops import pieces
 from covector.ops import shape as sh
@@ -197,7 +197,7 @@ def _split(name: str, ary: Any, sections: Any, axis: int, equal: bool) -> list[A
     x = operand(ary, name)
     place = one_axis(name, axis, x.ndim)
     size: int = x.shape[place]
-    if isinstance(sections, (int, np.integer)) or np.ndim(sections) == 0:
+    if np.ndim(sections) == 0:
         count = operator.index(sections)
         if count <= 0 or (equal and size % count):
             raise ValueError(f"{name}: an axis of size {size} cannot be cut in {count} equal parts")
@@ -206,9 +206,7 @@ def _split(name: str, ary: Any, sections: Any, axis: int, equal: bool) -> list[A
     else:
         places = [operator.index(i) for i in sections]
         bounds = [0, *[min(max(i if i >= 0 else size + i, 0), size) for i in places], size]
-    return [
-        slice_in_dim(x, low, max(high, low), place) for low, high in itertools.pairwise(bounds)
-    ]
+    return [slice_in_dim(x, low, max(high, low), place) for low, high in itertools.pairwise(bounds)]
 
 
 # --- repeating and shifting ---------------------------------------------------------------------
@@ -251,7 +249,7 @@ def repeat(
     x = atleast_1d(x)
     place = one_axis("repeat", axis, x.ndim)
     size = x.shape[place]
-    if isinstance(repeats, (int, np.integer)) and total_repeat_length is None:
+    if np.ndim(repeats) == 0 and total_repeat_length is None and not isinstance(repeats, Tracer):
         return _repeated_alike(x, operator.index(repeats), place)
     counts = asarray(repeats)
     if counts.ndim > 1 or (counts.ndim == 1 and counts.shape[0] not in (1, size)):
@@ -269,8 +267,7 @@ def repeat(
                 line=here(),
             )
         )
-    places = np.repeat(np.arange(size), np.asarray(known))
-    return _taken(x, places, place)
+    return _taken(x, np.repeat(whole_numbers(size), np.asarray(known)), place)
 
 
 def _repeated_alike(x: Any, count: int, axis: int) -> Any:

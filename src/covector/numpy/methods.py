@@ -86,7 +86,7 @@ def _copy(self: Any) -> Any:
 
 
 def _at(self: Any) -> Any:
-    from covector.numpy.indexing import At
+    from covector.numpy.updates import At
 
     return At(self)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from covector.ops.slices import slice_in_dim
 __all__ = ["pad"]
 
 Widths = list[tuple[int, int]]
+_numpy_pad: Any = np.pad
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "constant": ("constant_values",),
@@ -90,7 +91,7 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> An
 def _widths(pad_width: Any, ndim: int) -> Widths:
     if isinstance(pad_width, dict):
         widths: Widths = [(0, 0)] * ndim
-        for axis, entry in pad_width.items():
+        for axis, entry in cast("dict[int, Any]", pad_width).items():
             widths[axis] = _pairs(entry, 1)[0]
         return widths
     return _pairs(pad_width, ndim)
@@ -139,7 +140,7 @@ def _by_index(x: Any, widths: Widths, mode: str) -> Any:
         size = x.shape[axis]
         if size == 0:
             raise ValueError(f"pad: an empty axis cannot be padded in mode {mode!r}: {x.aval}")
-        indices: Any = np.pad(np.arange(size), width, mode=mode)  # type: ignore[call-overload]
+        indices = _numpy_pad(np.arange(size), width, mode=mode)
         x = take(x, indices, axis=axis, mode="clip")
     return x
 
@@ -158,9 +159,7 @@ def _odd_reflections(x: Any, widths: Widths, mode: str) -> Any:
             continue
         if size == 0:
             raise ValueError(f"pad: an empty axis cannot be padded in mode {mode!r}: {x.aval}")
-        padded: Any = np.pad(  # type: ignore[call-overload]
-            np.eye(size), ((0, 0), width), mode=mode, reflect_type="odd"
-        )
+        padded = _numpy_pad(np.eye(size), ((0, 0), width), mode=mode, reflect_type="odd")
         weights = asarray(padded, x.dtype)
         x = moveaxis(tensordot(x, weights, ((axis,), (0,))), -1, axis)
     return x

@@ -19,6 +19,7 @@ from covector.numpy.promote import (
     operand,
     promote_dtypes,
     promote_inexact,
+    whole_numbers,
 )
 from covector.numpy.reductions import one_axis
 from covector.numpy.sorting import known_values
@@ -156,7 +157,7 @@ def polyder(p: Any, m: int = 1) -> Any:
         raise ValueError(f"polyder: m must be at least 0, got {m}")
     (x,) = promote_inexact(*_coefficients("polyder", p))
     for _ in range(m):
-        powers = np.arange(x.shape[0] - 1, 0, -1)
+        powers = whole_numbers(x.shape[0] - 1, 0, -1)
         x = x[:-1] * asarray(powers, x.dtype) if len(powers) else x[:0]
     return x
 
@@ -178,7 +179,7 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
     if constants.shape != (m,):
         raise ValueError(f"polyint: k must be a number or {m} of them, got {constants.aval}")
     for step in range(m):
-        powers = np.arange(x.shape[0], 0, -1)
+        powers = whole_numbers(x.shape[0], 0, -1)
         x = concatenate([x / asarray(powers, x.dtype), constants[step : step + 1]])
     return x
 
@@ -193,9 +194,9 @@ def poly(seq_of_zeros: Any) -> Any:
     if roots.ndim == 2:
         if roots.shape[0] != roots.shape[1] or not roots.shape[0]:
             raise ValueError(f"poly needs a vector or a square matrix, got {roots.aval}")
-        from covector.numpy import linalg
+        from covector.ops.linalg import eig
 
-        roots = linalg.eigvals(roots)
+        roots = eig(roots, compute_left_eigenvectors=False, compute_right_eigenvectors=False)[0]
     if roots.ndim != 1:
         raise ValueError(f"poly needs a vector or a square matrix, got {roots.aval}")
     one = broadcast_to(constant(1, roots.dtype), (1,))

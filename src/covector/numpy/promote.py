@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -175,6 +175,11 @@ def binary_operands(name: str, x: Any, y: Any) -> Sequence[Any]:
 def _fits(value: int, aval: Aval) -> bool:
     bits = aval.dtype.itemsize * 8 - 1
     return -(1 << bits) <= value < 1 << bits
+
+
+def whole_numbers(*bounds: int) -> np.ndarray[Any, Any]:
+    """`numpy.arange` of ints: indices known while tracing."""
+    return cast("np.ndarray[Any, Any]", np.arange(*bounds))
 
 
 def shape_of(x: Any) -> tuple[Any, ...]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from covector.core import dtypes
 from covector.numpy.creation import asarray, linspace
 from covector.numpy.elementwise import conjugate, isnan, real, where
 from covector.numpy.index_functions import diagonal, take_along_axis
-from covector.numpy.indexing import At
 from covector.numpy.joining import concatenate, stack
 from covector.numpy.manipulation import expand_dims, moveaxis, reshape, squeeze
 from covector.numpy.products import dot
@@ -29,6 +29,7 @@ from covector.numpy.reductions import min as smallest
 from covector.numpy.reductions import sum as total
 from covector.numpy.rounding import clip
 from covector.numpy.sorting import known_values, searchsorted
+from covector.numpy.updates import At
 from covector.ops import elementwise as el
 from covector.ops import sort as so
 
@@ -396,7 +397,7 @@ def histogram2d(
     Returns:
         The counts, and the edges along each axis.
     """
-    if isinstance(bins, Sequence) and len(bins) != 2:
+    if isinstance(bins, (list, tuple)) and len(cast("Sequence[Any]", bins)) != 2:
         bins = [asarray(bins), asarray(bins)]
     sample = stack([operand(v, "histogram2d") for v in (x, y)], axis=1)
     counts, edges = histogramdd(sample, bins, range, weights, density)
@@ -427,12 +428,14 @@ def histogramdd(
         raise ValueError(f"histogramdd needs an array of shape (points, axes), got {points.aval}")
     (points,) = promote_inexact(points)
     axes = points.shape[1]
-    each = list(bins) if isinstance(bins, (list, tuple)) else [bins] * axes
+    several = isinstance(bins, (list, tuple))
+    each: list[Any] = list(cast("Sequence[Any]", bins)) if several else [bins] * axes
     ranges = [None] * axes if range is None else list(range)
     if len(each) != axes or len(ranges) != axes:
         raise ValueError(f"histogramdd: {axes} axes need as many entries of bins and range")
-    edges = [histogram_bin_edges(points[:, k], each[k], ranges[k]) for k, _ in enumerate(each)]
-    found = [_bins_of(points[:, k], edges[k]) for k, _ in enumerate(each)]
+    columns = [points[:, k] for k in builtins.range(axes)]
+    edges = [histogram_bin_edges(x, b, r) for x, b, r in zip(columns, each, ranges, strict=True)]
+    found = [_bins_of(x, e) for x, e in zip(columns, edges, strict=True)]
     inside = found[0][1]
     for _, within in found[1:]:
         inside = inside & within

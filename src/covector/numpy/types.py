@@ -77,7 +77,7 @@ class _ScalarMeta(type):
     def __call__(cls, value: Any) -> Any:
         return asarray(value, cls.dtype)
 
-    def __eq__(cls, other: object) -> Any:
+    def __eq__(cls, other: Any) -> Any:
         return cls is other or cls.dtype.type == other or cls.dtype == other
 
     def __ne__(cls, other: object) -> Any:
@@ -251,7 +251,7 @@ def astype(x: Any, dtype: Any, /, *, copy: Any = False, device: None = None) -> 
 
 def shape(a: Any) -> tuple[Any, ...]:
     """The sizes of the axes."""
-    return tuple(np.shape(a)) if isinstance(a, (list, tuple)) else aval_of(a).shape
+    return tuple(np.shape(cast("Any", a))) if isinstance(a, (list, tuple)) else aval_of(a).shape
 
 
 def ndim(a: Any) -> int:
@@ -265,7 +265,8 @@ def size(a: Any, axis: Any = None) -> Any:
     if axis is None:
         axis = tuple(range(len(extents)))
     total: Any = 1
-    for k in axis if isinstance(axis, (tuple, list)) else (axis,):
+    several = isinstance(axis, (tuple, list))
+    for k in cast("tuple[int, ...]", axis) if several else (axis,):
         total = total * extents[k]
     return total
 

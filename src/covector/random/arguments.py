@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def key_argument(name: str, key: Any, *, batched: bool = False) -> tuple[Any, bo
                 line=here(),
             )
         )
-    given: Any = key
+    given = cast("Any", key)
     legacy = not dtypes.is_key(given.dtype)
     keys: Any = random_wrap(given, impl=DEFAULT_IMPL) if legacy else given
     if keys.ndim and not batched:

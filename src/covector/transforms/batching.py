@@ -29,10 +29,10 @@ from covector.transforms.flat import named_like, operands
 class BatchTracer(Tracer):
     """One example of a batch: `value` has the batch axis at `dim`, the aval does not."""
 
-    __slots__ = ("dim", "value")
+    __slots__ = ("batch", "dim", "value")
 
     def __init__(self, trace: BatchTrace, value: Any, dim: int) -> None:
-        self._trace = trace
+        self._trace = self.batch = trace
         self.value = value
         self.dim = dim
         aval = aval_of(value)
@@ -57,7 +57,7 @@ class BatchTrace(Trace):
         for a in args:
             # Rules of custom derivatives run again under a new trace of the same `vmap`; what
             # they close over belongs to the first one.
-            if type(a) is BatchTracer and (a._trace is self or a._trace.context is self.context):
+            if type(a) is BatchTracer and a.batch.context is self.context:
                 if a._trace.finished:
                     check_live(a)
                 values.append(a.value)

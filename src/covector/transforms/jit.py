@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from covector import _native
 from covector.core import backend as backends
 from covector.core import dtypes, pytree
-from covector.core.array import as_array
-from covector.core.array import Array
+from covector.core.array import Array, as_array
 from covector.core.avals import Aval
 from covector.core.backend import Executable, Options
 from covector.core.config import config
@@ -218,9 +217,7 @@ class Compiler:
         kwargs = {k: v.value if type(v) is _Static else v for k, v in kwargs.items()}
         return self.fun(*args, **kwargs)
 
-    def executable(
-        self, call: Call, args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> Executable:
+    def executable(self, call: Call, args: Sequence[Any], kwargs: dict[str, Any]) -> Executable:
         """The compiled form of a traced call."""
         if call.executable is None:
             program = call.program
@@ -271,13 +268,14 @@ def _used_inputs(program: Program) -> list[int]:
 
 def _canonical(leaves: list[Any]) -> list[Any]:
     """The same list, unless it has NumPy data of dtypes that arrays do not have (64 bits)."""
-    wide = [
-        isinstance(x, (np.ndarray, np.generic)) and dtypes.canonicalize(x.dtype) != x.dtype
-        for x in leaves
-    ]
-    if not any(wide):
+    if not any([_is_wide(x) for x in leaves]):
         return leaves
-    return [as_array(x) if w else x for x, w in zip(leaves, wide, strict=True)]
+    return [as_array(x) if _is_wide(x) else x for x in leaves]
+
+
+def _is_wide(x: Any) -> bool:
+    numpy_data = isinstance(x, (np.ndarray, np.generic))
+    return numpy_data and dtypes.canonicalize(cast("Any", x).dtype) != cast("Any", x).dtype
 
 
 class JitFunction(_native.Dispatcher):

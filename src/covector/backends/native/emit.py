@@ -175,6 +175,7 @@ def _elementary_text(symbol: str, target: Target) -> str:
     if lanes:
         plan = plan_function(function.params, function.body, function.returns, lanes)
         emitter.plan, emitter.lanes = plan, lanes
+        emitter.loaded = set()
         emitter.vectors = {p: f"%p{k}" for k, p in enumerate(function.params)}
     else:
         emitter.names.update({p: f"%p{k}" for k, p in enumerate(function.params)})

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from covector.backends.native.emit_ops import Target
+from covector.backends.native.emit_strided import Record, find_records, memory_of, split_offset
 from covector.loopir.ir import (
     INDEX,
     SIMD,
     Block,
-    Buffer,
     Check,
     DType,
     For,
@@ -24,6 +24,7 @@ from covector.loopir.ir import (
     Store,
     Value,
     While,
+    children,
     operands,
     walk,
 )
@@ -39,6 +40,12 @@ ALWAYS_EXACT = frozenset({"min", "max", "and", "or", "xor"})
 """Those of them whose order makes no difference even for floats."""
 
 MAX_LANES = 64
+
+WORK_PER_SCATTERED = 3
+"""Operations for each gathered or scattered element from which on lanes pay."""
+
+FUNCTION_WORK = 10
+"""How many operations an elementary function counts for."""
 
 
 class Reduction:
@@ -59,12 +66,14 @@ class Plan:
         strides: for values of the block; others are the same in every lane.
         widened: values that are not vectors themselves, but are needed as such.
         reductions: what each carry of the loop is.
+        records: accesses that together cover whole records in memory.
     """
 
-    __slots__ = ("lanes", "reductions", "strides", "widened")
+    __slots__ = ("lanes", "records", "reductions", "strides", "widened")
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
+        self.records: dict[Value | Store, Record] = {}
         self.strides: dict[Value, Stride] = {}
         self.widened: set[Value] = set()
         self.reductions: list[Reduction] = []
@@ -100,7 +109,7 @@ def plan_loop(loop: For, target: Target) -> Plan | None:
     try:
         reductions = _reductions(loop)
         _check_items(loop, nested=loop.kind == SIMD)
-        plan = Plan(loop.width or choose_lanes(loop, target))
+        plan = Plan(0)
         plan.reductions = reductions
         plan.strides[loop.index] = 1
         for reduction in reductions:
@@ -112,7 +121,13 @@ def plan_loop(loop: For, target: Target) -> Plan | None:
         _check_stores(loop.body, plan)
     except CannotVectorize:
         return None
-    return plan if plan.lanes > 1 else None
+    plan.lanes = loop.width or choose_lanes(loop, plan, target)
+    if plan.lanes < 2:
+        return None
+    plan.records = find_records(loop.body, plan.strides, plan.lanes)
+    if loop.kind != SIMD and _mostly_scattered(loop.body, plan):
+        return None
+    return plan
 
 
 def plan_function(params: Iterable[Value], body: Block, returns: list[Value], lanes: int) -> Plan:
@@ -135,26 +150,80 @@ def plan_function(params: Iterable[Value], body: Block, returns: list[Value], la
     return plan
 
 
-def choose_lanes(loop: For, target: Target) -> int:
+def _mostly_scattered(block: Block, plan: Plan) -> bool:
+    """Whether elements taken one by one cost more than lanes save in operations."""
+    scattered = work = 0
+    for item in walk(block):
+        if isinstance(item, Store):
+            scattered += plan.stride(item.offset) != 1 and item not in plan.records
+        elif not isinstance(item, Value):
+            continue
+        elif item.op == "load":
+            scattered += plan.stride(item.args[0]) not in (0, 1) and item not in plan.records
+        elif plan.stride(item) is None:
+            spec = TABLE.get(item.op)
+            work += FUNCTION_WORK if spec is not None and spec.elementary else 1
+    return work < WORK_PER_SCATTERED * scattered
+
+
+def choose_lanes(loop: For, plan: Plan, target: Target) -> int:
     """How many iterations one vector holds.
 
     Args:
         loop: the loop.
+        plan: what varies in it.
         target: the machine.
 
     Returns:
-        As many elements of the widest type in memory as fill a register; four registers for plain
-        reductions, whose chain of operations would wait for itself; no more than there are trips.
+        As many elements of the widest type in memory as fill a register. Four or two registers
+        where a chain of operations would wait for itself: plain reductions, and loops inside if
+        their values fit. No more than there are iterations.
     """
     widest = max((dtype.itemsize for dtype in _element_types(loop)), default=8)
     lanes = target.vector_bits // 8 // widest
     if loop.params and len(loop.body.items) <= 12:
         lanes *= 4
+    else:
+        pressure = _pressure(loop.body, plan)
+        if pressure:
+            lanes *= next(n for n in (4, 2, 1) if n * pressure <= target.registers or n == 1)
     lanes = min(lanes, MAX_LANES)
     trips = loop.trips
     while trips is not None and lanes // 2 >= trips:
         lanes //= 2
     return lanes
+
+
+def _pressure(block: Block, plan: Plan) -> int:
+    """Roughly how many vectors are alive at once in the loops inside a block; 0 without loops."""
+    most = 0
+    for item in walk(block):
+        if isinstance(item, For | While):
+            most = max(most, _most_alive(item, plan))
+    return most
+
+
+def _most_alive(loop: For | While, plan: Plan) -> int:
+    items = [i for child in children(loop) for i in walk(child)]
+    last: dict[Value, int] = {}
+    for position, item in enumerate(items):
+        for value in operands(item):
+            last[value] = position
+    for value in loop.yields:
+        last[value] = len(items)
+    alive = {p for p in loop.params if plan.stride(p) is None}
+    ends: dict[int, int] = {}
+    for value in alive:
+        end = last.get(value, 0)
+        ends[end] = ends.get(end, 0) + 1
+    count = most = len(alive)
+    for position, item in enumerate(items):
+        count -= ends.get(position, 0)
+        if isinstance(item, Value) and plan.stride(item) is None and item in last:
+            count += 1
+            ends[last[item]] = ends.get(last[item], 0) + 1
+        most = max(most, count)
+    return most
 
 
 def _element_types(loop: For) -> Iterable[DType]:
@@ -237,23 +306,25 @@ def _yielded(item: Item) -> Iterable[Value]:
 
 def _check_independent(loop: For, plan: Plan) -> None:
     """Each iteration may only touch elements of its own in what the loop stores to."""
-    written = {_memory(i.buffer) for i in walk(loop.body) if isinstance(i, Store)}
-    places: dict[object, Value] = {}
+    written = {memory_of(i.buffer) for i in walk(loop.body) if isinstance(i, Store)}
+    places: dict[object, tuple[Value, int, set[int]]] = {}
     for item in walk(loop.body):
         if isinstance(item, Store):
-            memory, offset = _memory(item.buffer), item.offset
+            memory, offset = memory_of(item.buffer), item.offset
         elif isinstance(item, Value) and item.op == "load":
-            memory, offset = _memory(item.attr), item.args[0]
+            memory, offset = memory_of(item.attr), item.args[0]
         else:
             continue
         if memory not in written:
             continue
-        if not plan.stride(offset) or places.setdefault(memory, offset) is not offset:
+        stride = plan.stride(offset)
+        if not stride:
             raise CannotVectorize
-
-
-def _memory(buffer: Buffer) -> object:
-    return buffer if buffer.alias_class is None else buffer.alias_class
+        base, shift = split_offset(offset)
+        known = places.setdefault(memory, (base, stride, set()))
+        known[2].add(shift)
+        if known[:2] != (base, stride) or len({c % stride for c in known[2]}) < len(known[2]):
+            raise CannotVectorize
 
 
 def _check_stores(block: Block, plan: Plan) -> None:
@@ -300,7 +371,7 @@ class _Analysis:
                 self.need(value.args[0])
             return
         stride = self.strides[value] = self.result_stride(value)
-        if stride is None:
+        if stride is None and not (value.op == "convert" and self.stride(value.args[0])):
             for arg in value.args:
                 self.need(arg)
 

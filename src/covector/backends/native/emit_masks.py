@@ -1,14 +1,13 @@
-"""What stands inside a loop that runs in lanes: vectors for what varies, masks for its branches."""
+"""What stands inside loops that run in lanes: vectors for what varies, masks for branches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from covector.backends.native.emit_blocks import BlockEmitter
-from covector.backends.native.emit_lanes import Plan, is_plain
+from covector.backends.native.emit_lane_memory import LaneMemory
+from covector.backends.native.emit_lanes import is_plain
 from covector.backends.native.emit_types import (
-    alignment,
-    memory_type,
+    constant,
     register_type,
     splat,
     vector,
@@ -16,34 +15,20 @@ from covector.backends.native.emit_types import (
 from covector.loopir.ir import (
     BOOL,
     Block,
-    Buffer,
     Check,
     DType,
     If,
-    Store,
     Value,
     While,
 )
-from covector.loopir.scalars import RANGE
+from covector.loopir.scalars import BF16, F16, F32, F64, RANGE, canonical
 
 PLAIN_SIDE = 12
 """Operations of one side of a varying branch up to which both sides simply run."""
 
 
-class LaneEmitter(BlockEmitter):
-    """Emits blocks, in lanes where there is a plan.
-
-    Attributes:
-        plan: of the loop being run in lanes, or `None`.
-        mask: which lanes are active; `None` for all.
-        lanes: vector length of what varies; 0 outside of lanes.
-        vectors: the vector form of values.
-    """
-
-    plan: Plan | None = None
-    mask: str | None = None
-    vectors: dict[Value, str]
-    lanes = 0
+class LaneEmitter(LaneMemory):
+    """Emits blocks, in lanes where there is a plan."""
 
     def block(self, block: Block) -> None:
         """Emits what is in a block, in lanes inside of loops that run in lanes."""
@@ -55,17 +40,6 @@ class LaneEmitter(BlockEmitter):
                 self.lanes_value(item)
             else:
                 self.statement(item)
-
-    def varies(self, value: Value) -> bool:
-        """Whether a value is a vector here.
-
-        Args:
-            value: visible here.
-
-        Returns:
-            False outside of lanes.
-        """
-        return self.plan is not None and self.plan.stride(value) is None
 
     # Values
 
@@ -83,25 +57,14 @@ class LaneEmitter(BlockEmitter):
                 self.widen(value)
         elif value.op == "load":
             self.vectors[value] = self.load_lanes(value)
+        elif value.op == "convert" and plan.stride(value.args[0]) is not None:
+            self.vectors[value] = self.convert_index(value)
         else:
             args = [self.vector(a) for a in value.args]
             if value.op == "call":
                 self.vectors[value] = self.call_lanes(value, args)
             else:
                 self.vectors[value] = self.operation(value, args, plan.lanes)
-
-    def vector(self, value: Value) -> str:
-        """The vector form of a value.
-
-        Args:
-            value: visible here.
-
-        Returns:
-            The operand text.
-        """
-        if value.op == "const":
-            return splat(value.attr, value.dtype, self.lanes)
-        return self.vectors[value]
 
     def widen(self, value: Value) -> None:
         """Makes the vector form of a value that is the same in all lanes, or a strided index.
@@ -115,6 +78,36 @@ class LaneEmitter(BlockEmitter):
             steps = ", ".join(f"i64 {stride * k}" for k in range(self.lanes))
             text = self.define(f"add {vector('i64', self.lanes)} {text}, <{steps}>")
         self.vectors[value] = text
+
+    def convert_index(self, value: Value) -> str:
+        """Converts a strided index: the first lane's, plus multiples of the stride.
+
+        Integers wrap alike in every type. In float64 indices are exact, so that a narrower float
+        is rounded once.
+
+        Args:
+            value: the conversion.
+
+        Returns:
+            The vector.
+        """
+        assert self.plan is not None
+        index, target, lanes = value.args[0], value.dtype, self.lanes
+        stride = self.plan.stride(index) or 0
+        exact = F64 if target in (F32, F64, F16, BF16) else target
+        if target is BOOL:
+            self.widen(index)
+            return self.operation(value, [self.vectors[index]], lanes)
+        convert = Value("convert", (index,), exact, exact, value.id, value.depth)
+        first = self.splat_register(self.operation(convert, [self.use(index)], 0), exact)
+        numbers = [canonical(stride * k, exact) for k in range(lanes)]
+        scalar, type_ = register_type(exact), register_type(exact, lanes)
+        steps = ", ".join(f"{scalar} {constant(n, exact)}" for n in numbers)
+        text = self.define(f"{'fadd' if exact is F64 else 'add'} {type_} {first}, <{steps}>")
+        if exact is target:
+            return text
+        narrow = Value("convert", (convert,), target, target, value.id, value.depth)
+        return self.operation(narrow, [text], lanes)
 
     def splat_register(self, text: str, dtype: DType) -> str:
         """A scalar register in every lane.
@@ -179,86 +172,6 @@ class LaneEmitter(BlockEmitter):
         name = f"%spill{len(self.allocas)}"
         self.allocas.append(f"  {name} = alloca {type_}")
         return name
-
-    # Memory
-
-    def load_lanes(self, value: Value) -> str:
-        """Emits a load that varies.
-
-        Args:
-            value: the load.
-
-        Returns:
-            The vector.
-        """
-        buffer: Buffer = value.attr
-        offset = value.args[0]
-        dtype, lanes = buffer.element, self.lanes
-        type_ = memory_type(dtype, lanes)
-        if self.plan and self.plan.stride(offset) == 1:
-            if self.mask is None:
-                return self.load(buffer, lanes, self.use(offset))
-            pointer, name, where = self.address(buffer, self.use(offset)), "load", "p0"
-            place = f"ptr {pointer}"
-        else:
-            place, name = self.addresses(buffer, offset), "gather"
-            where = f"v{lanes}p0"
-        masked = self.define(
-            f"call {type_} @llvm.masked.{name}.{self.memory_suffix(dtype)}.{where}"
-            f"({place}, i32 {alignment(dtype)}, {vector('i1', lanes)} {self.active()}, "
-            f"{type_} zeroinitializer){self.memory.scope(buffer)}"
-        )
-        return self.to_register(masked, dtype, lanes)
-
-    def store(self, item: Store) -> None:
-        """Emits a store, of a vector in a loop that runs in lanes."""
-        if self.plan is None:
-            super().store(item)
-            return
-        buffer, lanes = item.buffer, self.lanes
-        dtype = buffer.element
-        text = self.vector(item.value)
-        if self.plan.stride(item.offset) == 1:
-            if self.mask is None:
-                self.store_text(buffer, self.use(item.offset), text, lanes)
-                return
-            place, name = f"ptr {self.address(buffer, self.use(item.offset))}", "store"
-            where = "p0"
-        else:
-            place, name = self.addresses(buffer, item.offset), "scatter"
-            where = f"v{lanes}p0"
-        stored = self.to_memory(text, dtype, lanes)
-        self.lines.append(
-            f"  call void @llvm.masked.{name}.{self.memory_suffix(dtype)}.{where}"
-            f"({memory_type(dtype, lanes)} {stored}, {place}, i32 {alignment(dtype)}, "
-            f"{vector('i1', lanes)} {self.active()}){self.memory.scope(buffer)}"
-        )
-
-    def memory_suffix(self, dtype: DType) -> str:
-        """How masked intrinsics name the vector type of a dtype in memory."""
-        element = memory_type(dtype)
-        return f"v{self.lanes}{ {'float': 'f32', 'double': 'f64'}.get(element, element) }"
-
-    def addresses(self, buffer: Buffer, offset: Value) -> str:
-        """A vector of the addresses of elements.
-
-        Args:
-            buffer: their buffer.
-            offset: an index that varies.
-
-        Returns:
-            Type and operand.
-        """
-        base, lanes = self.memory.base(buffer), self.lanes
-        pointers = self.define(
-            f"getelementptr inbounds {memory_type(buffer.element)}, ptr {base}, "
-            f"{vector('i64', lanes)} {self.vector(offset)}"
-        )
-        return f"{vector('ptr', lanes)} {pointers}"
-
-    def active(self) -> str:
-        """The mask of active lanes."""
-        return self.mask or "splat (i1 true)"
 
     # Masks
 

@@ -29,16 +29,17 @@ class Target:
         fma: fused multiply-add instructions.
         half: instructions that convert float16.
         masks: loads and stores that skip lanes, at every element size.
+        registers: how many vectors can be alive at once, by the emitter's rough count.
     """
 
-    __slots__ = ("fma", "half", "key", "masks", "vector_bits")
+    __slots__ = ("fma", "half", "masks", "registers", "vector_bits")
 
     def __init__(self, vector_bits: int, fma: bool, half: bool, masks: bool) -> None:
         self.vector_bits = vector_bits
         self.fma = fma
         self.half = half
         self.masks = masks
-        self.key = (vector_bits, fma, half, masks)
+        self.registers = 34 if vector_bits == 512 else 17
 
 
 class Kind:
@@ -233,6 +234,24 @@ def _extreme(order: str, integer: str) -> Maker:
         )
 
     return make
+
+
+def _fused(k: Kind, attr: Any) -> str:
+    """Without fused operations, "exact" adds the product and its rounding error."""
+    if attr != "exact":
+        return _intrinsic("fmuladd", 3)(k, attr)
+    if k.target.fma:
+        return _intrinsic("fma", 3)(k, attr)
+    t, n = k.type, "%t{0}"
+    error = _mul_error(k, None).replace("%{0} =", f"{n}.r =").replace("{3}", f"{n}.p")
+    return "\n".join(
+        [
+            f"  {n}.p = fmul {t} {{1}}, {{2}}",
+            error,
+            f"  {n}.c = fadd {t} {n}.p, {{3}}",
+            f"  %{{0}} = fadd {t} {n}.c, {n}.r",
+        ]
+    )
 
 
 def _mul_error(k: Kind, attr: Any) -> str:
@@ -534,7 +553,7 @@ _MAKERS: dict[str, Maker] = {
     "abs": _absolute,
     "min": _extreme("olt", "min"),
     "max": _extreme("ogt", "max"),
-    "fma": _intrinsic("fmuladd", 3),
+    "fma": _fused,
     "mul_error": _mul_error,
     "sqrt": _intrinsic("sqrt", 1),
     "floor": _intrinsic("floor", 1),

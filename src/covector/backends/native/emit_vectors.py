@@ -74,6 +74,7 @@ class Emitter(LaneEmitter):
             plan: how it runs.
         """
         self.plan, self.lanes, self.vectors, self.mask = plan, plan.lanes, {}, None
+        self.loaded = set()
         for value in sorted(plan.widened, key=lambda v: v.id):
             if value not in plan.strides:
                 self.widen(value)
@@ -168,6 +169,7 @@ class Emitter(LaneEmitter):
             Vectors of the next carries.
         """
         self.names[item.index] = index
+        self.loaded = set()
         if upper is not None:
             self.mask = self.lanes_below(index, upper)
         if self.plan and item.index in self.plan.widened:

@@ -260,7 +260,19 @@ def _processor(llvm: Any, cpu: str) -> tuple[str, str]:
             f"{CPU_VARIABLE}={cpu!r} is not supported\n"
             f"  fix: choose native or one of {', '.join(GENERIC_CPUS)}"
         )
+    here = llvm.get_host_cpu_features()
+    missing = [f for f in _NEEDED[cpu] if not here.get(f)]
+    if missing:
+        raise CompilationError(
+            f"{CPU_VARIABLE}={cpu!r} needs what this machine lacks: {', '.join(missing)}"
+        )
     return cpu, ""
+
+
+_V2 = ("cx16", "popcnt", "sse4.2", "ssse3")
+_V3 = (*_V2, "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")
+_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+_NEEDED = dict(zip(GENERIC_CPUS, ((), _V2, _V3, _V4), strict=True))
 
 
 def _target(cpu: str, features: str) -> Target:

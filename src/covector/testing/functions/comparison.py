@@ -17,6 +17,11 @@ FLOOR = 8.0
 """Results may differ by this many ulps of the greatest result whatever the inputs change: the
 rounding of steps that depend on the input little or not at all, such as sums of constants."""
 
+LEAST = 0.125
+"""Results below this count as of this magnitude for the floor. Inputs are about 1; what is much
+smaller is often a difference of terms that an input moves together, but that round apart, as in
+`x - arctan(x)`."""
+
 DECIDED = 0.25
 """Where an ulp of the input changes more than its ulp to this power, it changed a decision."""
 
@@ -100,7 +105,7 @@ def expect(
             changes[i] = max(changes[i], change)
             decided = decided and change <= epsilon**DECIDED * max(_magnitude(b), 1.0)
     tolerances = [
-        max(FACTOR * change, FLOOR * epsilon * _magnitude(b))
+        max(FACTOR * change, FLOOR * epsilon * max(_magnitude(b), LEAST))
         for change, b in zip(changes, results, strict=True)
     ]
     return Expected(results, tuple(tolerances), decided)

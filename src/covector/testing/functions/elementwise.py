@@ -349,9 +349,9 @@ def float_of_float(b: Builder) -> Step | None:
 
 def constant(b: Builder) -> Step | None:
     """An array known when the function is traced, or a scalar."""
-    shape = b.choose(((), (3,), (2, 3), (4,), b.choose(b.kinds).shape))
+    shape: Shape = b.choose(((), (3,), (2, 3), (4,), b.choose(b.kinds).shape))
     dtype = b.choose((FLOATS[0], FLOATS[1] if b.style.wide else FLOATS[0], INT))
-    odd: np.ndarray[Any, Any] = np.asarray(b.rng.integers(-8, 8, shape)) * 2 + 1
+    odd = b.rng.integers(-8, 8, shape) * 2 + 1
     array = np.asarray(odd if dtype == INT else odd / 8, dtype)
     kind = Kind(shape, dtype, 16.0, 0) if dtype == INT else Kind(shape, dtype, 2.0, 3)
     shown = " ".join(f"array({array.tolist()}, {dtype})".split())

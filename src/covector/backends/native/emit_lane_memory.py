@@ -1,0 +1,301 @@
+"""Loads and stores in loops that run in lanes: runs of elements, records, gathers and scatters."""
+
+from __future__ import annotations
+
+from covector.backends.native.emit_blocks import BlockEmitter
+from covector.backends.native.emit_lanes import Plan
+from covector.backends.native.emit_strided import (
+    Record,
+    every,
+    interleaved,
+    joined,
+    repeated,
+)
+from covector.backends.native.emit_types import (
+    alignment,
+    memory_type,
+    splat,
+    vector,
+)
+from covector.loopir.ir import Buffer, DType, Store, Value
+
+
+class LaneMemory(BlockEmitter):
+    """Emits accesses to memory, of vectors where there is a plan.
+
+    Attributes:
+        plan: of the loop being run in lanes, or `None`.
+        mask: which lanes are active; `None` for all.
+        lanes: vector length of what varies; 0 outside of lanes.
+        vectors: the vector form of values.
+        loaded: records whose fields have been loaded.
+    """
+
+    plan: Plan | None = None
+    mask: str | None = None
+    vectors: dict[Value, str]
+    loaded: set[Record]
+    lanes = 0
+
+    def varies(self, value: Value) -> bool:
+        """Whether a value is a vector here.
+
+        Args:
+            value: visible here.
+
+        Returns:
+            False outside of lanes.
+        """
+        return self.plan is not None and self.plan.stride(value) is None
+
+    def vector(self, value: Value) -> str:
+        """The vector form of a value.
+
+        Args:
+            value: visible here.
+
+        Returns:
+            The operand text.
+        """
+        if value.op == "const":
+            return splat(value.attr, value.dtype, self.lanes)
+        return self.vectors[value]
+
+    def load_lanes(self, value: Value) -> str:
+        """Emits a load that varies.
+
+        Args:
+            value: the load.
+
+        Returns:
+            The vector.
+        """
+        assert self.plan is not None
+        buffer: Buffer = value.attr
+        offset = value.args[0]
+        record = self.plan.records.get(value)
+        if record is not None:
+            self.load_record(record, value)
+            return self.vectors[value]
+        if self.plan.stride(offset) == 1:
+            loaded = self.load_run(buffer, self.use(offset), self.lanes, self.mask)
+            return self.to_register(loaded, buffer.element, self.lanes)
+        dtype, lanes = buffer.element, self.lanes
+        type_ = memory_type(dtype, lanes)
+        gathered = self.define(
+            f"call {type_} @llvm.masked.gather.{memory_suffix(dtype, lanes)}.v{lanes}p0"
+            f"({self.addresses(buffer, offset)}, i32 {alignment(dtype)}, "
+            f"{vector('i1', lanes)} {self.active()}, {type_} zeroinitializer)"
+            f"{self.memory.scope(buffer)}"
+        )
+        return self.to_register(gathered, dtype, lanes)
+
+    def load_run(self, buffer: Buffer, offset: str, length: int, mask: str | None) -> str:
+        """Emits the load of a run of elements, in their form in memory.
+
+        Args:
+            buffer: where from.
+            offset: text of the offset of the first.
+            length: how many.
+            mask: which of them may be touched; `None` for all.
+
+        Returns:
+            The vector.
+        """
+        dtype, scope = buffer.element, self.memory.scope(buffer)
+        pointer, type_ = self.address(buffer, offset), memory_type(dtype, length)
+        if mask is None:
+            return self.define(f"load {type_}, ptr {pointer}, align {alignment(dtype)}{scope}")
+        return self.define(
+            f"call {type_} @llvm.masked.load.{memory_suffix(dtype, length)}.p0"
+            f"(ptr {pointer}, i32 {alignment(dtype)}, {vector('i1', length)} {mask}, "
+            f"{type_} zeroinitializer){scope}"
+        )
+
+    def load_record(self, record: Record, value: Value) -> None:
+        """Emits the load of all fields of records, when the first of them is needed.
+
+        Args:
+            record: the fields.
+            value: the load of one of them.
+        """
+        buffer, stride, lanes = record.buffer, record.stride, self.lanes
+        dtype, length = buffer.element, record.stride * self.lanes
+        if record in self.loaded:
+            return
+        self.loaded.add(record)
+        start = self.record_start(record, value, value.args[0])
+        run = self.load_run(buffer, start, length, self.record_mask(stride))
+        type_ = memory_type(dtype, length)
+        for member, field in record.fields.items():
+            mask = every(stride, field, lanes)
+            one = self.define(
+                f"shufflevector {type_} {run}, {type_} poison, <{lanes} x i32> {mask}"
+            )
+            assert isinstance(member, Value)
+            self.vectors[member] = self.to_register(one, dtype, lanes)
+
+    def record_start(self, record: Record, member: Value | Store, offset: Value) -> str:
+        """The offset of the first record, from that of one of its fields.
+
+        Args:
+            record: the fields.
+            member: the access to one of them.
+            offset: of that field.
+
+        Returns:
+            Its text.
+        """
+        text, field = self.use(offset), record.fields[member]
+        return self.define(f"sub i64 {text}, {field}") if field else text
+
+    def record_mask(self, stride: int) -> str | None:
+        """The active lanes, once for each field of a record.
+
+        Args:
+            stride: fields of a record.
+
+        Returns:
+            The mask, `None` if all lanes are active.
+        """
+        if self.mask is None:
+            return None
+        type_, lanes = vector("i1", self.lanes), self.lanes
+        return self.define(
+            f"shufflevector {type_} {self.mask}, {type_} poison, "
+            f"<{stride * lanes} x i32> {repeated(stride, lanes)}"
+        )
+
+    def store(self, item: Store) -> None:
+        """Emits a store, of a vector in a loop that runs in lanes."""
+        if self.plan is None:
+            super().store(item)
+            return
+        buffer, lanes = item.buffer, self.lanes
+        dtype = buffer.element
+        record = self.plan.records.get(item)
+        if record is not None:
+            self.store_record(record, item)
+            return
+        stored = self.to_memory(self.vector(item.value), dtype, lanes)
+        if self.plan.stride(item.offset) == 1:
+            self.store_run(buffer, self.use(item.offset), stored, lanes, self.mask)
+            return
+        self.lines.append(
+            f"  call void @llvm.masked.scatter.{memory_suffix(dtype, lanes)}.v{lanes}p0"
+            f"({memory_type(dtype, lanes)} {stored}, {self.addresses(buffer, item.offset)}, "
+            f"i32 {alignment(dtype)}, {vector('i1', lanes)} {self.active()})"
+            f"{self.memory.scope(buffer)}"
+        )
+
+    def store_run(
+        self, buffer: Buffer, offset: str, stored: str, length: int, mask: str | None
+    ) -> None:
+        """Emits the store of a run of elements.
+
+        Args:
+            buffer: where to.
+            offset: text of the offset of the first.
+            stored: the vector, in its form in memory.
+            length: how many.
+            mask: which of them to write; `None` for all.
+        """
+        dtype, scope = buffer.element, self.memory.scope(buffer)
+        pointer, type_ = self.address(buffer, offset), memory_type(dtype, length)
+        if mask is None:
+            self.lines.append(
+                f"  store {type_} {stored}, ptr {pointer}, align {alignment(dtype)}{scope}"
+            )
+            return
+        self.lines.append(
+            f"  call void @llvm.masked.store.{memory_suffix(dtype, length)}.p0"
+            f"({type_} {stored}, ptr {pointer}, i32 {alignment(dtype)}, "
+            f"{vector('i1', length)} {mask}){scope}"
+        )
+
+    def store_record(self, record: Record, item: Store) -> None:
+        """Emits the store of all fields of records, when the last of them is there.
+
+        Args:
+            record: the fields.
+            item: the store of one of them.
+        """
+        dtype, lanes, stride = record.buffer.element, self.lanes, record.stride
+        if item is not list(record.fields)[-1]:
+            return
+        members = sorted(record.fields, key=lambda m: record.fields[m])
+        vectors = [
+            self.to_memory(self.vector(m.value), dtype, lanes)
+            for m in members
+            if isinstance(m, Store)
+        ]
+        length = lanes
+        while len(vectors) > 2:
+            vectors = [
+                self.join(a, b, dtype, length)
+                for a, b in zip(vectors[::2], [*vectors[1::2], "poison"], strict=False)
+            ]
+            length *= 2
+        type_ = memory_type(dtype, length)
+        second = vectors[1] if len(vectors) > 1 else "poison"
+        mask = interleaved(list(range(stride)), lanes)
+        run = self.define(
+            f"shufflevector {type_} {vectors[0]}, {type_} {second}, <{stride * lanes} x i32> {mask}"
+        )
+        start = self.record_start(record, item, item.offset)
+        self.store_run(record.buffer, start, run, stride * lanes, self.record_mask(stride))
+
+    def join(self, a: str, b: str, dtype: DType, length: int) -> str:
+        """Appends one vector to another, both in their form in memory.
+
+        Args:
+            a: a vector.
+            b: a vector.
+            dtype: of both.
+            length: of each.
+
+        Returns:
+            The vector of twice the length.
+        """
+        type_ = memory_type(dtype, length)
+        return self.define(
+            f"shufflevector {type_} {a}, {type_} {b}, <{2 * length} x i32> {joined(length)}"
+        )
+
+    def addresses(self, buffer: Buffer, offset: Value) -> str:
+        """A vector of the addresses of elements.
+
+        Args:
+            buffer: their buffer.
+            offset: an index that varies.
+
+        Returns:
+            Type and operand.
+        """
+        base, lanes = self.memory.base(buffer), self.lanes
+        pointers = self.define(
+            f"getelementptr inbounds {memory_type(buffer.element)}, ptr {base}, "
+            f"{vector('i64', lanes)} {self.vector(offset)}"
+        )
+        return f"{vector('ptr', lanes)} {pointers}"
+
+    def active(self) -> str:
+        """The mask of active lanes."""
+        return self.mask or "splat (i1 true)"
+
+
+def memory_suffix(dtype: DType, lanes: int) -> str:
+    """How masked intrinsics name the vector type of a dtype in memory.
+
+    Args:
+        dtype: a scalar dtype.
+        lanes: how many.
+
+    Returns:
+        The suffix.
+    """
+    element = memory_type(dtype)
+    return f"v{lanes}{_SHORT.get(element, element)}"
+
+
+_SHORT = {"float": "f32", "double": "f64"}

@@ -1,0 +1,205 @@
+"""Neighbouring fields: loads and stores that together cover whole records, such as complex numbers.
+
+    x[3 i], x[3 i + 1], x[3 i + 2]   for i in lanes
+
+One by one these would be gathers. Together they are one long vector and its permutations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from covector.loopir.ir import Block, Buffer, Store, Value, children, touched, walk
+
+LONGEST_RECORD = 8
+"""Fields of a record up to which it is loaded or stored as a whole."""
+
+MAX_ELEMENTS = 256
+"""Elements of the long vector."""
+
+
+class Record:
+    """Accesses to the fields of a record, one for each.
+
+    Attributes:
+        buffer: where it is.
+        stride: number of fields.
+        fields: offset of each access within the record, by access.
+    """
+
+    __slots__ = ("buffer", "fields", "stride")
+
+    def __init__(self, buffer: Buffer, stride: int, fields: dict[Value | Store, int]) -> None:
+        self.buffer = buffer
+        self.stride = stride
+        self.fields = fields
+
+
+Key = tuple[Buffer, Value, int]
+
+
+def find_records(
+    block: Block, strides: dict[Value, int | None], lanes: int
+) -> dict[Value | Store, Record]:
+    """The records that are loaded or stored whole in a block that runs in lanes.
+
+    Args:
+        block: the block; those inside it are searched too.
+        strides: how indices change from lane to lane.
+        lanes: how many.
+
+    Returns:
+        The record of each access that belongs to one.
+    """
+    written = {memory_of(i.buffer) for i in walk(block) if isinstance(i, Store)}
+    search = _Search(strides, lanes, written)
+    search.block(block)
+    return search.found
+
+
+def memory_of(buffer: Buffer) -> object:
+    """What two buffers share if they may overlap.
+
+    Args:
+        buffer: any buffer.
+
+    Returns:
+        Its alias class, or the buffer itself.
+    """
+    return buffer if buffer.alias_class is None else buffer.alias_class
+
+
+def split_offset(offset: Value) -> tuple[Value, int]:
+    """An index as one that varies and a constant.
+
+    Args:
+        offset: any index.
+
+    Returns:
+        The two terms.
+    """
+    if offset.op == "add" and offset.args[1].op == "const":
+        return offset.args[0], offset.args[1].attr
+    return offset, 0
+
+
+class _Search:
+    def __init__(self, strides: dict[Value, int | None], lanes: int, written: set[object]) -> None:
+        self.strides = strides
+        self.lanes = lanes
+        self.written = written
+        self.found: dict[Value | Store, Record] = {}
+
+    def block(self, block: Block) -> None:
+        loads: dict[Key, dict[int, Value | Store]] = {}
+        stores: dict[Key, dict[int, Value | Store]] = {}
+        for item in block.items:
+            if isinstance(item, Store):
+                key, place = self.key(item.buffer, item.offset)
+                self.forget(stores, item.buffer, key)
+                if key is not None:
+                    members = stores.setdefault(key, {})
+                    members[place] = item
+                    if len(members) == key[2]:
+                        self.close(key, stores.pop(key))
+            elif isinstance(item, Value):
+                if item.op == "load":
+                    self.forget(stores, item.attr, None)
+                    key, place = self.key(item.attr, item.args[0])
+                    if key is not None and memory_of(item.attr) not in self.written:
+                        loads.setdefault(key, {})[place] = item
+            else:
+                for buffer in (*touched(item), *_inside(item)):
+                    self.forget(stores, buffer, None)
+                for child in children(item):
+                    self.block(child)
+        for key, members in loads.items():
+            self.close(key, members)
+
+    def forget(
+        self, pending: dict[Key, dict[int, Value | Store]], buffer: Buffer, key: Key | None
+    ) -> None:
+        """Another access to the memory may not move past stores that wait for their last."""
+        memory = memory_of(buffer)
+        for other in [k for k in pending if memory_of(k[0]) is memory and k != key]:
+            del pending[other]
+
+    def key(self, buffer: Buffer, offset: Value) -> tuple[Key | None, int]:
+        stride = self.strides.get(offset, 0)
+        if stride is None or not 2 <= stride <= LONGEST_RECORD:
+            return None, 0
+        if stride * self.lanes > MAX_ELEMENTS:
+            return None, 0
+        base, place = split_offset(offset)
+        return (buffer, base, stride), place
+
+    def close(self, key: Key, members: dict[int, Value | Store]) -> None:
+        """Notes a record if all its fields are there, in places that follow each other."""
+        buffer, _, stride = key
+        first = min(members)
+        if len(members) == stride and max(members) == first + stride - 1:
+            record = Record(buffer, stride, {m: p - first for p, m in members.items()})
+            for member in members.values():
+                self.found[member] = record
+
+
+def _inside(item: object) -> Iterable[Buffer]:
+    for child in children(item):  # pyright: ignore[reportArgumentType]
+        for inner in walk(child):
+            yield from touched(inner)
+
+
+def repeated(count: int, lanes: int) -> str:
+    """The shuffle mask that repeats each lane.
+
+    Args:
+        count: how often.
+        lanes: how many lanes.
+
+    Returns:
+        LLVM text.
+    """
+    return _mask(k // count for k in range(count * lanes))
+
+
+def every(stride: int, first: int, lanes: int) -> str:
+    """The shuffle mask that takes one field out of records.
+
+    Args:
+        stride: fields of a record.
+        first: which field.
+        lanes: how many records.
+
+    Returns:
+        LLVM text.
+    """
+    return _mask(k * stride + first for k in range(lanes))
+
+
+def interleaved(places: list[int], lanes: int) -> str:
+    """The shuffle mask that makes records from fields that stand one after the other.
+
+    Args:
+        places: of each field in turn, the position of its vector.
+        lanes: how many records.
+
+    Returns:
+        LLVM text.
+    """
+    return _mask(place * lanes + k for k in range(lanes) for place in places)
+
+
+def joined(length: int) -> str:
+    """The shuffle mask that appends one vector to another.
+
+    Args:
+        length: of each.
+
+    Returns:
+        LLVM text.
+    """
+    return _mask(range(2 * length))
+
+
+def _mask(numbers: Iterable[int]) -> str:
+    return f"<{', '.join(f'i32 {n}' for n in numbers)}>"
