@@ -114,7 +114,8 @@ def test_donated_arguments_end_with_the_call() -> None:
     for _ in range(2):
         x, y = cnp.ones(3), cnp.ones(3)
         assert np.asarray(f(x, y)).tolist() == [2.0, 2.0, 2.0]
-        assert x.is_deleted() and not y.is_deleted()
+        assert x.is_deleted()
+        assert not y.is_deleted()
         with pytest.raises(RuntimeError, match="deleted"):
             x + y
 

@@ -149,7 +149,7 @@ def variants(seed: int, compiled: Callable, monkeypatch: pytest.MonkeyPatch) -> 
     return runs
 
 
-@pytest.mark.parametrize("seed", range(40,640))
+@pytest.mark.parametrize("seed", range(40, 640))
 def test_variants_agree(seed, compiled, monkeypatch):
     rng = np.random.default_rng(seed)
     x = rng.normal(0, 10, (N, 3)).astype(np.float32)

@@ -119,9 +119,11 @@ def _convert_lower(b: Any, x: Any, *, new_dtype: Any, weak_type: bool = False) -
     if x.dtype == new_dtype:
         return x
     builder, at = b.builder, x.at
-    return b.lazy(
-        x.shape, new_dtype, lambda i: convert_scalar(builder, at(i), new_dtype), x.cost + 1.0
-    )
+
+    def element(index: Any) -> Any:
+        return convert_scalar(builder, at(index), new_dtype)
+
+    return b.lazy(x.shape, new_dtype, element, x.cost + 1.0)
 
 
 def convert_scalar(builder: Any, value: Scalar, dtype: Any) -> Scalar:
