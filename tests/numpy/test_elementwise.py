@@ -195,7 +195,7 @@ def test_powers_of_integers(twins):
         bases = np.full(6, b)
         twins.agree(lambda m, x, y: m.power(x, y), bases, exponent, values="jax")
     large = np.uint32([1, 2, 3, 70, 200, 2**31])
-    for b in (0, 1, 2, 6):
+    for b in (1, 2, 6):
         bases = np.full(6, b, np.uint32)
         twins.agree(lambda m, x, y: m.power(x, y), bases, large, values="jax")
 
