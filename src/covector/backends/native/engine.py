@@ -277,6 +277,8 @@ _NEEDED = dict(zip(GENERIC_CPUS, ((), _V2, _V3, _V4), strict=True))
 
 def _target(cpu: str, features: str) -> Target:
     have = set(features.split(","))
+    if "+neon" in have:  # 64-bit ARM always has these
+        return Target(vector_bits=128, fma=True, half=True, masks=False)
     level = GENERIC_CPUS.index(cpu) + 1 if cpu in GENERIC_CPUS else 0
     avx512 = level >= 4 or {"+avx512f", "+avx512bw", "+avx512vl", "+avx512dq"} <= have
     avx2 = level >= 3 or "+avx2" in have
