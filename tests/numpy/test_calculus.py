@@ -161,6 +161,34 @@ def test_trim_zeros(trim, twins):
         twins.agree(lambda m, x: m.trim_zeros(x, trim), x, values="jax")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"full": True}, {"cov": True}, {"w": Y**2}, {"w": Y**2, "cov": "unscaled"}, {"rcond": 0.1}],
+    ids=str,
+)
+def test_polyfit(options):
+    for values in (Y, np.stack([Y, Y[::-1] * 2], 1)):
+        if "cov" in options and values.ndim == 2 and "w" in options:
+            continue
+        ours, theirs = (m.polyfit(X, values, 2, **options) for m in (cnp, jnp))
+        for a, b in zip(jax.tree.leaves(tuple(ours)), jax.tree.leaves(tuple(theirs)), strict=True):
+            assert (np.shape(a), a.dtype) == (np.shape(b), b.dtype)
+            np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-3)
+
+
+def test_roots(twins):
+    for p in ([1, -6, 11, -6], [1, 0, 1], [0, 0, 2, -1, 0, 0], [5], [0, 0], [1, 2]):
+        p = np.array(p, np.float32)
+        found, expected = np.asarray(cnp.roots(p)), np.roots(p)
+        assert found.dtype == np.complex64
+        order = lambda z: z[np.lexsort((z.imag.round(3), z.real.round(3)))]  # noqa: E731
+        np.testing.assert_allclose(order(found), order(expected + 0j), rtol=1e-3, atol=1e-3)
+    plain = cv.jit(lambda p: cnp.roots(p, strip_zeros=False))(np.float32([2, -6, 4]))
+    np.testing.assert_allclose(np.sort(np.asarray(plain).real), [1, 2], rtol=1e-4)
+    matrix = np.float32([[2, 1], [1, 3]])
+    np.testing.assert_allclose(cnp.poly(matrix).real, [1, -5, 5], rtol=1e-4)
+
+
 def test_leading_zeros():
     product = cnp.polymul(np.float32([0, 0, 1]), np.float32([0, 2, 1]), trim_leading_zeros=True)
     np.testing.assert_array_equal(product, [2, 1])
@@ -182,6 +210,10 @@ def test_leading_zeros():
         (lambda: cnp.convolve(X, X[:0]), ValueError, "not empty"),
         (lambda: cnp.polyadd(np.ones((2, 2)), X), ValueError, "vectors"),
         (lambda: cnp.polyder(X, -1), ValueError, "m must"),
+        (lambda: cnp.polyfit(X, Y, -1), ValueError, "deg"),
+        (lambda: cnp.polyfit(X, Y[:2], 1), ValueError, "value for each"),
+        (lambda: cnp.polyfit(X[:3], Y[:3], 2, cov=True), ValueError, "too few"),
+        (lambda: cnp.poly(np.ones((2, 3))), ValueError, "square"),
         (lambda: cnp.cumulative_sum(1.0), ValueError, "at least one axis"),
     ],
 )

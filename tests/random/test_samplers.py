@@ -15,6 +15,7 @@ SIZE = (60,)
 RAMP = np.linspace(0.05, 12, 60).astype(np.float32)
 LOGITS = np.array([[0.5, -1.0, 2.0, 0.0], [3.0, 3.0, 3.0, 3.0]], np.float32)
 TABLE = np.arange(12, dtype=np.float32).reshape(4, 3)
+COVARIANCE = np.array([[2.0, 0.5], [0.5, 1.0]], np.float32)
 CHANCES = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
 
 # Functions of the module, ours or theirs, and a key.
@@ -113,6 +114,17 @@ CLOSE: dict[str, Any] = {
     "f": lambda m, k: m.f(k, 3.0, 4.0, (50,)),
     "t": lambda m, k: m.t(k, RAMP),
     "generalized normal": lambda m, k: m.generalized_normal(k, 1.5, (50,)),
+    "multivariate normal": lambda m, k: m.multivariate_normal(k, RAMP[:2], COVARIANCE, (20,)),
+    "multivariate normal by svd": lambda m, k: m.multivariate_normal(
+        k, RAMP[:2], COVARIANCE, method="svd"
+    ),
+    "multivariate normal by eigh": lambda m, k: m.multivariate_normal(
+        k, np.stack([RAMP[:2]] * 3), COVARIANCE, method="eigh"
+    ),
+    "orthogonal": lambda m, k: m.orthogonal(k, 3),
+    "orthogonal rows": lambda m, k: m.orthogonal(k, 2, (3,), m=4),
+    "orthogonal columns": lambda m, k: m.orthogonal(k, 4, m=2),
+    "unitary": lambda m, k: m.orthogonal(k, 3, dtype="complex64"),
     "ball": lambda m, k: m.ball(k, 3, 2, (20,)),
     "ball of the 1-norm": lambda m, k: m.ball(k, 3, 1.0, (5,)),
 }
@@ -201,6 +213,12 @@ def test_randint_of_64_bits(low, high, known, samples):
         (lambda k: random.choice(k, 3, 5), TypeError, "sequence"),
         (lambda k: random.permutation(k, 2.5), TypeError, "int"),
         (lambda k: random.dirichlet(k, 1.0), ValueError, "axis"),
+        (lambda k: random.multivariate_normal(k, np.ones(3), np.eye(2)), ValueError, "covariances"),
+        (
+            lambda k: random.multivariate_normal(k, np.ones(2), np.eye(2), method="lu"),
+            ValueError,
+            "method",
+        ),
         (lambda k: random.beta(k, np.float32(1), 1.0, dtype="float16"), ValueError, "exactly"),
         (
             lambda k: random.categorical(k, np.zeros(3), shape=(4,), replace=False),

@@ -88,9 +88,8 @@ def digamma(x: Real) -> Real:
     fraction = wide - wide.op("round_even")
     tangent = Real(x.b, x.b.op("tan", (fraction * math.pi).value))
     value = negative.pick(value - math.pi / tangent, value)
-    pole = negative & fraction.eq(0.0)
+    pole = (wide <= 0.0) & fraction.eq(0.0)
     value = pole.pick(math.nan, value)
-    value = wide.eq(0.0).pick(-wide.const(math.inf).copysign(wide), value)
     value = (wide < math.inf).pick(value, wide)
     return value.convert(x.dtype)
 

@@ -16,6 +16,7 @@ from covector.numpy.floats import *  # noqa: F403
 from covector.numpy.functional import *  # noqa: F403
 from covector.numpy.grids import *  # noqa: F403
 from covector.numpy.index_functions import *  # noqa: F403
+from covector.numpy.interchange import *  # noqa: F403
 from covector.numpy.joining import *  # noqa: F403
 from covector.numpy.manipulation import *  # noqa: F403
 from covector.numpy.nans import *  # noqa: F403

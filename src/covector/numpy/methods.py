@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from covector.core import dtypes
 from covector.core.array import Array
 from covector.core.errors import ConcretizationTypeError, compose
 from covector.core.operand import install_methods
 from covector.core.source import here
-from covector.numpy import elementwise, joining, manipulation, products, reductions
-from covector.numpy.promote import convert
+from covector.numpy import (
+    elementwise,
+    index_functions,
+    interchange,
+    joining,
+    manipulation,
+    products,
+    reductions,
+    sorting,
+)
 from covector.ops import elementwise as el
 
 
@@ -27,11 +34,10 @@ def _transpose(self: Any, *axes: Any) -> Any:
     return manipulation.transpose(self, order)
 
 
-def _astype(self: Any, dtype: Any, copy: bool = False) -> Any:
-    target = dtypes.requested(dtype, "astype")
-    if dtypes.is_complex(self.dtype) and not dtypes.is_complex(target) and target != dtypes.bool_:
-        self = el.real(self)
-    return convert(self, target)
+def _astype(self: Any, dtype: Any, copy: bool = False, device: None = None) -> Any:
+    from covector.numpy.types import astype
+
+    return astype(self, dtype, copy=copy, device=device)
 
 
 def _item(self: Any, *index: Any) -> Any:
@@ -69,7 +75,7 @@ def _flatten(self: Any, order: str = "C") -> Any:
     return manipulation.ravel(self, order)
 
 
-def _clip(self: Any, min: Any = None, max: Any = None) -> Any:  # NumPy's names
+def _clip(self: Any, min: Any = None, max: Any = None) -> Any:
     from covector.numpy.rounding import clip
 
     return clip(self, min, max)
@@ -105,6 +111,57 @@ def _namespace(self: Any, api_version: str | None = None) -> Any:
     return covector.numpy
 
 
+def _nonzero(self: Any, *, fill_value: Any = None, size: int | None = None) -> Any:
+    return index_functions.nonzero(self, size=size, fill_value=fill_value)
+
+
+def _compress(
+    self: Any,
+    condition: Any,
+    axis: int | None = None,
+    *,
+    out: None = None,
+    size: int | None = None,
+    fill_value: Any = 0,
+) -> Any:
+    reductions.no_out("compress", out)
+    return index_functions.compress(condition, self, axis, size=size, fill_value=fill_value)
+
+
+def _contains(self: Any, value: Any) -> bool:
+    return bool(reductions.any(elementwise.equal(self, value)))
+
+
+def _itemsize(self: Any) -> int:
+    return self.dtype.itemsize
+
+
+def _tobytes(self: Any, order: Any = "C") -> bytes:
+    return _concrete(self, "tobytes()")._value.tobytes(order)
+
+
+def _block_until_ready(self: Any) -> Any:
+    # Results are always there.
+    return self
+
+
+def _is_ready(self: Any) -> bool:
+    return True
+
+
+def _copy_to_host_async(self: Any) -> None:
+    pass
+
+
+def _dlpack(self: Any, **options: Any) -> Any:
+    # A copy, as other libraries may write to what they are given.
+    return _concrete(self, "__dlpack__()")._value.copy().__dlpack__(**options)
+
+
+def _dlpack_device(self: Any) -> tuple[int, int]:
+    return (1, 0)
+
+
 def install() -> None:
     """Gives arrays and tracers their methods."""
     install_methods(
@@ -113,37 +170,57 @@ def install() -> None:
             "any": reductions.any,
             "argmax": reductions.argmax,
             "argmin": reductions.argmin,
+            "argpartition": sorting.argpartition,
+            "argsort": sorting.argsort,
             "astype": _astype,
+            "block_until_ready": _block_until_ready,
+            "choose": index_functions.choose,
             "clip": _clip,
+            "compress": _compress,
             "conj": _conjugate,
             "conjugate": _conjugate,
             "copy": _copy,
+            "copy_to_host_async": _copy_to_host_async,
             "cumprod": reductions.cumprod,
             "cumsum": reductions.cumsum,
+            "diagonal": index_functions.diagonal,
             "dot": products.dot,
             "flatten": _flatten,
+            "is_ready": _is_ready,
             "item": _item,
             "max": reductions.max,
             "mean": reductions.mean,
             "min": reductions.min,
+            "nonzero": _nonzero,
             "prod": reductions.prod,
             "ptp": reductions.ptp,
             "ravel": manipulation.ravel,
             "repeat": joining.repeat,
             "reshape": _reshape,
             "round": _round,
+            "searchsorted": sorting.searchsorted,
+            "sort": sorting.sort,
             "squeeze": manipulation.squeeze,
             "std": reductions.std,
             "sum": reductions.sum,
             "swapaxes": manipulation.swapaxes,
+            "take": index_functions.take,
+            "tobytes": _tobytes,
             "tolist": _tolist,
+            "trace": products.trace,
             "transpose": _transpose,
             "var": reductions.var,
+            "view": interchange.view,
+            "itemsize": property(_itemsize),
+            "flat": property(manipulation.ravel),
             "T": property(manipulation.transpose),
             "mT": property(_matrix_transpose),
             "real": property(elementwise.real),
             "imag": property(elementwise.imag),
             "at": property(_at),
+            "__contains__": _contains,
+            "__dlpack__": _dlpack,
+            "__dlpack_device__": _dlpack_device,
             "__iter__": _iter,
             "__array_namespace__": _namespace,
         }

@@ -9,6 +9,7 @@ import numpy as np
 from covector.core import dtypes
 from covector.numpy.calculus import convolve
 from covector.numpy.creation import asarray
+from covector.numpy.elementwise import where
 from covector.numpy.joining import concatenate
 from covector.numpy.manipulation import atleast_1d, expand_dims, reshape
 from covector.numpy.promote import (
@@ -24,6 +25,8 @@ from covector.numpy.promote import (
 from covector.numpy.reductions import one_axis
 from covector.numpy.sorting import known_values
 from covector.ops import elementwise as el
+from covector.ops.linalg import eig, svd
+from covector.ops.reduce import reduce_sum
 from covector.ops.shape import pad
 
 __all__ = [
@@ -31,10 +34,12 @@ __all__ = [
     "polyadd",
     "polyder",
     "polydiv",
+    "polyfit",
     "polyint",
     "polymul",
     "polysub",
     "polyval",
+    "roots",
     "trim_zeros",
     "vander",
 ]
@@ -194,9 +199,7 @@ def poly(seq_of_zeros: Any) -> Any:
     if roots.ndim == 2:
         if roots.shape[0] != roots.shape[1] or not roots.shape[0]:
             raise ValueError(f"poly needs a vector or a square matrix, got {roots.aval}")
-        from covector.ops.linalg import eig
-
-        roots = eig(roots, compute_left_eigenvectors=False, compute_right_eigenvectors=False)[0]
+        roots = _eigenvalues(roots)
     if roots.ndim != 1:
         raise ValueError(f"poly needs a vector or a square matrix, got {roots.aval}")
     one = broadcast_to(constant(1, roots.dtype), (1,))
@@ -204,6 +207,130 @@ def poly(seq_of_zeros: Any) -> Any:
     for k in range(roots.shape[0]):
         result = convolve(result, concatenate([one, -roots[k : k + 1]]))
     return result
+
+
+def roots(p: Any, *, strip_zeros: bool = True) -> Any:
+    """The roots of a polynomial: the eigenvalues of its companion matrix.
+
+    Args:
+        p: coefficients.
+        strip_zeros: leave out zeros at both ends first, which needs values known while tracing.
+            Without it, the first coefficient must not be zero.
+
+    Returns:
+        Complex numbers, one less than there are coefficients left.
+    """
+    (x,) = promote_inexact(*_coefficients("roots", p))
+    zeros = 0
+    if strip_zeros:
+        size = x.shape[0]
+        x = trim_zeros(x, "f")
+        zeros, x = x.shape[0], trim_zeros(x, "b")
+        zeros = zeros - x.shape[0] if size else 0
+    count = max(x.shape[0] - 1, 0)
+    none = broadcast_to(constant(0, dtypes.complex_of(x.dtype)), (zeros,))
+    if not count:
+        return none
+    below = asarray(np.eye(count, k=-1), x.dtype)
+    companion = below.at[0].set(-x[1:] / x[0])
+    found = _eigenvalues(companion)
+    return concatenate([found, none]) if zeros else found
+
+
+def _eigenvalues(x: Any) -> Any:
+    return eig(
+        x,
+        compute_left_eigenvectors=False,
+        compute_right_eigenvectors=False,
+        enable_eigvec_derivs=False,
+        implementation=None,
+    )[0]
+
+
+def polyfit(
+    x: Any,
+    y: Any,
+    deg: int,
+    rcond: float | None = None,
+    full: bool = False,
+    w: Any = None,
+    cov: Any = False,
+) -> Any:
+    """The polynomial nearest to points, in the sense of least squares.
+
+    Args:
+        x: a vector of coordinates.
+        y: values at them; more axes are more polynomials.
+        deg: the degree.
+        rcond: singular values below the largest one times this count as zero.
+        full: also return the sums of squared residuals, the rank, the singular values and `rcond`.
+        w: weights of the points, by which residuals are multiplied.
+        cov: also return the covariance of the coefficients; "unscaled" for weights that are
+            inverse standard deviations.
+
+    Returns:
+        The coefficients, in a tuple with what else was asked for.
+
+    >>> import covector.numpy as cnp
+    >>> cnp.polyfit(cnp.array([0.0, 1.0, 2.0]), cnp.array([1.0, 3.0, 5.0]), 1).round(3)
+    Array([2., 1.], dtype=float32)
+    """
+    points, values = promote_inexact(operand(x, "polyfit"), operand(y, "polyfit"))
+    count, order = _check_points(points, values, deg), deg + 1
+    matrix = vander(points, order)
+    if w is not None:
+        weights = convert(operand(w, "polyfit"), matrix.dtype)
+        if weights.shape != points.shape:
+            raise ValueError(f"polyfit needs a weight for each point, got {weights.aval}")
+        matrix = matrix * weights[:, None]
+        values = values * reshape(weights, (-1,) + (1,) * (values.ndim - 1))
+    scale = el.sqrt(reduce_sum(el.square(matrix), axes=(0,)))
+    matrix = matrix / scale
+    limit = count * float(dtypes.finfo(matrix.dtype).eps) if rcond is None else rcond
+    solution, inverse, singular, rank = _least_squares(matrix, values, limit)
+    residuals = reduce_sum(el.square(matrix @ solution - values), axes=(0,))
+    solution = solution / reshape(scale, (-1,) + (1,) * (values.ndim - 1))
+    if full:
+        return solution, atleast_1d(residuals), rank, singular, asarray(limit, matrix.dtype)
+    if not cov:
+        return solution
+    covariance = inverse / (scale[:, None] * scale[None, :])
+    if cov != "unscaled":
+        if count <= order:
+            raise ValueError(
+                f"polyfit: {count} points are too few for the covariance of {order} coefficients"
+            )
+        residuals = residuals / (count - order)
+        covariance = (
+            covariance * residuals if values.ndim == 1 else covariance[:, :, None] * residuals
+        )
+    return solution, covariance
+
+
+def _check_points(points: Any, values: Any, deg: int) -> int:
+    """How many points there are."""
+    if deg < 0:
+        raise ValueError(f"polyfit: deg must be at least 0, got {deg}")
+    if points.ndim != 1 or not points.shape[0] or values.ndim not in (1, 2):
+        raise ValueError(
+            f"polyfit needs a vector of coordinates, and one or two axes of values, "
+            f"got {points.aval} and {values.aval}"
+        )
+    if points.shape[0] != values.shape[0]:
+        raise ValueError(f"polyfit needs a value for each point, got {points.aval}, {values.aval}")
+    return points.shape[0]
+
+
+def _least_squares(a: Any, b: Any, limit: Any) -> tuple[Any, Any, Any, Any]:
+    """The solution, the inverse of `a.T @ a`, the singular values and the rank."""
+    singular, u, vh = svd(
+        a, full_matrices=False, compute_uv=True, subset_by_index=None, algorithm=None
+    )
+    kept = singular > limit * singular[0]
+    inverses = where(kept, 1 / where(kept, singular, 1), 0)
+    columns = vh.T * inverses
+    rank = reduce_sum(convert(kept, dtypes.int32), axes=(0,))
+    return columns @ (u.T @ b), columns @ columns.T, singular, rank
 
 
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:

@@ -58,6 +58,7 @@ from covector.random.keys import (
     split,
     wrap_key_data,
 )
+from covector.random.matrices import multivariate_normal, orthogonal
 from covector.random.uniforms import bits, randint, uniform
 
 __all__ = [
@@ -91,7 +92,9 @@ __all__ = [
     "lognormal",
     "maxwell",
     "multinomial",
+    "multivariate_normal",
     "normal",
+    "orthogonal",
     "pareto",
     "permutation",
     "poisson",

@@ -10,6 +10,7 @@ import numpy as np
 
 from covector.core import dtypes
 from covector.ops import elementwise as ops
+from covector.ops.gradient import stop_gradient
 from covector.testing.optable import (
     COMPLEXES,
     FLOATS,
@@ -296,6 +297,15 @@ _BITWISE = (
 )
 
 _FUNCTIONS = (
+    OpRow(
+        "stop_gradient",
+        stop_gradient,
+        (ANY,),
+        NUMBERS,
+        numpy=np.positive,
+        jax="lax.stop_gradient",
+        order=0,
+    ),
     _unary("sqrt", POSITIVE, np.sqrt),
     _unary("rsqrt", POSITIVE, _rsqrt),
     _unary("cbrt", NONZERO, np.cbrt, dtypes=FLOATS),
