@@ -163,7 +163,14 @@ def test_trim_zeros(trim, twins):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"full": True}, {"cov": True}, {"w": Y**2}, {"w": Y**2, "cov": "unscaled"}, {"rcond": 0.1}],
+    [
+        {},
+        {"full": True},
+        {"cov": True},
+        {"w": Y**2},
+        {"w": Y**2, "cov": "unscaled"},
+        {"rcond": 0.1},
+    ],
     ids=str,
 )
 def test_polyfit(options):
