@@ -77,6 +77,10 @@ class Primitive:
         batch: `(ctx, operands, dims, **params) -> (outputs, output_dims)`; a dim is an `int` or
             `None` for an operand without the batch axis; `ctx.axis_size` is its size.
         lanes: which result dimension is the lane dimension, given that of each operand.
+        narrow: optional, `(chunk, dims, out_dims, *operands, **params) -> outputs`: the operation
+            on some of the lanes, for primitives whose parameters depend on how many there are.
+        creates: optional, `(dim, *avals, **params) -> bool`: whether operands without lanes can
+            give a result whose lanes are along `dim`, each made by itself.
         lower: `(b, *tensors, **params) -> Tensor`: native code, through the loop IR builder.
         linearize: optional; replaces jvp in reverse mode, for primitives that hold programs.
         effects: optional, `(**params) -> frozenset[Effect]`.
@@ -91,6 +95,7 @@ class Primitive:
     __slots__ = (
         "batch",
         "compiled",
+        "creates",
         "direct",
         "effects",
         "evaluate",
@@ -100,6 +105,7 @@ class Primitive:
         "lower",
         "multiple_results",
         "name",
+        "narrow",
         "prepare",
         "shape",
         "tags",
@@ -117,6 +123,8 @@ class Primitive:
         batch: Rule,
         lower: Rule,
         lanes: Rule,
+        narrow: Rule | None = None,
+        creates: Callable[..., bool] | None = None,
         linearize: Rule | None = None,
         effects: Callable[..., fx.Effects] | None = None,
         prepare: Rule | None = None,
@@ -135,6 +143,8 @@ class Primitive:
         self.batch = batch
         self.lower = lower
         self.lanes = lanes
+        self.narrow = narrow
+        self.creates = creates
         self.linearize = linearize
         self.effects = effects
         self.prepare = prepare

@@ -14,7 +14,7 @@ from covector.core.trace import aval_of
 from covector.loopir.ir import component
 from covector.loopir.tensor import Stored
 from covector.ops import indices
-from covector.ops.common import Inseparable, batch_at_front, kind_of
+from covector.ops.common import Chunk, Inseparable, batch_at_front, kind_of, narrow_sizes
 from covector.ops.movement import check_axes, inserted, movement, past, without
 
 # --- broadcast_in_dim ---------------------------------------------------------------------------
@@ -116,6 +116,12 @@ def _broadcast_lanes(
     return target
 
 
+def _broadcast_creates(
+    dim: int, x: Aval, *, shape: Sequence[Any], broadcast_dimensions: Sequence[int]
+) -> bool:
+    return dim not in broadcast_dimensions or x.shape[list(broadcast_dimensions).index(dim)] == 1
+
+
 def _broadcast_words(params: dict[str, Any], words: Any) -> dict[str, Any]:
     shape = params["shape"]
     return {
@@ -132,6 +138,8 @@ broadcast_in_dim = movement(
     batch=_broadcast_batch,
     lower=_broadcast_lower,
     lanes=_broadcast_lanes,
+    narrow=narrow_sizes(lambda: broadcast_in_dim, "shape"),
+    creates=_broadcast_creates,
     rank=lambda params, shape: len(params["broadcast_dimensions"]),
     extend=_broadcast_words,
 )
@@ -298,6 +306,7 @@ reshape = movement(
     batch=_reshape_batch,
     lower=_reshape_lower,
     lanes=_reshape_lanes,
+    narrow=narrow_sizes(lambda: reshape, "new_sizes"),
     rank=_reshape_rank,
     extend=lambda params, words: {"new_sizes": (*params["new_sizes"], words)},
 )
@@ -509,6 +518,21 @@ def _iota_lanes(dims: Any, **params: Any) -> None:
     return None
 
 
+def _iota_narrow(
+    chunk: Chunk, dims: Any, out_dim: int, *, dtype: Any, shape: Sequence[Any], dimension: int
+) -> Any:
+    from covector.ops.arithmetic import add
+    from covector.ops.convert import convert_element_type
+
+    narrow = chunk.narrowed(shape, out_dim)
+    if dimension != out_dim:
+        return iota(dtype=dtype, shape=narrow, dimension=dimension)
+    # In integers: floats far from 0 are not exact.
+    here = iota(dtype=np.dtype(np.int32), shape=narrow, dimension=dimension)
+    first = broadcast_in_dim(chunk.offset, shape=narrow, broadcast_dimensions=())
+    return convert_element_type(add(here, first), new_dtype=dtype, weak_type=False)
+
+
 iota = Primitive(
     "iota",
     shape=_iota_shape,
@@ -518,5 +542,7 @@ iota = Primitive(
     batch=_iota_batch,
     lower=_iota_lower,
     lanes=_iota_lanes,
+    narrow=_iota_narrow,
+    creates=lambda dim, **params: True,
     tags=frozenset({"movement"}),
 )

@@ -138,6 +138,48 @@ class Partial:
     def __init__(self, operation: str) -> None:
         self.operation = operation
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Partial) and self.operation == other.operation
+
+    def __hash__(self) -> int:
+        return hash(self.operation)
+
+    def __repr__(self) -> str:
+        return f"Partial({self.operation!r})"
+
+
+class Chunk:
+    """Some consecutive lanes, of those there are.
+
+    Attributes:
+        width: how many.
+        offset: the number of the first one, a traced int32 scalar.
+    """
+
+    __slots__ = ("offset", "width")
+
+    def __init__(self, width: int, offset: Any) -> None:
+        self.width = width
+        self.offset = offset
+
+    def narrowed(self, shape: Sequence[Any], dim: int | None) -> tuple[Any, ...]:
+        """A shape with the lanes' extent, if it has one, replaced."""
+        return tuple([self.width if d == dim else n for d, n in enumerate(shape)])
+
+
+def narrow_sizes(primitive: Callable[[], Primitive], name: str) -> Any:
+    """A `narrow` rule: the extent of the lanes stands in a parameter, the sizes of the result.
+
+    Args:
+        primitive: gives the primitive; its block refers to the rule.
+        name: of the parameter.
+    """
+
+    def narrow(chunk: Chunk, dims: Any, out_dim: Any, *operands: Any, **params: Any) -> Any:
+        return primitive()(*operands, **{**params, name: chunk.narrowed(params[name], out_dim)})
+
+    return narrow
+
 
 def same_lane(dims: Sequence[int | None], *avals: Aval) -> int | None:
     """The lane dimension of an elementwise result: the operands' own, which must agree."""

@@ -18,7 +18,14 @@ from covector.core.trace import aval_of
 from covector.loopir.tensor import Lowering
 from covector.ops import common
 from covector.ops import indices as ix
-from covector.ops.common import Inseparable, batch_at_front, is_linear, move_axis
+from covector.ops.common import (
+    Chunk,
+    Inseparable,
+    batch_at_front,
+    is_linear,
+    move_axis,
+    narrow_sizes,
+)
 from covector.ops.movement import inserted
 from covector.ops.windows import (
     GatherDimensionNumbers,
@@ -35,6 +42,7 @@ from covector.ops.windows import (
     scatter_numbers,
     static_size,
     window_dims,
+    window_lane,
     window_selection,
     window_starts,
 )
@@ -194,51 +202,13 @@ def _gather_lanes(dims: Any, operand: Aval, indices: Aval, **params: Any) -> int
     return numbers.offset_dims[window_dims(numbers, operand.ndim).index(dims[0])]
 
 
-WHOLE_WINDOWS = -1
-
-
-def window_lane(
-    numbers: GatherDimensionNumbers,
-    operand: Aval,
-    indices: Aval,
-    operand_lane: int | None,
-    indices_lane: int | None,
-    sizes: Sequence[Any],
-) -> int | None:
-    """How lanes pass through windows.
-
-    Returns:
-        The axis of the indices the lanes go along, `WHOLE_WINDOWS` if they go along an axis of the
-        operand that lies wholly inside each window, `None` if nothing has lanes.
-
-    Raises:
-        Inseparable: if windows reach across lanes.
-    """
-    if operand_lane is None and indices_lane is None:
-        return None
-    if indices_lane == indices.ndim - 1:
-        raise Inseparable("the components of a start would be in different lanes")
-    pairs = dict(
-        zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
-    )
-    if operand_lane is None:
-        if indices_lane in numbers.start_indices_batching_dims:
-            raise Inseparable("the indices have lanes along a batching axis, the operand has not")
-        return indices_lane
-    if operand_lane in pairs:
-        if indices_lane != pairs[operand_lane]:
-            raise Inseparable("operand and indices have their lanes along different axes")
-        return indices_lane
-    if indices_lane is not None:
-        raise Inseparable("each lane would read or write all lanes of the operand")
-    whole = (
-        operand_lane not in numbers.start_index_map
-        and operand_lane not in numbers.collapsed_slice_dims
-        and sizes[operand_lane] == operand.shape[operand_lane]
-    )
-    if not whole:
-        raise Inseparable("windows begin at places along the axis of the lanes")
-    return WHOLE_WINDOWS
+def _gather_narrow(
+    chunk: Chunk, dims: Any, out_dim: Any, operand: Any, indices: Any, **params: Any
+) -> Any:
+    numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
+    if dims[0] not in numbers.operand_batching_dims:  # there the windows have one element
+        sizes = chunk.narrowed(sizes, dims[0])
+    return gather(operand, indices, **{**params, "slice_sizes": sizes})
 
 
 def _gather_lower(
@@ -285,6 +255,7 @@ gather = Primitive(
     transpose=_gather_transpose,
     batch=_gather_batch,
     lanes=_gather_lanes,
+    narrow=_gather_narrow,
     lower=_gather_lower,
 )
 
@@ -444,6 +415,7 @@ dynamic_slice = Primitive(
     transpose=_dynamic_slice_transpose,
     batch=_dynamic_slice_batch,
     lanes=_dynamic_slice_lanes,
+    narrow=narrow_sizes(lambda: dynamic_slice, "slice_sizes"),
     lower=_dynamic_slice_lower,
 )
 

@@ -24,6 +24,8 @@ def movement(
     transpose: Rule,
     batch: Rule,
     lanes: Rule,
+    narrow: Rule | None = None,
+    creates: Callable[..., bool] | None = None,
     jvp: Rule | None = None,
     rank: Callable[[Params, Sequence[Any]], int] | None = None,
     extend: Callable[[Params, Any], Params] | None = None,
@@ -39,6 +41,8 @@ def movement(
         transpose: of the linear operation.
         batch: its batching.
         lanes: its lanes rule.
+        narrow: as in `Primitive`.
+        creates: likewise.
         jvp: by default that of a linear operation of one operand.
         rank: the logical rank of the first operand, given parameters and the shape of its data.
             Not needed where the rules leave trailing axes alone anyway.
@@ -60,6 +64,8 @@ def movement(
         batch=batch,
         lower=lower,
         lanes=lanes,
+        narrow=narrow,
+        creates=creates,
         multiple_results=multiple_results,
         tags=frozenset({"movement"}),
     )

@@ -456,6 +456,20 @@ def _bits_lower(b: Lowering, keys: Any, *, bit_width: int, shape: Sequence[Any])
     return b.lazy((*keys.shape[:-1], *extents), dtype, bits, _COST + 2 * keys.cost)
 
 
+def _bits_creates(dim: int, keys: Aval, *, bit_width: int, shape: Sequence[Any]) -> bool:
+    # The number of an element is one word; with more elements it would be two.
+    size = static_size(shape)
+    return dim >= keys.ndim and size is not None and size <= 1 << 32
+
+
+def _bits_narrow(chunk: Any, dims: Any, out_dim: int, keys: Any, **params: Any) -> Any:
+    from covector.ops.random_chunks import bits_of_chunk
+
+    if dims[0] is not None:
+        return random_bits(keys, **params)
+    return bits_of_chunk(chunk, out_dim, keys, **params)
+
+
 random_bits = Primitive(
     "random_bits",
     shape=_bits_shape,
@@ -464,6 +478,8 @@ random_bits = Primitive(
     transpose=unsupported(_NO_DERIVATIVE),
     batch=_batch_along(lambda: random_bits),
     lanes=_lanes_along,
+    narrow=_bits_narrow,
+    creates=_bits_creates,
     lower=_bits_lower,
 )
 

@@ -59,6 +59,10 @@ def _extreme(dtype: Any, least: bool) -> Any:
     return -np.inf if least else np.inf
 
 
+IDENTITIES: dict[str, Callable[[Any], Any]] = {}
+"""What changes nothing in a reduction, given a dtype; by how `Partial` results are combined."""
+
+
 def _all_ones(dtype: Any) -> Any:
     return True if kind_of(dtype) == "b" else highest(dtype) if kind_of(dtype) == "u" else -1
 
@@ -143,6 +147,8 @@ def reduction(
             raise Inseparable(f"{name} combines all lanes")
         return Partial(over_lanes)
 
+    if over_lanes is not None:
+        IDENTITIES[over_lanes] = identity
     primitive = Primitive(
         name,
         shape=shape_rule,

@@ -23,15 +23,10 @@ from covector.ops.arithmetic import add, div, mul, neg, sub
 from covector.ops.common import Inseparable, batch_at_front, is_linear, like
 from covector.ops.compare import eq, select_n
 from covector.ops.convert import convert_element_type
-from covector.ops.index import (
-    WHOLE_WINDOWS,
-    check_mode,
-    gather,
-    shifted,
-    window_lane,
-)
+from covector.ops.index import check_mode, gather, shifted
 from covector.ops.scatter_lowering import lower_scatter, operand_rank
 from covector.ops.windows import (
+    WHOLE_WINDOWS,
     GatherScatterMode,
     ScatterDimensionNumbers,
     batch_axes,
@@ -39,6 +34,7 @@ from covector.ops.windows import (
     inverse,
     result_shape,
     window_dims,
+    window_lane,
     window_selection,
     window_sizes,
     window_starts,

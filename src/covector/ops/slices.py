@@ -18,6 +18,7 @@ from covector.ops.common import (
     instantiate,
     is_linear,
     like,
+    narrow_sizes,
 )
 from covector.ops.compare import select_n
 from covector.ops.movement import inserted, movement
@@ -148,6 +149,7 @@ slice_ = movement(
     batch=_slice_batch,
     lower=_slice_lower,
     lanes=_slice_lanes,
+    narrow=narrow_sizes(lambda: slice_, "limit_indices"),
     rank=lambda params, shape: len(params["start_indices"]),
     extend=lambda params, words: {
         "start_indices": (*params["start_indices"], 0),

@@ -19,6 +19,7 @@ from covector.core.params import register_param_type
 from covector.loopir.ir import INDEX
 from covector.loopir.tensor import Lowering
 from covector.ops import indices as ix
+from covector.ops.common import Inseparable
 
 Shape = Sequence[Any]
 
@@ -498,3 +499,52 @@ def static_size(shape: Shape) -> int | None:
             return None
         size *= extent
     return size
+
+
+# --- lanes ----------------------------------------------------------------------------------------
+
+WHOLE_WINDOWS = -1
+
+
+def window_lane(
+    numbers: GatherDimensionNumbers,
+    operand: Aval,
+    indices: Aval,
+    operand_lane: int | None,
+    indices_lane: int | None,
+    sizes: Sequence[Any],
+) -> int | None:
+    """How lanes pass through windows.
+
+    Returns:
+        The axis of the indices the lanes go along, `WHOLE_WINDOWS` if they go along an axis of the
+        operand that lies wholly inside each window, `None` if nothing has lanes.
+
+    Raises:
+        Inseparable: if windows reach across lanes.
+    """
+    if operand_lane is None and indices_lane is None:
+        return None
+    if indices_lane == indices.ndim - 1:
+        raise Inseparable("the components of a start would be in different lanes")
+    pairs = dict(
+        zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
+    )
+    if operand_lane is None:
+        if indices_lane in numbers.start_indices_batching_dims:
+            raise Inseparable("the indices have lanes along a batching axis, the operand has not")
+        return indices_lane
+    if operand_lane in pairs:
+        if indices_lane != pairs[operand_lane]:
+            raise Inseparable("operand and indices have their lanes along different axes")
+        return indices_lane
+    if indices_lane is not None:
+        raise Inseparable("each lane would read or write all lanes of the operand")
+    whole = (
+        operand_lane not in numbers.start_index_map
+        and operand_lane not in numbers.collapsed_slice_dims
+        and sizes[operand_lane] == operand.shape[operand_lane]
+    )
+    if not whole:
+        raise Inseparable("windows begin at places along the axis of the lanes")
+    return WHOLE_WINDOWS

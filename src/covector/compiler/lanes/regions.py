@@ -1,0 +1,276 @@
+"""Regions: equations around a loop that separate along the same axis, gathered into one `lanes`.
+
+Equations are sorted into stages. What needs a result over all lanes (a total, a sorted array) comes
+a stage later than what the result is made of, so that the region of a stage, all its chunks, can
+run between two stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from covector.compiler.lanes.control import CONTROL, cut_where_demanded
+from covector.compiler.lanes.flow import Axis, Blocked, Flow, State, Step, form_of
+from covector.compiler.lanes.narrow import narrowed
+from covector.core.effects import NONE
+from covector.core.program import Atom, Equation, Program, Variable, subprograms
+from covector.ops.common import Inseparable, Partial
+from covector.ops.lanes import lanes
+from covector.ops.nested import definitions, elements
+
+UNKNOWN = 100
+"""Iterations a `while` loop is thought to make."""
+
+
+def is_loop(equation: Equation) -> bool:
+    """Whether lanes pay for an equation: it runs a program over and over."""
+    return equation.primitive.name in ("scan", "while")
+
+
+def separate(program: Program, first: Equation, axis: Axis, seed: Sequence[State]) -> Program:
+    """Runs what separates along an axis in lanes.
+
+    Args:
+        program: any program.
+        first: a loop in it that separates.
+        axis: along how many lanes.
+        seed: the states of its operands.
+
+    Returns:
+        The program with one `lanes` equation for each stage that has a loop.
+
+    Raises:
+        Blocked: the loop does not separate together with what surrounds it.
+    """
+    stages = _Stages(program, first, axis, seed)
+    regions = [_Region(program, stages, axis, number) for number in stages.with_loops]
+    equations = [_lanes_equation(region, axis) for region in regions]
+    for region in regions:
+        _check_worthwhile(region, axis, first)
+    inside = {e for region in regions for e in region.equations}
+    return _rebuilt(program, stages, inside, equations)
+
+
+def _check_worthwhile(region: _Region, axis: Axis, loop: Equation) -> None:
+    """Refuses if repeating in each chunk what lanes share outweighs the work of the lanes."""
+    flow = region.flow
+    one, two = (work(narrowed(flow, flow.outputs, w)[0]) for w in (axis.width, axis.width + 1))
+    of_lanes = (two - one) * axis.size
+    shared = one - (two - one) * axis.width
+    chunks = -(-axis.size // axis.width)
+    if shared * chunks > of_lanes:
+        share = 100 * shared / (shared + of_lanes)
+        raise Blocked(
+            f"{share:.0f}% of its work is shared by all lanes, each chunk would repeat it", loop
+        )
+
+
+def work(program: Program) -> float:
+    """How many elements a program computes."""
+    total = 0.0
+    for equation in program.equations:
+        inner = sum(work(p) for p in subprograms(equation.params))
+        times = equation.params.get("length", UNKNOWN if is_loop(equation) else 1)
+        total += times * inner if inner else sum(elements(v.aval) for v in equation.outputs)
+    return total
+
+
+class _Stages:
+    """When each equation runs, and which of them run in lanes.
+
+    Attributes:
+        number: the stage of each equation.
+        lane: the equations that run in lanes.
+        seeds: for operands of loops the axes that lanes begin along.
+        with_loops: the stages whose region is worth it.
+        flow: the states of the results of lane equations.
+    """
+
+    def __init__(
+        self, program: Program, first: Equation, axis: Axis, seed: Sequence[State]
+    ) -> None:
+        self.number: dict[Equation, int] = {}
+        self.lane: dict[Equation, Step] = {}
+        self.seeds: dict[Variable, State] = {}
+        # A program without equations: they are added here, where they separate.
+        self.flow = Flow(program.replace(equations=[]), [None] * len(program.inputs), axis)
+        self._ready: dict[Variable, int] = {}
+        self._effects = 0
+        for equation in program.equations:
+            self._place(equation, seed if equation is first else None)
+        loops = {self.number[e] for e in self.lane if is_loop(e)}
+        self.with_loops = sorted(loops)
+        self.lane = {e: s for e, s in self.lane.items() if self.number[e] in loops}
+
+    def _place(self, equation: Equation, seed: Sequence[State] | None) -> None:
+        step = self._step(equation, seed)
+        if step is None:
+            self._place_outside(equation)
+            return
+        stage = max([self._stage(a) for a in equation.inputs], default=0)
+        self.number[equation], self.lane[equation] = stage, step
+        self.flow.add(step)
+        for variable, state in zip(equation.outputs, step.outs, strict=True):
+            if type(state) is int:
+                self._ready[variable] = stage
+            else:  # known when all chunks are done
+                self._ready[variable] = stage + 1
+                self.flow.states[variable] = None
+
+    def _step(self, equation: Equation, seed: Sequence[State] | None) -> Step | None:
+        """How an equation runs in lanes; `None` if it does not."""
+        states = [self.flow.state(a) for a in equation.inputs]
+        try:
+            if seed is not None:
+                for atom, state in zip(equation.inputs, seed, strict=True):
+                    if type(atom) is Variable and self.flow.state(atom) is None:
+                        self.seeds[atom] = state
+                return _with_lanes(CONTROL[equation.primitive.name](self.flow, equation, seed))
+            if equation.effects or all([s is None for s in states]):
+                return None
+            step = self.flow.step(equation)
+        except (Blocked, Inseparable):
+            if seed is not None:
+                raise
+            return None
+        return None if all([s is None for s in step.outs]) else step
+
+    def _place_outside(self, equation: Equation) -> None:
+        stage = 0
+        for atom in equation.inputs:
+            lane = type(self.flow.state(atom)) is int
+            stage = max(stage, self._stage(atom) + (1 if lane else 0))
+        if equation.effects:
+            stage = self._effects = max(stage, self._effects)
+        self.number[equation] = stage
+        self.flow.add(Step(equation, [None] * len(equation.inputs), [None] * len(equation.outputs)))
+        self._ready.update(dict.fromkeys(equation.outputs, stage))
+
+    def _stage(self, atom: Atom) -> int:
+        return self._ready.get(atom, 0) if type(atom) is Variable else 0
+
+
+def _with_lanes(step: Step) -> Step:
+    if all([s is None for s in step.outs]):
+        raise Inseparable("none of its results is computed lane by lane")
+    return step
+
+
+class _Region:
+    """The equations of one stage that run in lanes, as a program with its flow.
+
+    Attributes:
+        equations: in their order.
+        program: them alone, from what they read to what others read.
+        flow: the states in it.
+    """
+
+    def __init__(self, program: Program, stages: _Stages, axis: Axis, number: int) -> None:
+        self._whole = program
+        self._axis = axis
+        self._stages = stages
+        self._defined = definitions(program)
+        self._begin: dict[Variable, int] = {}
+        members = {e for e in stages.lane if stages.number[e] == number}
+        while True:
+            self._gather(members)
+            more = self._movable(members)
+            if not more:
+                break
+            members |= more
+
+    def _gather(self, members: set[Equation]) -> None:
+        """Makes the program of the members and finds how lanes flow through it."""
+        self.equations = [e for e in self._whole.equations if e in members]
+        made = {v for e in self.equations for v in e.outputs}
+        reads = [a for e in self.equations for a in e.inputs if type(a) is Variable]
+        inputs = list(dict.fromkeys([v for v in reads if v not in made]))
+        self._readers: dict[Variable, list[Equation | None]] = {}
+        for equation in self._whole.equations:
+            for atom in equation.inputs:
+                if type(atom) is Variable:
+                    self._readers.setdefault(atom, []).append(equation)
+        for atom in self._whole.outputs:
+            if type(atom) is Variable:
+                self._readers.setdefault(atom, []).append(None)
+        outputs = [
+            v
+            for e in self.equations
+            for v in e.outputs
+            if any([reader not in members for reader in self._readers.get(v, [])])
+        ]
+        self.program = Program(inputs, self.equations, outputs, "lanes")
+        start = [self._start(v) for v in inputs]
+
+        def settle(states: list[State]) -> tuple[list[State], Flow]:
+            flow = Flow(self.program, states, self._axis, self._begin)
+            flow.finish(flow.outputs)
+            return states, flow
+
+        none: set[int] = set()
+        _, self.flow = cut_where_demanded(
+            start, settle, lambda flow: [flow.demands.get(v, none) for v in inputs]
+        )
+
+    def _start(self, variable: Variable) -> State:
+        state = self._stages.flow.states.get(variable)
+        return self._stages.seeds.get(variable) if state is None else state
+
+    def _movable(self, members: set[Equation]) -> set[Equation]:
+        """Equations outside whose results only the region reads, and which separate likewise."""
+        found: set[Equation] = set()
+        for variable in self.program.inputs:
+            equation = self._defined.get(variable)
+            state = self.flow.states[variable]
+            if equation is None or equation in members or equation in self._stages.lane:
+                continue
+            if type(state) is not int or equation.effects:
+                continue
+            number = list(equation.outputs).index(variable)
+            private = all(
+                [r in members for v in equation.outputs for r in self._readers.get(v, [])]
+            )
+            if private and form_of(equation, number, state, self._axis) is not None:
+                found.add(equation)
+                self._begin[variable] = state
+        return found
+
+
+def _rebuilt(
+    program: Program, stages: _Stages, inside: set[Equation], lanes_of: Sequence[Equation]
+) -> Program:
+    by_stage = dict(zip(stages.with_loops, lanes_of, strict=True))
+    equations: list[Equation] = []
+    for number in range(max(stages.number.values(), default=0) + 1):
+        equations += [
+            e for e in program.equations if e not in inside and stages.number[e] == number
+        ]
+        if number in by_stage:
+            equations.append(by_stage[number])
+    return program.replace(equations=equations)
+
+
+def _lanes_equation(region: _Region, axis: Axis) -> Equation:
+    flow, program = region.flow, region.program
+    wanted = flow.outputs
+    rest = axis.size % axis.width
+    widths = (axis.width, rest) if rest else (axis.width,)
+    params = {
+        "programs": tuple([_numbered(flow, wanted, width) for width in widths]),
+        "length": axis.size,
+        "width": axis.width,
+        "in_dims": tuple([flow.states[v] for v in program.inputs]),
+        "out_dims": tuple([s.operation if type(s) is Partial else s for s in wanted]),
+    }
+    outputs = [v for v in program.outputs if type(v) is Variable]
+    return Equation(lanes, list(program.inputs), outputs, params, NONE)
+
+
+def _numbered(flow: Flow, wanted: Sequence[State], width: int) -> Program:
+    """The program for a chunk; its first input is the number of the chunk's first lane."""
+    from covector.ops.lanes import OFFSET
+
+    program, numbered = narrowed(flow, wanted, width)
+    if numbered:
+        return program
+    return program.replace(inputs=[Variable(OFFSET), *program.inputs])

@@ -1,0 +1,142 @@
+"""Separation of loops into lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from covector.compiler.lanes.control import CONTROL
+from covector.compiler.lanes.flow import Axis, Blocked, State
+from covector.compiler.lanes.regions import is_loop, separate
+from covector.core.program import Equation, Program, map_subprograms
+from covector.ops.common import Inseparable
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided about a loop, and why.
+
+    Attributes:
+        loop: its primitive and the user's line.
+        lanes: how many, or 0 if it does not run in lanes.
+        reason: why not, or how.
+    """
+
+    loop: str
+    lanes: int
+    reason: str
+
+    def __str__(self) -> str:
+        verdict = f"in {self.lanes} lanes" if self.lanes else "not in lanes"
+        return f"{self.loop}: {verdict}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Runs loops that treat many elements independently on chunks of these elements.
+
+    ```
+    b = scan[{ x: f32[1000] -> y: y = sin x }] a      =>
+    b = lanes[{ offset, a: f32[16] -> b: b = scan[{ x: f32[16] -> y: y = sin x }] a },
+              length=1000, width=16] a
+    ```
+
+    Whatever else separates around a loop goes along. Loops that do not separate are searched for
+    loops inside that do.
+
+    Attributes:
+        width: lanes in a chunk; loops over fewer are left alone.
+    """
+
+    width: int = 16
+    name: str = field(default="lanes", init=False)
+
+    def run(self, program: Program) -> Program:
+        """The program with loops in lanes where possible."""
+        return self.decide(program)[0]
+
+    def decide(self, program: Program) -> tuple[Program, list[Decision]]:
+        """The program, and what was decided about each loop.
+
+        Args:
+            program: without calls: inlined.
+        """
+        decisions: list[Decision] = []
+        given_up: set[Equation] = set()
+        while True:
+            loops = [e for e in program.equations if is_loop(e) and e not in given_up]
+            if not loops:
+                break
+            program = self._decide_loop(program, loops[0], given_up, decisions)
+        equations = [self._inside(e, decisions) for e in program.equations]
+        return program.replace(equations=equations), decisions
+
+    def _decide_loop(
+        self,
+        program: Program,
+        loop: Equation,
+        given_up: set[Equation],
+        decisions: list[Decision],
+    ) -> Program:
+        problem = f"no axis of its operands has more than {self.width} elements"
+        for axis, seed in self._seeds(loop):
+            try:
+                after = separate(program, loop, axis, seed)
+            except (Blocked, Inseparable) as reason:
+                if problem.startswith("no axis"):
+                    problem = f"along an axis of {axis.size}: {reason}"
+                continue
+            gone = {id(e) for e in program.equations} - {id(e) for e in after.equations}
+            for equation in program.equations:
+                if id(equation) in gone and is_loop(equation):
+                    decisions.append(_done(equation, axis))
+            return after
+        given_up.add(loop)
+        decisions.append(Decision(_title(loop), 0, problem))
+        return program
+
+    def _seeds(self, loop: Equation) -> Iterator[tuple[Axis, list[State]]]:
+        """Axes to try: the longest first, those of what the loop carries before others."""
+        axes = [
+            (-extent, order, place, dim)
+            for order, place in enumerate(_carried_first(loop))
+            for dim, extent in enumerate(loop.inputs[place].aval.shape)
+            if type(extent) is int and extent > self.width
+        ]
+        for extent, _, place, dim in sorted(axes):
+            seed: list[State] = [dim if k == place else None for k in range(len(loop.inputs))]
+            yield Axis(-extent, self.width), seed
+
+    def _inside(self, equation: Equation, decisions: list[Decision]) -> Equation:
+        """An equation that stayed outside, with the loops in its programs separated."""
+        if equation.primitive.name not in CONTROL:
+            return equation
+
+        def inner(program: Program) -> Program:
+            after, more = self.decide(program)
+            decisions.extend(more)
+            return after
+
+        return equation.replace(params=map_subprograms(equation.params, inner))
+
+
+def _carried_first(loop: Equation) -> list[int]:
+    """The positions of a loop's operands: first those it carries."""
+    params, count = loop.params, len(loop.inputs)
+    if loop.primitive.name == "scan":
+        first = params["num_consts"]
+        carried = range(first, first + params["num_carry"])
+    else:
+        carried = range(params["cond_nconsts"] + params["body_nconsts"], count)
+    return [*carried, *[k for k in range(count) if k not in carried]]
+
+
+def _title(loop: Equation) -> str:
+    where = f" at {loop.location}" if loop.location is not None else ""
+    return f"{loop.primitive.name}{where}"
+
+
+def _done(loop: Equation, axis: Axis) -> Decision:
+    return Decision(
+        _title(loop), axis.size, f"it treats them independently; chunks of {axis.width}"
+    )

@@ -1,0 +1,460 @@
+"""Lanes: what separates runs in chunks with equal results; what does not is left, with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import covector as cv
+import covector.numpy as cnp
+from covector import lax, random
+from covector.compiler.passes.lanes import Decision, Lanes
+from covector.compiler.pipeline import run_passes
+from covector.core.interpret import run
+from covector.core.program import Program
+from covector.core.verify import verify
+from covector.lax.callbacks import debug_callback
+from covector.ops.linalg import cholesky
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def in_lanes(program: Program) -> list[tuple[int, Any]]:
+    """For each `lanes` equation how many lanes it has, and where its results have them."""
+    found = [e for e in program.equations if e.primitive.name == "lanes"]
+    return [(e.params["length"], e.params["out_dims"]) for e in found]
+
+
+def separated(
+    function: Callable[..., Any], *args: Any, width: int = 4
+) -> tuple[Program, list[Decision]]:
+    """A function's program in lanes, after checking that it computes the same."""
+    program = run_passes(cv.make_program(function)(*args))
+    after, decisions = Lanes(width).decide(program)
+    verify(after)
+    leaves = [
+        np.asarray(x).astype(v.aval.dtype)
+        for x, v in zip(cv.tree.leaves(args), program.inputs, strict=True)
+    ]
+    for found, expected in zip(run(after, *leaves), run(program, *leaves), strict=True):
+        assert found.dtype == expected.dtype
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-5)
+    return after, decisions
+
+
+def lorenz(y: Any, rho: Any) -> Any:
+    def step(y: Any, _: Any) -> Any:
+        rates = [10.0 * (y[1] - y[0]), y[0] * (rho - y[2]) - y[1], y[0] * y[1] - 8 / 3 * y[2]]
+        return y + 0.01 * cnp.stack(rates), y[0]
+
+    return lax.scan(step, y, None, length=6)
+
+
+STARTS, RHOS = normal(10, 3), normal(10) + 28
+
+
+# --- loops that separate --------------------------------------------------------------------------
+
+
+def test_a_batched_scan_runs_in_one_region_with_its_stacked_results() -> None:
+    program, decisions = separated(cv.vmap(lorenz), STARTS, RHOS)
+    assert in_lanes(program) == [(10, (0, 0))]
+    assert [d.lanes for d in decisions] == [10]
+    assert not [e for e in program.equations if e.primitive.name == "scan"]
+
+
+@pytest.mark.parametrize("lanes", [5, 6, 7, 8, 9])
+def test_the_last_chunk_has_what_is_left(lanes: int) -> None:
+    program, _ = separated(cv.vmap(lorenz), STARTS[:lanes], RHOS[:lanes])
+    (equation,) = program.equations
+    programs = equation.params["programs"]
+    assert [p.inputs[1].aval.shape[0] for p in programs] == [4, lanes % 4][: 1 + (lanes % 4 > 0)]
+
+
+@pytest.mark.parametrize("lanes", [0, 1, 4])
+def test_fewer_lanes_than_a_chunk_are_left_alone(lanes: int) -> None:
+    program, decisions = separated(cv.vmap(lorenz), STARTS[:lanes], RHOS[:lanes])
+    assert in_lanes(program) == []
+    assert "more than 4" in decisions[0].reason
+
+
+def test_lanes_are_found_along_any_axis() -> None:
+    program, _ = separated(cv.vmap(lorenz, (1, None), 1), STARTS.T, RHOS[0])
+    assert len(in_lanes(program)) == 1
+
+
+def test_a_literal_as_large_as_the_number_of_lanes_is_not_one_of_them() -> None:
+    def scaled(x: Any) -> Any:
+        return lax.scan(lambda c, _: (c * 10 / 10.0 + 1, None), x, None, length=10)[0]
+
+    program, _ = separated(cv.vmap(scaled), RHOS)
+    assert in_lanes(program) == [(10, (0,))]
+
+
+def test_the_users_own_broadcasting_separates_too() -> None:
+    def decay(rates: Any) -> Any:
+        def step(carry: Any, t: Any) -> Any:
+            x, total = carry
+            x = x * cnp.exp(-rates * t) + 0.1 * cnp.arange(10)
+            return (x, total + cnp.ones(10) * t), x
+
+        start = cnp.zeros(10) + 1.0, cnp.zeros(10)
+        return lax.scan(step, start, cnp.linspace(0.0, 1.0, 7))
+
+    program, _ = separated(decay, RHOS / 30)
+    assert len(in_lanes(program)) == 1
+
+
+def test_random_numbers_of_each_lane_are_drawn_in_its_chunk() -> None:
+    def walk(x: Any) -> Any:
+        def step(x: Any, key: Any) -> Any:
+            return x + random.normal(key, (300,)), None
+
+        return lax.scan(step, x, random.split(random.key(1), 5))[0]
+
+    program, _ = separated(walk, normal(300), width=64)
+    assert in_lanes(program) == [(300, (0,))]
+    (equation,) = [e for e in program.equations if e.primitive.name == "lanes"]
+    wide = [
+        v.aval
+        for body in equation.params["programs"]
+        for e in body.equations
+        for v in e.params["program"].equations[0].outputs
+        if 300 in v.aval.shape
+    ]
+    assert not wide, "nothing in a chunk is as large as all lanes"
+
+
+@pytest.mark.parametrize("width", [8, 16, 32, 64])
+def test_random_bits_of_a_chunk_are_those_of_the_whole(width: int) -> None:
+    def draw(x: Any) -> Any:
+        def step(x: Any, key: Any) -> Any:
+            bits = random.bits(key, (3, 70, 2), {8: "u1", 16: "u2", 32: "u4", 64: "u8"}[width])
+            return x + (bits[1, :, 0] >> (width - 4)).astype("i4"), None
+
+        return lax.scan(step, x, random.split(random.key(7), 3))[0]
+
+    with cv.enable_x64(True):
+        program, _ = separated(draw, np.zeros(70, np.int32), width=16)
+    assert len(in_lanes(program)) == 1
+
+
+# --- reductions over lanes ------------------------------------------------------------------------
+
+
+def mean_square(rho: Any, starts: Any) -> Any:
+    return cnp.mean(cv.vmap(lorenz, (0, None))(starts, rho)[0] ** 2)
+
+
+def test_forward_and_backward_loops_share_a_region() -> None:
+    program, decisions = separated(cv.value_and_grad(mean_square), RHOS[0], STARTS)
+    assert in_lanes(program) == [(10, ("add", "add"))]
+    assert [d.lanes for d in decisions] == [10, 10]
+
+
+def test_a_cotangent_that_needs_all_lanes_comes_in_a_later_stage() -> None:
+    def loss(rho: Any, starts: Any) -> Any:
+        return cnp.log(mean_square(rho, starts))
+
+    program, _ = separated(cv.grad(loss), RHOS[0], STARTS)
+    assert len(in_lanes(program)) == 2
+    names = [e.primitive.name for e in program.equations]
+    assert names.index("lanes") < names.index("div") < len(names) - names[::-1].index("lanes")
+
+
+def test_second_derivatives_over_lanes() -> None:
+    program, _ = separated(cv.hessian(mean_square), RHOS[0], STARTS)
+    assert in_lanes(program)
+
+
+@pytest.mark.parametrize("name", ["sum", "max", "min", "prod"])
+def test_partial_results_are_combined(name: str) -> None:
+    def reduced(starts: Any, rhos: Any) -> Any:
+        last, path = cv.vmap(lorenz)(starts, rhos)
+        return getattr(cnp, name)(last / 10, axis=0), getattr(cnp, name)(path / 10)
+
+    program, _ = separated(reduced, STARTS, RHOS)
+    (found,) = in_lanes(program)
+    assert all(isinstance(d, str) for d in found[1])
+
+
+@pytest.mark.parametrize("name", ["any", "all"])
+def test_predicates_over_lanes_are_combined(name: str) -> None:
+    def reduced(starts: Any, rhos: Any) -> Any:
+        return getattr(cnp, name)(cv.vmap(lorenz)(starts, rhos)[0] > 0.3)
+
+    program, _ = separated(reduced, STARTS, RHOS)
+    assert len(in_lanes(program)) == 1
+
+
+def test_a_sum_over_lanes_may_be_carried_if_it_is_only_added_to() -> None:
+    def simulate(x: Any, start: Any) -> Any:
+        def step(carry: Any, _: Any) -> Any:
+            x, total, moved = carry
+            x = cnp.sin(x) + 0.1
+            return (x, total + x.sum(), 2.0 * moved - cnp.stack([x.sum(), 1.0])), x.mean()
+
+        return lax.scan(step, (x, start, cnp.zeros(2)), None, length=4)
+
+    program, _ = separated(simulate, normal(100), np.float32(3.0), width=16)
+    assert in_lanes(program) == [(100, (0, "add", "add", "add"))]
+
+
+def test_a_sum_over_lanes_that_lanes_go_on_with_does_not_separate() -> None:
+    def coupled(x: Any) -> Any:
+        return lax.scan(lambda x, _: (cnp.sin(x) + x.mean(), None), x, None, length=4)[0]
+
+    program, decisions = separated(coupled, RHOS)
+    assert in_lanes(program) == []
+    assert "all lanes" in decisions[0].reason
+    assert "coupled" in decisions[0].reason
+
+
+# --- while ----------------------------------------------------------------------------------------
+
+
+def collatz(n: Any) -> Any:
+    def body(carry: Any) -> Any:
+        n, steps = carry
+        return cnp.where(n % 2 == 0, n // 2, 3 * n + 1), steps + 1
+
+    return lax.while_loop(lambda c: c[0] != 1, body, (n, 0))
+
+
+def test_each_chunk_of_a_batched_while_ends_by_itself() -> None:
+    program, _ = separated(cv.vmap(collatz), np.arange(1, 12, dtype=np.int32))
+    assert in_lanes(program) == [(11, (0, 0))]
+
+
+def test_a_batched_while_in_two_axes() -> None:
+    twice = cv.vmap(cv.vmap(collatz))
+    program, _ = separated(twice, np.arange(1, 31, dtype=np.int32).reshape(6, 5))
+    assert len(in_lanes(program)) == 1
+
+
+def test_a_while_inside_a_batched_scan() -> None:
+    def steps(n: Any) -> Any:
+        return lax.scan(lambda n, _: (n + collatz(n)[1], collatz(n)[1]), n, None, length=3)
+
+    program, _ = separated(cv.vmap(steps), np.arange(1, 12, dtype=np.int32))
+    assert len(in_lanes(program)) == 1
+
+
+def any_lane(body: Callable[..., Any], counter: bool = False) -> Callable[..., Any]:
+    def loop(x: Any) -> Any:
+        def go_on(carry: Any) -> Any:
+            return cnp.any(carry[0] < 3.0) & ((carry[1] < 5) if counter else True)
+
+        return lax.while_loop(go_on, body, (x, 0))
+
+    return loop
+
+
+def guarded(carry: Any) -> Any:
+    x, i = carry
+    return cnp.where(x < 3.0, x + 1.0 + 0.1 * i, x), i + 1
+
+
+def test_a_counter_that_nobody_reads_may_differ_between_chunks() -> None:
+    x = np.abs(normal(10))
+    for counter in (False, True):
+        loop = any_lane(guarded, counter)
+        program, _ = separated(lambda x, loop=loop: loop(x)[0], x)
+        assert in_lanes(program)[0][0] == 10
+
+
+def test_a_counter_that_is_read_counts_the_iterations_of_all_lanes() -> None:
+    program, decisions = separated(any_lane(guarded), np.abs(normal(10)))
+    assert in_lanes(program) == []
+    assert "until the last one is done" in decisions[0].reason
+
+
+def test_lanes_that_go_on_changing_do_not_separate() -> None:
+    def body(carry: Any) -> Any:
+        return carry[0] + 1.0, carry[1] + 1
+
+    program, decisions = separated(lambda x: any_lane(body)(x)[0], np.abs(normal(10)))
+    assert in_lanes(program) == []
+    assert "changes in lanes that are done" in decisions[0].reason
+
+
+def test_lanes_that_stop_by_another_predicate_do_not_separate() -> None:
+    def body(carry: Any) -> Any:
+        x, i = carry
+        return cnp.where(x < 2.5, x + 1.0, x + 0.5), i + 1
+
+    def other(carry: Any) -> Any:
+        x, i = carry
+        return cnp.where(x < 4.0, x + 1.0, x), i + 1
+
+    program, decisions = separated(lambda x: any_lane(body)(x)[0], np.abs(normal(10)))
+    assert in_lanes(program) == []
+    assert "changes in lanes" in decisions[0].reason
+    program, decisions = separated(lambda x: any_lane(other)(x)[0], np.abs(normal(10)))
+    assert in_lanes(program) == []
+    assert "another predicate" in decisions[0].reason
+
+
+def test_a_predicate_on_a_shared_counter_may_come_true_again() -> None:
+    def loop(x: Any) -> Any:
+        def go_on(carry: Any) -> Any:
+            x, i = carry
+            return cnp.any(active(x, i))
+
+        def active(x: Any, i: Any) -> Any:
+            return (x < 3.0) & (i < 8)
+
+        def body(carry: Any) -> Any:
+            x, i = carry
+            return cnp.where(active(x, i), x + 1.0, x), i + 1
+
+        return lax.while_loop(go_on, body, (x, 0))[0]
+
+    program, decisions = separated(loop, np.abs(normal(10)))
+    assert in_lanes(program) == []
+    assert "depends on carry" in decisions[0].reason
+
+
+# --- branches, nesting, what stays outside --------------------------------------------------------
+
+
+def test_branches_that_all_lanes_take() -> None:
+    def chosen(x: Any, which: Any) -> Any:
+        def step(x: Any, _: Any) -> Any:
+            cases = [lambda x: cnp.sin(x), lambda x: x * cnp.arange(10.0), lambda x: cnp.ones(10)]
+            return lax.switch(which, cases, x), None
+
+        return lax.scan(step, x, None, length=3)[0]
+
+    for which in (0, 1, 2):
+        program, _ = separated(chosen, RHOS, np.int32(which))
+        assert len(in_lanes(program)) == 1
+
+
+def test_branches_of_each_lane() -> None:
+    def chosen(x: Any) -> Any:
+        def step(x: Any, _: Any) -> Any:
+            return lax.cond(x > 0, cnp.sin, lambda x: x + 1.0, x), None
+
+        return lax.scan(step, x, None, length=3)[0]
+
+    program, _ = separated(cv.vmap(chosen), normal(10))
+    assert len(in_lanes(program)) == 1
+
+
+def test_a_loop_inside_one_that_does_not_separate() -> None:
+    def train(rho: Any, starts: Any) -> Any:
+        return lax.scan(
+            lambda rho, _: (rho - 1e-3 * cv.grad(mean_square)(rho, starts), None),
+            rho,
+            None,
+            length=2,
+        )[0]
+
+    program, decisions = separated(train, RHOS[0], STARTS)
+    assert [d.lanes for d in decisions] == [0, 10, 10]
+    (loop,) = [e for e in program.equations if e.primitive.name == "scan"]
+    assert len(in_lanes(loop.params["program"])) == 1
+
+
+def test_tables_and_matrices_that_all_lanes_read() -> None:
+    table, weights = normal(6), normal(3, 3)
+
+    def look_up(y: Any, i: Any) -> Any:
+        def step(carry: Any, _: Any) -> Any:
+            y, i = carry
+            y = cnp.tanh(weights @ y) + cnp.asarray(table)[i]
+            return (y, (i + 1) % 6), y[0]
+
+        return lax.scan(step, (y, i), None, length=4)
+
+    program, _ = separated(cv.vmap(look_up), STARTS, np.arange(10, dtype=np.int32) % 6)
+    assert len(in_lanes(program)) == 1
+
+
+def test_factorisations_of_each_lane() -> None:
+    def solve(a: Any, b: Any) -> Any:
+        matrix = a[:, None] * a[None, :] + 3.0 * cnp.eye(3)
+
+        def step(x: Any, _: Any) -> Any:
+            return 0.5 * x + cholesky(matrix) @ b, None
+
+        return lax.scan(step, b, None, length=3)[0]
+
+    program, _ = separated(cv.vmap(solve), STARTS, STARTS + 1)
+    assert len(in_lanes(program)) == 1
+
+
+def test_a_sort_of_all_lanes_stands_between_two_regions() -> None:
+    def ranked(starts: Any, rhos: Any) -> Any:
+        last = cv.vmap(lorenz)(starts, rhos)[0]
+        return cv.vmap(lorenz)(cnp.sort(last, axis=0), rhos)[0]
+
+    program, _ = separated(ranked, STARTS, RHOS)
+    names = [e.primitive.name for e in program.equations]
+    assert names.count("lanes") == 2
+    assert "sort" in names
+
+
+def test_effects_keep_their_order_and_stay_outside() -> None:
+    heard: list[Any] = []
+
+    def talk(x: Any) -> Any:
+        def step(x: Any, _: Any) -> Any:
+            return cnp.sin(x), None
+
+        debug_callback(lambda v: heard.append(("first", float(v))), x.sum())
+        x = lax.scan(step, x, None, length=2)[0]
+        debug_callback(lambda v: heard.append(("second", float(v))), x.sum())
+        return x
+
+    separated(talk, RHOS)
+    assert [name for name, _ in heard] == ["first", "second"] * 2
+
+
+def test_work_that_lanes_share_is_not_repeated_for_each_chunk() -> None:
+    shared = normal(40, 40)
+
+    def mostly_shared(x: Any) -> Any:
+        def step(carry: Any, _: Any) -> Any:
+            x, w = carry
+            w = cnp.tanh(w @ w)
+            return (x + w[0, 0], w), None
+
+        return lax.scan(step, (x, cnp.asarray(shared)), None, length=3)[0][0]
+
+    program, decisions = separated(mostly_shared, RHOS)
+    assert in_lanes(program) == []
+    assert "shared" in decisions[0].reason
+
+
+def test_neighbours_and_sequences_do_not_separate() -> None:
+    def heat(u: Any) -> Any:
+        def step(u: Any, _: Any) -> Any:
+            return u + 0.1 * (cnp.roll(u, 1) - 2 * u + cnp.roll(u, -1)), None
+
+        return lax.scan(step, u, None, length=3)[0]
+
+    def sequence(xs: Any) -> Any:
+        return lax.scan(lambda c, x: (c * 0.5 + x, c), 0.0, xs)
+
+    for function, why in ((heat, "lanes"), (sequence, "one after the other")):
+        program, decisions = separated(function, RHOS)
+        assert in_lanes(program) == []
+        assert why in decisions[0].reason
+
+
+def test_the_users_line_stays_with_the_equations_of_a_chunk() -> None:
+    program, _ = separated(cv.vmap(lorenz), STARTS, RHOS)
+    (equation,) = program.equations
+    (loop, *_) = [e for e in equation.params["programs"][0].equations if e.primitive.name == "scan"]
+    for inner in loop.params["program"].equations:
+        assert inner.location is not None
+        assert inner.location.function.endswith("step")
