@@ -16,6 +16,12 @@ from covector.core.trace import aval_of
 where: Callable[..., Any] = np.where
 """`numpy.where`, whose own stubs give results of unknown type."""
 
+CHEAP = "cheap"
+"""Tag of primitives whose results are sooner recomputed than loaded from memory."""
+
+CHEAP_COST = 8.0
+"""Instructions per element of an elementwise operation up to which it is cheap."""
+
 _scalars: dict[Any, Array] = {}
 _MAX_SCALARS = 4096
 

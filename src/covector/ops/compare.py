@@ -14,7 +14,7 @@ from covector.core import dtypes
 from covector.core.avals import Aval, Zero
 from covector.core.primitive import Primitive
 from covector.core.trace import aval_of
-from covector.ops.common import is_linear, kind_of, like, unbroadcast, where
+from covector.ops.common import CHEAP, is_linear, kind_of, like, unbroadcast, where
 from covector.ops.factory import (
     align_batched,
     at_shape,
@@ -219,5 +219,5 @@ select_n = Primitive(
     batch=_select_batch,
     lower=_select_lower,
     lanes=lanes_elementwise,
-    tags=frozenset({"elementwise"}),
+    tags=frozenset({"elementwise", CHEAP}),
 )

@@ -15,6 +15,7 @@ from covector.core.primitive import REGISTRY, Primitive, unsupported
 from covector.core.trace import aval_of
 from covector.loopir.ir import ComplexValue
 from covector.ops.common import (
+    CHEAP,
     Inseparable,
     broadcast_to,
     is_linear,
@@ -155,7 +156,7 @@ convert_element_type = Primitive(
     batch=_convert_batch,
     lower=_convert_lower,
     lanes=lanes_elementwise,
-    tags=frozenset({"elementwise"}),
+    tags=frozenset({"elementwise", CHEAP}),
 )
 
 
@@ -275,7 +276,7 @@ bitcast_convert_type = Primitive(
     batch=_bitcast_batch,
     lower=_bitcast_lower,
     lanes=_bitcast_lanes,
-    tags=frozenset({"elementwise"}),
+    tags=frozenset({"elementwise", CHEAP}),
 )
 
 # --- reduce_precision ---------------------------------------------------------------------------
@@ -522,5 +523,5 @@ copy = Primitive(
     batch=_copy_batch,
     lower=_copy_lower,
     lanes=lanes_elementwise,
-    tags=frozenset({"elementwise"}),
+    tags=frozenset({"elementwise", CHEAP}),
 )

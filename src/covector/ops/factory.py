@@ -12,7 +12,7 @@ from covector.core.avals import Aval, Zero
 from covector.core.primitive import Primitive, Rule, unsupported
 from covector.core.trace import aval_of
 from covector.ops import common
-from covector.ops.common import broadcast_to, check_dtypes, move_axis
+from covector.ops.common import CHEAP, CHEAP_COST, broadcast_to, check_dtypes, move_axis
 
 Function = (
     Callable[[Any], Any]
@@ -94,7 +94,7 @@ def elementwise(
         batch=batch_rule,
         lower=lower_rule,
         lanes=lanes_elementwise,
-        tags=frozenset({"elementwise"}),
+        tags=frozenset({"elementwise", CHEAP} if cost <= CHEAP_COST else {"elementwise"}),
     )
     if jvp_rule is None:
         # These rules apply the primitive itself, which had to exist first.

@@ -5,6 +5,7 @@ The body is linearized first; what it keeps of each iteration then finds its pla
 - a residual computed from consts alone is computed once, before both loops;
 - one that is an element of xs, of ys or of another residual is read where it is;
 - a counter, a carry that grows by a constant, is recomputed from its first value;
+- what is cheap to recompute from fewer bytes is recomputed (`residuals`);
 - any other is stacked, an output of the known scan and an input of the linear one.
 """
 
@@ -18,6 +19,7 @@ from covector.core.primitive import Context, Linearized, Primitive
 from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.core.trace import aval_of, eval_program
 from covector.ops.nested import definitions, either, prune, split, substitute, with_zeros
+from covector.ops.residuals import choose_residuals
 
 Linear = Callable[[Sequence[Any], Sequence[Any]], list[Any]]
 
@@ -45,6 +47,9 @@ def linearize_scan(
         if grown == carry_nz:
             break
         carry_nz = grown
+    body = choose_residuals(
+        body, num_carry + num_ys, _free(body.known, num_consts, num_carry, num_ys)
+    )
     parts = SplitBody(body, num_consts, num_carry, num_ys, const_nz + carry_nz)
 
     loop = {"length": length, "reverse": reverse, "unroll": unroll}
@@ -80,6 +85,13 @@ def linearize_scan(
         )
 
     return outs[: num_carry + num_ys], body.nonzero_out, linear, residuals
+
+
+def _free(known: Program, num_consts: int, num_carry: int, num_ys: int) -> set[Variable]:
+    """The values in a body that the linear loop has for nothing."""
+    consts, carry, xs = split(known.inputs, num_consts, num_carry)
+    ys = [a for a in known.outputs[num_carry : num_carry + num_ys] if type(a) is Variable]
+    return {*_fixed(known, consts)[0], *xs, *ys, *_counters(known, carry)}
 
 
 class Counter:
@@ -220,14 +232,7 @@ class _Hoisted:
     __slots__ = ("position", "program", "rest")
 
     def __init__(self, known: Program, consts: list[Variable], residuals: list[Atom]) -> None:
-        fixed = set(consts)
-        equations: list[Equation] = []
-        for equation in known.equations:
-            if not equation.effects and all(
-                [a in fixed for a in equation.inputs if type(a) is Variable]
-            ):
-                fixed.update(equation.outputs)
-                equations.append(equation)
+        fixed, equations = _fixed(known, consts)
         needed = {a for a in residuals if type(a) is Variable and a in fixed} - set(consts)
         taken = [e for e in equations if any([v in needed for v in e.outputs])]
         extra = [v for e in taken for v in e.outputs]
@@ -235,6 +240,19 @@ class _Hoisted:
         gone = {id(e) for e in taken}
         self.rest = [e for e in known.equations if id(e) not in gone]
         self.position = {v: k for k, v in enumerate([*consts, *extra])}
+
+
+def _fixed(known: Program, consts: list[Variable]) -> tuple[set[Variable], list[Equation]]:
+    """What is the same in every iteration, and the equations that compute it."""
+    fixed = set(consts)
+    equations: list[Equation] = []
+    for equation in known.equations:
+        if not equation.effects and all(
+            [a in fixed for a in equation.inputs if type(a) is Variable]
+        ):
+            fixed.update(equation.outputs)
+            equations.append(equation)
+    return fixed, equations
 
 
 def _counters(known: Program, carry: Sequence[Variable]) -> dict[Variable, Source]:

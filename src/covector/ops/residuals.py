@@ -1,0 +1,233 @@
+"""Which values a linearized program keeps: the fewest bytes from which the rest is cheap to redo.
+
+Each value that the linear part needs is either kept, or recomputed from others by cheap equations.
+The choice is a minimum cut: values are vertices with their sizes as capacities, cheap equations the
+edges between them; what separates the values that cannot be recomputed from those that are needed
+is kept. Among cuts of one size that nearest to the needed values is taken: it recomputes least.
+
+Source: L. R. Ford and D. R. Fulkerson, "Maximal flow through a network", Canadian Journal of
+Mathematics 8 (1956) 399-404; augmenting paths in phases after E. A. Dinic (1970).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from covector.core import dtypes
+from covector.core.avals import Aval
+from covector.core.primitive import Linearized
+from covector.core.program import Atom, Equation, Literal, Variable
+from covector.ops.common import CHEAP
+from covector.ops.nested import definitions, elements, split, substitute
+
+
+def choose_residuals(body: Linearized, num_outs: int, free: Collection[Variable]) -> Linearized:
+    """The same linearization with the smallest residuals.
+
+    Args:
+        body: a program taken apart.
+        num_outs: how many of the outputs of its known part are not residuals.
+        free: variables of the known part that are there anyway.
+
+    Returns:
+        A linearization whose linear part first recomputes what is no longer kept.
+    """
+    outs, atoms = split(body.known.outputs, num_outs)
+    needed = [a for a in dict.fromkeys(atoms) if type(a) is Variable]
+    defined = {v: e for v, e in definitions(body.known).items() if _is_cheap(e)}
+    if all([v in free or v not in defined for v in needed]):
+        return body
+    kept = _minimum_cut(needed, defined, free)
+    return _recomputing(body, outs, atoms, needed, kept, defined)
+
+
+def _is_cheap(equation: Equation) -> bool:
+    tags = equation.primitive.tags
+    return not equation.effects and (CHEAP in tags or "movement" in tags)
+
+
+def _recomputing(
+    body: Linearized,
+    outs: list[Atom],
+    atoms: list[Atom],
+    needed: list[Variable],
+    kept: set[Variable],
+    defined: dict[Variable, Equation],
+) -> Linearized:
+    again = _between(needed, kept, defined)
+    made = {v for e in again for v in e.outputs}
+    reads = [a for e in again for a in e.inputs if type(a) is Variable]
+    residuals = [v for v in dict.fromkeys([*needed, *reads]) if v in kept or v not in made]
+    names: dict[Variable, Atom] = {v: Variable(v.aval) for v in residuals}
+    equations: list[Equation] = []
+    chosen = set(map(id, again))
+    for equation in [e for e in body.known.equations if id(e) in chosen]:
+        outputs = [Variable(v.aval) for v in equation.outputs]
+        inputs = [names[a] if type(a) is Variable else a for a in equation.inputs]
+        for old, new in zip(equation.outputs, outputs, strict=True):
+            names.setdefault(old, new)
+        equations.append(equation.replace(inputs=inputs, outputs=outputs))
+    before, tangents = split(body.linear.inputs, body.num_residuals)
+    stand_ins: dict[Variable, Atom] = {
+        v: a if isinstance(a, Literal) else names[a] for v, a in zip(before, atoms, strict=True)
+    }
+    linear = substitute(body.linear, stand_ins)
+    return Linearized(
+        body.known.replace(outputs=[*outs, *residuals]),
+        linear.replace(
+            inputs=[*[names[v] for v in residuals], *tangents],  # type: ignore[list-item]
+            equations=[*equations, *linear.equations],
+        ),
+        len(residuals),
+        body.nonzero_out,
+    )
+
+
+def _between(
+    needed: list[Variable], kept: set[Variable], defined: dict[Variable, Equation]
+) -> list[Equation]:
+    """The equations that lead from what is kept to what is needed."""
+    found: dict[int, Equation] = {}
+    pending = [v for v in needed if v not in kept]
+    while pending:
+        equation = defined.get(pending.pop())
+        if equation is None or id(equation) in found:
+            continue
+        found[id(equation)] = equation
+        pending += [a for a in equation.inputs if type(a) is Variable and a not in kept]
+    return list(found.values())
+
+
+# --- the minimum cut ------------------------------------------------------------------------------
+
+
+def _minimum_cut(
+    needed: list[Variable], defined: dict[Variable, Equation], free: Collection[Variable]
+) -> set[Variable]:
+    """The values to keep."""
+    network = _Network()
+    seen: set[Variable] = set()
+    pending = list(needed)
+    while pending:
+        variable = pending.pop()
+        if variable in seen:
+            continue
+        seen.add(variable)
+        enter, leave = network.vertex(variable)
+        if variable in free:
+            continue  # nothing flows out of it: it need not be cut off
+        network.connect(enter, leave, _bytes(variable.aval))
+        equation = defined.get(variable)
+        if equation is None:
+            network.connect(_SOURCE, enter, _UNLIMITED)
+            continue
+        for atom in equation.inputs:
+            if type(atom) is Variable:
+                network.connect(network.vertex(atom)[1], enter, _UNLIMITED)
+                pending.append(atom)
+    for variable in needed:
+        network.connect(network.vertex(variable)[1], _SINK, _UNLIMITED)
+    network.saturate()
+    near_sink = network.leading_to_sink()
+    cut = {v for v in seen if v not in free and _is_cut(network.vertex(v), near_sink)}
+    return cut | {v for v in seen if v in free}
+
+
+def _is_cut(ends: tuple[int, int], near_sink: set[int]) -> bool:
+    enter, leave = ends
+    return leave in near_sink and enter not in near_sink
+
+
+def _bytes(aval: Aval) -> int:
+    dtype = aval.dtype
+    width = dtype.words * 4 if isinstance(dtype, dtypes.KeyDType) else dtype.itemsize
+    return elements(aval) * width
+
+
+_SOURCE, _SINK = 0, 1
+_UNLIMITED = 1 << 60
+
+
+class _Network:
+    """A flow network; edge `i ^ 1` is edge `i` backwards."""
+
+    def __init__(self) -> None:
+        self._edges: list[list[int]] = [[], []]  # from each node
+        self._ends: list[int] = []
+        self._left: list[int] = []  # capacity that is left
+        self._nodes: dict[Variable, int] = {}
+
+    def vertex(self, variable: Variable) -> tuple[int, int]:
+        """The nodes at which flow enters and leaves a value."""
+        node = self._nodes.get(variable)
+        if node is None:
+            node = self._nodes[variable] = len(self._edges)
+            self._edges += [[], []]
+        return node, node + 1
+
+    def connect(self, start: int, end: int, capacity: int) -> None:
+        """Adds an edge."""
+        for node, other, left in ((start, end, capacity), (end, start, 0)):
+            self._edges[node].append(len(self._ends))
+            self._ends.append(other)
+            self._left.append(left)
+
+    def saturate(self) -> None:
+        """Sends as much as possible from source to sink."""
+        while True:
+            levels = self._levels()
+            if levels[_SINK] < 0:
+                return
+            tried = [0] * len(self._edges)
+            while self._augment(levels, tried):
+                pass
+
+    def _levels(self) -> list[int]:
+        """The distance of each node from the source, -1 if nothing more can flow there."""
+        levels = [-1] * len(self._edges)
+        levels[_SOURCE] = 0
+        queue = [_SOURCE]
+        for node in queue:
+            for edge in self._edges[node]:
+                end = self._ends[edge]
+                if self._left[edge] and levels[end] < 0:
+                    levels[end] = levels[node] + 1
+                    queue.append(end)
+        return levels
+
+    def _augment(self, levels: list[int], tried: list[int]) -> bool:
+        """Sends flow along one shortest path; `tried` counts each node's edges to nowhere."""
+        path: list[int] = []
+        node = _SOURCE
+        while node != _SINK:
+            edges = self._edges[node]
+            while tried[node] < len(edges):
+                edge = edges[tried[node]]
+                if self._left[edge] and levels[self._ends[edge]] == levels[node] + 1:
+                    break
+                tried[node] += 1
+            else:
+                if not path:
+                    return False
+                node = self._ends[path.pop() ^ 1]
+                tried[node] += 1
+                continue
+            path.append(edge)
+            node = self._ends[edge]
+        amount = min([self._left[edge] for edge in path])
+        for edge in path:
+            self._left[edge] -= amount
+            self._left[edge ^ 1] += amount
+        return True
+
+    def leading_to_sink(self) -> set[int]:
+        """The nodes from which more could flow to the sink."""
+        found = {_SINK}
+        queue = [_SINK]
+        for node in queue:
+            for edge in self._edges[node]:
+                start = self._ends[edge]
+                if self._left[edge ^ 1] and start not in found:
+                    found.add(start)
+                    queue.append(start)
+        return found
