@@ -18,8 +18,11 @@ from hypothesis import strategies as st
 
 import covector as cv
 import covector.numpy as cnp
+from covector.compiler.passes.lanes import Lanes
+from covector.compiler.pipeline import run_passes
 from covector.core import backend
 from covector.core.config import checked
+from covector.core.interpret import run
 from covector.core.parsing import parse
 from covector.core.program import Program, count_equations
 from covector.core.verify import verify
@@ -108,7 +111,32 @@ def check_jax(function: Function, expected: Expected) -> bool:
     return True
 
 
-def check(function: Function, ways: str = "text native eager jax") -> bool:
+def check_lanes(function: Function) -> None:
+    """In a batch, what the lanes pass makes of the function must compute the same."""
+    lanes = 5
+
+    def spread(x: np.ndarray) -> np.ndarray:
+        batch = np.stack([x] * lanes)
+        if batch.dtype.kind != "f":
+            return batch
+        factors = 1 + 0.01 * np.arange(lanes).reshape(lanes, *[1] * x.ndim)
+        return (batch * factors).astype(batch.dtype)
+
+    args = [spread(np.asarray(x)) for x in function.arguments()]
+    batched = cv.vmap(lambda *values: function(OURS, *values))
+    program = run_passes(cv.make_program(batched)(*args))
+    separated, decisions = Lanes(2).decide(program)
+    if not any([d.lanes for d in decisions]):
+        return
+    verify(separated)
+    for found, wanted in zip(run(separated, *args), run(program, *args), strict=True):
+        # Partial sums are rounded otherwise.
+        near = 1e-6 if wanted.dtype.itemsize >= 8 else 2e-3
+        if not np.allclose(found, wanted, rtol=near, atol=near, equal_nan=True):
+            raise Mismatch(f"lanes: {[str(d) for d in decisions]}")
+
+
+def check(function: Function, ways: str = "text native eager jax lanes") -> bool:
     """Checks one function in some ways; returns whether its decisions are stable."""
     with cv.enable_x64(function.style.wide), jax.enable_x64(function.style.wide):
         program = trace(function)
@@ -122,6 +150,8 @@ def check(function: Function, ways: str = "text native eager jax") -> bool:
             check_eager(function, expected)
         if "jax" in ways:
             check_jax(function, expected)
+        if "lanes" in ways and expected.decided:
+            check_lanes(function)
     return expected.decided
 
 
@@ -140,7 +170,8 @@ def report(seed: int, ways: str, error: Exception) -> str:
 
 
 def ways_of(seed: int) -> str:
-    return "text native eager jax" if THOROUGH else f"text native {('jax', 'eager', '')[seed % 3]}"
+    everything = "text native eager jax lanes"
+    return everything if THOROUGH else f"text native {('jax', 'eager', 'lanes')[seed % 3]}"
 
 
 @pytest.mark.parametrize("first", GROUPS)

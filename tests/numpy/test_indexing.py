@@ -390,3 +390,22 @@ def test_positions(twins):
 def test_errors(call, error, text):
     with pytest.raises(error, match=text):
         call(cnp.asarray(X))
+
+
+@pytest.mark.parametrize(
+    "index", [7, -9, np.array([1, 5, -7, -1]), (np.array([0, 5]), np.array([1, 2])), (5, 1)]
+)
+@pytest.mark.parametrize("jit", [False, True])
+def test_derivatives_of_reads_outside_are_those_of_jax(index: Any, jit: bool) -> None:
+    x = np.arange(12.0, dtype=np.float32).reshape(4, 3)
+
+    def total(x: Any, index: Any) -> Any:
+        return (x[index] ** 2).sum()
+
+    ours, theirs = cv.value_and_grad(total), jax.value_and_grad(total)
+    if jit:
+        ours, theirs = cv.jit(ours), jax.jit(theirs)
+    for found, expected in zip(
+        ours(cnp.asarray(x), index), theirs(jnp.asarray(x), index), strict=True
+    ):
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))

@@ -348,7 +348,10 @@ def _gather(x: Any, parsed: Parsed, mode: Any, fill_value: Any) -> Any:
         start_indices_batching_dims=(),
     )
     sizes = tuple(1 if a in axes else s for a, s in enumerate(x.shape))
-    chosen = GatherScatterMode.from_any("clip" if mode is None else mode)
+    if mode is None:
+        # Both clamp; the derivative of an array of indices drops those outside, as JAX's does.
+        mode = "promise_in_bounds" if parsed.index_shape else "clip"
+    chosen = GatherScatterMode.from_any(mode)
     return gather(
         x,
         indices,
