@@ -13,6 +13,7 @@ from covector.ops import elementwise as el
 from covector.ops import gradient
 
 __all__ = [
+    "RoundingMethod",
     "abs",
     "acos",
     "acosh",
@@ -22,6 +23,9 @@ __all__ = [
     "atan",
     "atan2",
     "atanh",
+    "bessel_i0e",
+    "bessel_i1e",
+    "betainc",
     "bitcast_convert_type",
     "bitwise_and",
     "bitwise_not",
@@ -48,6 +52,9 @@ __all__ = [
     "floor",
     "ge",
     "gt",
+    "igamma",
+    "igamma_grad_a",
+    "igammac",
     "imag",
     "integer_pow",
     "is_finite",
@@ -60,12 +67,16 @@ __all__ = [
     "max",
     "min",
     "mul",
+    "mulhi",
     "ne",
     "neg",
     "nextafter",
+    "polygamma",
     "population_count",
     "pow",
+    "random_gamma_grad",
     "real",
+    "reciprocal",
     "reduce_precision",
     "rem",
     "round",
@@ -84,6 +95,7 @@ __all__ = [
     "sub",
     "tan",
     "tanh",
+    "zeta",
 ]
 
 
@@ -113,6 +125,8 @@ def _binary(name: str, primitive: Primitive) -> Callable[[Any, Any], Any]:
 abs = _unary("abs", el.abs_)  # JAX's name
 acos = _unary("acos", el.acos)
 acosh = _unary("acosh", el.acosh)
+bessel_i0e = _unary("bessel_i0e", el.bessel_i0e)
+bessel_i1e = _unary("bessel_i1e", el.bessel_i1e)
 asin = _unary("asin", el.asin)
 asinh = _unary("asinh", el.asinh)
 atan = _unary("atan", el.atan)
@@ -173,8 +187,40 @@ shift_right_logical = _binary("shift_right_logical", el.shift_right_logical)
 sub = _binary("sub", el.sub)
 
 
-def round(x: Any, rounding_method: int = 0) -> Any:  # JAX's name
-    """Rounds to integers: 0 halves away from zero, 1 halves to even."""
+igamma = _binary("igamma", el.igamma)
+igamma_grad_a = _binary("igamma_grad_a", el.igamma_grad_a)
+igammac = _binary("igammac", el.igammac)
+mulhi = _binary("mulhi", el.mulhi)
+polygamma = _binary("polygamma", el.polygamma)
+random_gamma_grad = _binary("random_gamma_grad", el.random_gamma_grad)
+zeta = _binary("zeta", el.zeta)
+
+
+def betainc(a: Any, b: Any, x: Any) -> Any:
+    """The regularized incomplete beta function, elementwise.
+
+    Args:
+        a: the first parameter, positive.
+        b: the second parameter, of the same shape and dtype.
+        x: where, between 0 and 1.
+    """
+    operands = [operand(v, "lax.betainc") for v in (a, b, x)]
+    return el.regularized_incomplete_beta(*operands)
+
+
+def reciprocal(x: Any) -> Any:
+    """`1 / x`, elementwise."""
+    x = operand(x, "lax.reciprocal")
+    return el.integer_pow(x, y=-1)
+
+
+RoundingMethod = el.RoundingMethod
+
+
+def round(  # JAX's name
+    x: Any, rounding_method: int = RoundingMethod.AWAY_FROM_ZERO
+) -> Any:
+    """Rounds to integers, halves as `rounding_method` says (a `RoundingMethod`)."""
     return el.round_(operand(x, "lax.round"), rounding_method=int(rounding_method))
 
 
