@@ -10,6 +10,8 @@ import pytest
 
 # The oracle must not look for accelerators, nor keep the cores busy when idle.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Programs and loop IR are verified after every pass; it costs two percent of the suite's time.
+os.environ.setdefault("COVECTOR_CHECK", "1")
 
 _QUIET = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
 # "fast" draws the same examples in every run; ask for more with --hypothesis-profile=long.

@@ -125,7 +125,7 @@ def check_lanes(function: Function) -> None:
     args = [spread(np.asarray(x)) for x in function.arguments()]
     batched = cv.vmap(lambda *values: function(OURS, *values))
     program = run_passes(cv.make_program(batched)(*args))
-    separated, decisions = Lanes(2).decide(program)
+    separated, decisions = Lanes(2, 2).decide(program)
     if not any([d.lanes for d in decisions]):
         return
     verify(separated)

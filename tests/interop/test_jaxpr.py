@@ -9,6 +9,7 @@ from jax.experimental import io_callback
 
 import covector as cv
 from covector.core import backend, dtypes
+from covector.core.array import Array
 from covector.core.backend import Options
 from covector.core.parsing import parse
 from covector.core.trace import eval_program
@@ -245,7 +246,7 @@ def gradient_of(fn, x):
     """The gradient that Covector takes of an imported function, and the one JAX takes."""
     program = from_jax(fn, x)
     imported = cv.grad(lambda x: eval_program(program, x)[0])(
-        cv.Array.of(x, program.input_avals[0])
+        Array.of(x, program.input_avals[0])
     )
     return np.asarray(imported), np.asarray(jax.jit(jax.grad(fn))(x))
 

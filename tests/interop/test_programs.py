@@ -31,7 +31,7 @@ SEPARATE = ("lorenz_rk4_vmapped", "lorenz_rk4_vmapped_gradient", "mandelbrot", "
 def check_lanes(name, program, leaves):
     """What the lanes pass makes of a program computes the same; why, it says for each loop."""
     program = run_passes(program)
-    separated, decisions = Lanes(2).decide(program)
+    separated, decisions = Lanes(2, 2).decide(program)
     verify(separated)
     if name in SEPARATE:
         assert all([d.lanes for d in decisions])

@@ -17,12 +17,12 @@ from covector import lax
 OURS = SimpleNamespace(
     np=cnp, lax=lax, jit=cv.jit, grad=cv.grad, vmap=cv.vmap, jvp=cv.jvp, vjp=cv.vjp,
     jacfwd=cv.jacfwd, jacrev=cv.jacrev, hessian=cv.hessian, linearize=cv.linearize,
-    custom_jvp=cv.custom_jvp, custom_vjp=cv.custom_vjp,
+    custom_jvp=cv.custom_jvp, custom_vjp=cv.custom_vjp, checkpoint=cv.checkpoint,
 )  # fmt: skip
 THEIRS = SimpleNamespace(
     np=jax.numpy, lax=jax.lax, jit=jax.jit, grad=jax.grad, vmap=jax.vmap, jvp=jax.jvp, vjp=jax.vjp,
     jacfwd=jax.jacfwd, jacrev=jax.jacrev, hessian=jax.hessian, linearize=jax.linearize,
-    custom_jvp=jax.custom_jvp, custom_vjp=jax.custom_vjp,
+    custom_jvp=jax.custom_jvp, custom_vjp=jax.custom_vjp, checkpoint=jax.checkpoint,
 )  # fmt: skip
 
 
@@ -109,9 +109,45 @@ def inner_vmap(api: Any, x: Any) -> Any:
     return api.vmap(lambda a: (api.np.sin(a) * x).sum())(x * 2.0).sum()
 
 
+def checkpointed(api: Any, x: Any) -> Any:
+    @api.checkpoint
+    def body(carry: Any, t: Any) -> Any:
+        carry = api.np.sin(api.np.sin(carry * t) * x)
+        return carry, carry[0]
+
+    final, ys = api.lax.scan(body, x, api.np.linspace(0.5, 1.5, 3))
+    return final.sum() + (ys**2).sum()
+
+
+def implicit(api: Any, x: Any) -> Any:
+    """A root by Newton's method, its derivative by a linear solve that is iterative too."""
+
+    def f(y: Any) -> Any:
+        return y + 0.2 * api.np.sin(y) - x * x
+
+    def newton(f: Any, y: Any) -> Any:
+        def step(state: Any) -> Any:
+            i, y = state
+            return i + 1, y - f(y) / (1.0 + 0.2 * api.np.cos(y))
+
+        return api.lax.while_loop(lambda s: s[0] < 8, step, (0, y))[1]
+
+    def richardson(matvec: Any, b: Any) -> Any:
+        def step(state: Any) -> Any:
+            i, y = state
+            return i + 1, y + b - matvec(y)
+
+        return api.lax.while_loop(lambda s: s[0] < 32, step, (0, b))[1]
+
+    def tangent_solve(g: Any, b: Any) -> Any:
+        return api.lax.custom_linear_solve(g, b, richardson, symmetric=True)
+
+    return (api.lax.custom_root(f, x, newton, tangent_solve) ** 2).sum()
+
+
 FUNCTIONS: tuple[Callable[..., Any], ...] = (
     elementwise, contraction, indexing, scan, fori, cond, scan_of_cond, nested_jit,
-    custom_jvp_only, reductions, sorting, inner_vmap,
+    custom_jvp_only, reductions, sorting, inner_vmap, checkpointed, implicit,
 )  # fmt: skip
 
 # --- transformations: from a scalar function of a vector to a function of a vector ---------------

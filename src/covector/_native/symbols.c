@@ -215,7 +215,8 @@ add_symbols(PyObject *dict, const CvSymbol *symbols)
 static PyObject *
 symbols(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    const CvSymbol *const tables[] = {common_symbols, cv_blas_symbols, cv_lapack_symbols};
+    const CvSymbol *const tables[] = {common_symbols, cv_blas_symbols, cv_lapack_symbols,
+                                       cv_fft_symbols};
     PyObject *dict = PyDict_New();
     for (size_t i = 0; dict != NULL && i < Py_ARRAY_LENGTH(tables); i++)
         if (add_symbols(dict, tables[i]) < 0)

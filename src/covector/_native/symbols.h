@@ -9,7 +9,7 @@ typedef struct {
     void *address;
 } CvSymbol;
 
-extern const CvSymbol cv_blas_symbols[], cv_lapack_symbols[];
+extern const CvSymbol cv_blas_symbols[], cv_lapack_symbols[], cv_fft_symbols[];
 
 /* The library's functions in their Fortran interface, all of one integer type. */
 enum cv_library {

@@ -7,19 +7,8 @@ counting as one statement. Buffers that are never live together may share a plac
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from covector.loopir.ir import (
-    WORKSPACE,
-    Block,
-    Buffer,
-    Call,
-    Callback,
-    Function,
-    Pointer,
-    Store,
-    children,
-)
+from covector.loopir.ir import WORKSPACE, Block, Buffer, Function, Item, children, touched
 
 ALIGNMENT = 64
 
@@ -85,18 +74,8 @@ def _live_spans(body: Block) -> dict[Buffer, tuple[int, int]]:
     return spans
 
 
-def _touched(item: Any) -> Iterator[Buffer]:
-    if isinstance(item, Store):
-        yield item.buffer
-    elif isinstance(item, Call):
-        for arg in item.args:
-            if isinstance(arg, Pointer):
-                yield arg.buffer
-    elif isinstance(item, Callback):
-        yield from item.args
-        yield from item.outputs
-    elif getattr(item, "op", None) == "load":
-        yield item.attr
+def _touched(item: Item) -> Iterator[Buffer]:
+    yield from touched(item)
     for block in children(item):
         for inner in block.items:
             yield from _touched(inner)

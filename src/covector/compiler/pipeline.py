@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,17 +16,22 @@ from covector.compiler.passes.base import Pass
 from covector.compiler.passes.cse import CommonSubexpressions
 from covector.compiler.passes.dce import DeadCode
 from covector.compiler.passes.inline import Inline
+from covector.compiler.passes.lanes import Lanes
 from covector.compiler.schedule import Schedule
+from covector.core import ladder
 from covector.core.config import config
 from covector.core.program import Equation, Program, Variable
 from covector.core.verify import verify
 from covector.loopir.builder import Builder
-from covector.loopir.ir import Function
+from covector.loopir.ir import CallInLanes, Function
 from covector.loopir.tensor import Stored, Tensor
 from covector.loopir.verifier import verify as verify_function
 
 PASSES: tuple[Pass, ...] = (Inline(), DeadCode(), CommonSubexpressions())
 """What every program goes through before scheduling, in order."""
+
+LANES = Lanes(width=1)
+"""Native code takes lanes one by one: they become those of its vectors."""
 
 
 @dataclass
@@ -48,6 +55,23 @@ class Scheduled:
     profile: dict[str, float] = field(default_factory=dict[str, float])
 
 
+@contextmanager
+def collection_paused() -> Generator[None]:
+    """Pauses the garbage collector while something is compiled.
+
+    What a compilation makes it keeps until it ends, in millions of small objects for a long
+    program, and the collector would go through all of them again and again.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def run_passes(
     program: Program, passes: Sequence[Pass] = PASSES, profile: dict[str, float] | None = None
 ) -> Program:
@@ -66,6 +90,7 @@ def run_passes(
         program = each.run(program)
         if profile is not None:
             profile[each.name] = profile.get(each.name, 0.0) + time.perf_counter() - start
+        ladder.show(ladder.PASSES, f"after {each.name}", program.as_text)
         if config.check:
             verify(program)
     return program
@@ -85,12 +110,14 @@ def schedule(program: Program, name: str = "entry") -> Scheduled:
         CompilationError: if a primitive cannot be lowered; names the primitive and user's line.
     """
     profile: dict[str, float] = {}
-    program = run_passes(program, PASSES, profile)
+    plain = run_passes(program, PASSES, profile)
+    program = run_passes(plain, (LANES,), profile)
     start = time.perf_counter()
-    builder = Builder(name)
-    lowering = Schedule(builder)
-    _lower_entry(lowering, program)
-    function = builder.finish()
+    try:
+        lowering, function = _lower(program, name)
+    except CallInLanes:
+        program = plain
+        lowering, function = _lower(program, name)
     memory.plan(function)
     profile["schedule"] = time.perf_counter() - start
     if config.check:
@@ -103,6 +130,13 @@ def schedule(program: Program, name: str = "entry") -> Scheduled:
         lowering.callbacks,
         profile,
     )
+
+
+def _lower(program: Program, name: str) -> tuple[Schedule, Function]:
+    builder = Builder(name)
+    lowering = Schedule(builder)
+    _lower_entry(lowering, program)
+    return lowering, builder.finish()
 
 
 def _lower_entry(lowering: Schedule, program: Program) -> None:

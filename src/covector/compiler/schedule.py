@@ -286,6 +286,9 @@ class Schedule:
 
     def _in_registers(self, tensor: Tensor) -> Registers:
         values = np.empty(tensor.shape, object)
+        if not tensor.shape:
+            values[()] = tensor.at(())
+            return self.registers(values, tensor.dtype)
         for index in np.ndindex(*tensor.shape):
             values[index] = tensor.at(index)
         return self.registers(values, tensor.dtype)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from covector.core import ladder
 from covector.core.array import Array
 from covector.core.config import config
 from covector.core.program import Program
@@ -113,8 +114,9 @@ class _Cache:
         key = (program.key(), options, backend or config.backend)
         found = self.entries.get(key)
         if found is None:
-            with _collection_paused():
+            with _collection_paused(), ladder.compilation(options.name, program) as done:
                 found = get_backend(backend).compile(program, options)
+                done(found)
             while len(self.entries) >= self.limit:
                 self.entries.pop(next(iter(self.entries)))
             self.entries[key] = found

@@ -8,9 +8,10 @@ context manager that overrides it for the current thread. The settings are:
 `debug`        `COVECTOR_DEBUG`           the debug ladder, 0 to 6; each rung prints more:
                                           1 compilations, 2 programs, 3 programs after every
                                           pass, 4 loop IR, 5 LLVM text, 6 machine code
-`dump`         `COVECTOR_DUMP`            a directory that receives what the ladder prints
-`check`        `COVECTOR_CHECK`           verify the IR after every pass, check bounds
+`dump`         `COVECTOR_DUMP`            a directory that receives every stage of compilation
+`check`        `COVECTOR_CHECK`           verify programs and loop IR after every pass
 `debug_nans`   `COVECTOR_DEBUG_NANS`      raise where a result contains a NaN
+`debug_infs`   `COVECTOR_DEBUG_INFS`      raise where a result contains an infinity
 `disable_jit`  `COVECTOR_DISABLE_JIT`     run functions under `jit` eagerly
 `backend`      `COVECTOR_BACKEND`         the backend `jit` compiles with
 `num_threads`  `COVECTOR_NUM_THREADS`     threads of the pool; 0 is one for each core
@@ -88,6 +89,7 @@ SETTINGS: dict[str, Setting] = {
     "dump": Setting("COVECTOR_DUMP", "", _parse_path, traced=False),
     "check": Setting("COVECTOR_CHECK", False, _parse_bool, traced=True),
     "debug_nans": Setting("COVECTOR_DEBUG_NANS", False, _parse_bool, traced=True),
+    "debug_infs": Setting("COVECTOR_DEBUG_INFS", False, _parse_bool, traced=True),
     "disable_jit": Setting("COVECTOR_DISABLE_JIT", False, _parse_bool, traced=True),
     "backend": Setting("COVECTOR_BACKEND", "native", _parse_name, traced=True),
     "num_threads": Setting("COVECTOR_NUM_THREADS", 0, _parse_count, traced=False),
@@ -98,6 +100,7 @@ _ALIASES = {
     "enable_x64": "x64",
     "jax_enable_x64": "x64",
     "jax_debug_nans": "debug_nans",
+    "jax_debug_infs": "debug_infs",
     "jax_disable_jit": "disable_jit",
 }
 _TRACED = tuple(name for name, setting in SETTINGS.items() if setting.traced)
@@ -126,6 +129,7 @@ class Config(threading.local):
     dump: str = _from_environment("dump")
     check: bool = _from_environment("check")
     debug_nans: bool = _from_environment("debug_nans")
+    debug_infs: bool = _from_environment("debug_infs")
     disable_jit: bool = _from_environment("disable_jit")
     backend: str = _from_environment("backend")
     num_threads: int = _from_environment("num_threads")
@@ -158,6 +162,7 @@ class Config(threading.local):
             _native.set_x64(Config.x64)
             for overrides in _overriding.values():
                 overrides["epoch"] = _epoch_of(overrides)
+            _renew_watching()
 
     def trace_key(self) -> tuple[Any, ...]:
         """The settings that traced programs depend on, for the keys of caches."""
@@ -191,6 +196,24 @@ config = Config()
 # Native code reads neither Python attributes nor environment variables: it is told of changes.
 _native.set_config_epoch(Config.epoch)
 _native.set_x64(Config.x64)
+
+
+watching = False
+"""Whether any thread may check results for NaNs: what is read where every operation passes."""
+
+_CHECKS = ("debug_nans", "debug_infs")
+
+
+def _renew_watching() -> None:
+    global watching
+    everywhere = [getattr(Config, name) for name in _CHECKS]
+    somewhere = [o.get(name, False) for o in _overriding.values() for name in _CHECKS]
+    watching = any(everywhere) or any(somewhere)
+    # Operators in C do not look at what they compute.
+    _native.set_eager_fast_path(not watching)
+
+
+_renew_watching()
 
 
 def resolve_name(name: str) -> str:
@@ -246,6 +269,8 @@ def _set_override(overrides: dict[str, Any], name: str, value: Any) -> None:
             overrides["epoch"] = _epoch_of(overrides)
             _overriding[thread] = overrides
             _native.set_thread_config(overrides["epoch"] + 1)
+        if name in _CHECKS:
+            _renew_watching()
         _native.set_thread_x64(overrides.get("x64"))
 
 
@@ -269,6 +294,10 @@ def enable_x64(new_val: bool = True) -> Override:
 def debug_nans(new_val: bool = True) -> Override:
     """Raise `FloatingPointError` within a block where a result contains a NaN.
 
+    The message names the operation and the user's line, the iteration of loops, the lane of a
+    batch, and whether it is in a backward pass. Of a function under `jit` the results are checked;
+    if they have a NaN the interpreter runs it again to find the operation.
+
     Args:
         new_val: False turns the check off instead.
 
@@ -281,6 +310,23 @@ def debug_nans(new_val: bool = True) -> Override:
         True
     """
     return Override("debug_nans", _parse_bool(new_val))
+
+
+def debug_infs(new_val: bool = True) -> Override:
+    """Raise `FloatingPointError` within a block where a result contains an infinity.
+
+    Args:
+        new_val: False turns the check off instead.
+
+    Returns:
+        A context manager and decorator; it holds for the current thread.
+
+    Example:
+        >>> with debug_infs():
+        ...     config.debug_infs
+        True
+    """
+    return Override("debug_infs", _parse_bool(new_val))
 
 
 def disable_jit(disable: bool = True) -> Override:
@@ -318,7 +364,7 @@ def debug_level(level: int) -> Override:
 
 
 def dump_to(directory: str | os.PathLike[str]) -> Override:
-    """Write what the debug ladder shows into a directory; the twin of `COVECTOR_DUMP`.
+    """Write every stage of compilation into a directory; the twin of `COVECTOR_DUMP`.
 
     Args:
         directory: where to; it is made when first needed. Empty turns dumping off.

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from covector.core import backend
+from covector.core import backend, nans
+from covector.core import config as settings
 from covector.core import effects as fx
+from covector.core import trace as tracing
 from covector.core.array import Array, as_array
 from covector.core.avals import Aval
 from covector.core.config import config
@@ -33,8 +35,12 @@ def evaluate_eagerly(primitive: Primitive, args: Sequence[Any], params: dict[str
     with np.errstate(all="ignore"):
         results = primitive.evaluate(*[a._value for a in arrays], **params)
     if primitive.multiple_results:
-        return [_wrap(r, aval) for r, aval in zip(results, shapes, strict=True)]
-    return _wrap(results, shapes)
+        wrapped = [_wrap(r, aval) for r, aval in zip(results, shapes, strict=True)]
+    else:
+        wrapped = _wrap(results, shapes)
+    if settings.watching and nans.enabled():
+        nans.check_operation(primitive, arrays, wrapped)
+    return wrapped
 
 
 def _operand(value: Any) -> Array:
@@ -73,8 +79,12 @@ def _compile_and_run(
     shapes = primitive.shape(*avals, **params)
     outputs = [Variable(aval) for aval in (shapes if primitive.multiple_results else [shapes])]
     effects = fx.NONE if primitive.effects is None else primitive.effects(**params)
-    program = Program(inputs, [Equation(primitive, inputs, outputs, params, effects)], outputs)
+    frame = tracing.current_frame() if settings.watching else None
+    equation = Equation(primitive, inputs, outputs, params, effects, frame)
+    program = Program(inputs, [equation], outputs)
     results = backend.executable(program)(*arrays)
+    if settings.watching and nans.enabled():
+        nans.check_outputs("", program, arrays, results)
     return results if primitive.multiple_results else results[0]
 
 

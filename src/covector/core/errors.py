@@ -6,6 +6,8 @@ for JAX keeps working.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class CovectorTypeError(TypeError):
     """Base of the errors that tracing raises in place of a `TypeError`."""
@@ -41,6 +43,41 @@ class TypePromotionError(ValueError):
 
 class UnsupportedRuleError(NotImplementedError):
     """A primitive declares that it cannot do what a transformation or backend asks of it."""
+
+
+class NonFiniteError(FloatingPointError):
+    """An operation gave a NaN or an infinity while `debug_nans` or `debug_infs` is on.
+
+    Args:
+        problem: which value, in which operation.
+        found: the value and where it is in the result.
+        line: the user's source line.
+        where: the loops, branches and calls the operation is in, from the innermost one.
+        lanes: for each enclosing `vmap`, the outermost first, its axis name and the index in it.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        found: str = "",
+        line: object = None,
+        where: Sequence[str] = (),
+        lanes: Sequence[tuple[object, int]] = (),
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.found = found
+        self.line = line
+        self.where = list(where)
+        self.lanes = list(lanes)
+
+    def __str__(self) -> str:
+        text = compose(self.problem, found=self.found, line=self.line)
+        for place in self.where:
+            text += f"\n  in: {place}"
+        for name, index in self.lanes:
+            text += f"\n  lane: {index} of vmap" + ("" if name is None else f" over {name!r}")
+        return text
 
 
 class VerificationError(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from covector import _native
 
@@ -25,9 +25,26 @@ def install_methods(methods: dict[str, Any]) -> None:
 
 
 class Operand:
-    """An array-like value that the operators of Python apply to."""
+    """An array-like value that the operators of Python apply to.
+
+    Users know it as `covector.Array`: arrays are its instances, and so are the traced values that
+    stand for them.
+    """
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def shape(self) -> Any: ...
+        @property
+        def dtype(self) -> Any: ...
+        @property
+        def ndim(self) -> int: ...
+        @property
+        def size(self) -> Any: ...
+        @property
+        def weak_type(self) -> bool: ...
 
     # NumPy arrays on the left of an operator defer to ours.
     __array_priority__ = 100

@@ -90,6 +90,12 @@ class Equation:
         """The user's line."""
         return source.resolve(self.frame)
 
+    @property
+    def place(self) -> str:
+        """The user's line and the name scopes, for messages; empty if neither is known."""
+        line = "" if self.location is None else str(self.location)
+        return f"{line} in {self.scope}".lstrip() if self.scope else line
+
     def replace(self, **changes: Any) -> Equation:
         """A copy with some attributes changed."""
         fields = {name: getattr(self, name) for name in self.__slots__}

@@ -7,13 +7,15 @@ trace handles the operations on its own tracers and hands the rest to its parent
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from covector import _native
+from covector.core import config as settings
 from covector.core import dtypes, source
 from covector.core.array import Array, as_array
 from covector.core.avals import Aval
@@ -46,9 +48,34 @@ def current_trace(trace: Trace | None) -> Generator[None]:
 
 class _Scopes(threading.local):
     name = ""
+    frame: source.Frame | source.SourceLocation | None = None
+    """Where the equation that is being replayed was traced first."""
+    caller: source.Frame | None = None
+    """Where the user's code was when the replay began; rules of the user's own run elsewhere."""
+    equation: Equation | None = None
+    """What is being replayed."""
 
 
 _scopes = _Scopes()
+
+BACKWARD = "transpose"
+"""The scope of the equations of backward passes."""
+
+
+def current_frame() -> source.Frame | source.SourceLocation | None:
+    """Where the user applied what is being applied now, the first time if it is a replay."""
+    frame = source.current_frame()
+    return _scopes.frame if _scopes.frame is not None and frame == _scopes.caller else frame
+
+
+def current_line() -> source.SourceLocation | None:
+    """The user's line behind what is being applied now."""
+    return source.resolve(current_frame())
+
+
+def current_scope() -> str:
+    """The scope of what is being applied now, names separated by slashes."""
+    return _scopes.name
 
 
 @contextmanager
@@ -81,6 +108,14 @@ def named_axis(name: Any, size: Any) -> Generator[None]:
         _axes.sizes = outer
 
 
+def named_axes() -> tuple[tuple[Any, Any], ...]:
+    """Names and sizes of the batch axes in scope, the innermost last.
+
+    What is traced depends on them, so what remembers traced programs has them in its keys.
+    """
+    return _axes.sizes
+
+
 def named_axis_size(name: Any) -> Any:
     """The size of the innermost batch axis with this name.
 
@@ -90,10 +125,14 @@ def named_axis_size(name: Any) -> Any:
     for known, size in reversed(_axes.sizes):
         if known == name:
             return size
-    names = [known for known, _ in _axes.sizes]
+    names = ", ".join([repr(known) for known, _ in _axes.sizes])
     raise NameError(
-        f"unbound axis name {name!r}: the names in scope are {names}; "
-        f"call the function under vmap(..., axis_name={name!r})"
+        compose(
+            f"unbound axis name: {name!r} is not the axis name of any enclosing vmap",
+            found=f"the names in scope are {names}" if names else "no axis has a name here",
+            fix=f"call the function under vmap(..., axis_name={name!r})",
+            line=source.here(),
+        )
     )
 
 
@@ -324,10 +363,10 @@ class ProgramTrace(Trace):
             outputs = [Variable(avals)]
             result = ProgramTracer(self, outputs[0])
         self.equations.append(
-            Equation(
-                primitive, inputs, outputs, params, effects, source.current_frame(), _scopes.name
-            )
+            Equation(primitive, inputs, outputs, params, effects, current_frame(), _scopes.name)
         )
+        if settings.watching:
+            batch_axes.update({v: inherited_axes(v.aval.shape) for v in outputs})
         return result
 
     def finish(self, outputs: Sequence[Any], name: str = "") -> Program:
@@ -357,23 +396,80 @@ def trace_program(
     """
     trace = ProgramTrace(get_trace(), name or getattr(fn, "__name__", "function"), capture_arrays)
     previous = set_trace(trace)
+    # Scopes in a program are relative to that of whoever calls it.
+    scope, _scopes.name = _scopes.name, ""
     try:
         outputs = list(fn(*[trace.new_input(aval) for aval in avals]))
         program = trace.finish(outputs, name)
     finally:
         trace.finished = True
+        _scopes.name = scope
         set_trace(previous)
     return program, [value for value, _ in trace.captured]
+
+
+class BatchAxis(NamedTuple):
+    """A batch axis of a value: the name `vmap` gave it, and where it is."""
+
+    name: Any
+    axis: int
+
+
+batch_axes: weakref.WeakKeyDictionary[Variable, Sequence[BatchAxis]] = weakref.WeakKeyDictionary()
+"""The batch axes of variables, noted only while results are checked for NaNs."""
+
+
+def inherited_axes(shape: Sequence[Any]) -> Sequence[BatchAxis]:
+    """The batch axes of a value of this shape that comes of replaying an elementwise equation.
+
+    Its derivative and the transpose of that are elementwise too.
+    """
+    equation = _scopes.equation
+    if equation is None or "elementwise" not in equation.primitive.tags:
+        return ()
+    (result,) = equation.outputs
+    return batch_axes.get(result, ()) if result.aval.shape == tuple(shape) else ()
+
+
+class replayed:  # noqa: N801  # used like a function
+    """Lets what is recorded keep the lines and scopes of the equations it comes from.
+
+    Within the block, call what `with` gives with each equation before it is applied again.
+    """
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> replayed:
+        self._before = (_scopes.frame, _scopes.name, _scopes.caller, _scopes.equation)
+        _scopes.caller = source.current_frame()
+        return self
+
+    def __call__(self, equation: Equation) -> None:
+        frame, name, *_ = self._before
+        _scopes.equation = equation
+        _scopes.frame = equation.frame or frame
+        scope = equation.scope
+        if not scope:
+            _scopes.name = name
+        elif not name or scope.startswith(name):  # it was traced in the same scope
+            _scopes.name = scope
+        else:
+            _scopes.name = f"{name}/{scope}"
+
+    def __exit__(self, *exception: object) -> None:
+        _scopes.frame, _scopes.name, _scopes.caller, _scopes.equation = self._before
 
 
 def eval_program(program: Program, *args: Any) -> list[Any]:
     """Applies a program's equations to operands under the current trace."""
     env: dict[Variable, Any] = dict(zip(program.inputs, args, strict=True))
-    for equation in program.equations:
-        operands = [env[a] if type(a) is Variable else a.value for a in equation.inputs]
-        results = equation.primitive(*operands, **equation.params)
-        if equation.primitive.multiple_results:
-            env.update(zip(equation.outputs, results, strict=True))
-        else:
-            env[equation.outputs[0]] = results
+    with replayed() as replay:
+        for equation in program.equations:
+            replay(equation)
+            operands = [env[a] if type(a) is Variable else a.value for a in equation.inputs]
+            results = equation.primitive(*operands, **equation.params)
+            if equation.primitive.multiple_results:
+                env.update(zip(equation.outputs, results, strict=True))
+            else:
+                env[equation.outputs[0]] = results
     return [env[a] if type(a) is Variable else a.value for a in program.outputs]

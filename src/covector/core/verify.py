@@ -63,7 +63,7 @@ class _Verifier:
         message = compose(f"in program {name}: {asked}", found=found)
         if equation is None:
             raise VerificationError(message)
-        at = "" if equation.location is None else f"\n  at: {equation.location}"
+        at = f"\n  at: {equation.place}" if equation.place else ""
         raise VerificationError(f"{message}\n  equation: {self._text(equation)}{at}")
 
     def _text(self, equation: Equation) -> str:

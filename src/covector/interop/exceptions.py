@@ -11,10 +11,12 @@ import numpy as np
 from covector.core.array import Array
 from covector.core.avals import Aval
 from covector.core.interpret import stored_form
+from covector.core.primitive import Primitive
 from covector.core.program import Atom, Literal, Program, Variable
 from covector.interop.recorder import Handler, Importer, Recorder, new_inputs, trace_equation
 from covector.interop.values import JaxprError, convert_array, convert_aval, convert_param
 from covector.ops.callback import FlatCallback
+from covector.ops.remat_linearize import behind_barriers
 
 HANDLERS: dict[str, Handler] = {}
 
@@ -38,8 +40,6 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
     "device_put",
     "layout_constraint",
     "mesh_cast",
-    "name",
-    "optimization_barrier",
     "pcast",
     "pvary",
     "reshard",
@@ -55,7 +55,6 @@ def _identity(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
 
 @handles(
     "call",
-    "checkpoint",
     "closed_call",
     "composite",
     "core_call",
@@ -64,8 +63,6 @@ def _identity(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
     "custom_vjp_call",
     "custom_vmap_call",
     "eval_jaxpr",
-    "remat",
-    "remat2",
 )
 def _inline_call(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
     called = next(eqn.params[k] for k in ("call_jaxpr", "jaxpr", "call") if k in eqn.params)
@@ -78,6 +75,38 @@ def _import_jit(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
     program = recorder.importer.program(eqn.params["jaxpr"], name)
     params = {"program": program, "name": name, "inline": False}
     return recorder.record("jit", eqn, inputs, params)
+
+
+@handles("checkpoint", "remat", "remat2")
+def _import_checkpoint(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    old = eqn.params
+    program = recorder.importer.program(old["jaxpr"], "checkpoint")
+    prevent_cse = old["prevent_cse"] if isinstance(old["prevent_cse"], bool) else True
+    if prevent_cse and old["differentiated"]:
+        # It computes values again, behind barriers that JAX adds when it lowers the equation.
+        program = behind_barriers(program, len(program.inputs))
+    policy = None if old["policy"] is None else _imported_policy(old["policy"], old["jaxpr"])
+    params = {"program": program, "policy": policy, "prevent_cse": prevent_cse}
+    return recorder.record("checkpoint", eqn, inputs, params)
+
+
+def _imported_policy(policy: Callable[..., bool], jaxpr: Any) -> Callable[..., bool]:
+    """A policy of JAX, which wants JAX's primitives, as one that is asked about ours."""
+    primitives: dict[str, Any] = {}
+    pending: list[Any] = [jaxpr]
+    while pending:
+        found = pending.pop()
+        if type(found) in (tuple, list):
+            pending.extend(found)
+        for eqn in getattr(getattr(found, "jaxpr", found), "eqns", ()):
+            primitives[eqn.primitive.name] = eqn.primitive
+            pending.extend(eqn.params.values())
+
+    def imported(primitive: Primitive, *avals: Any, **params: Any) -> bool:
+        known = primitives.get(primitive.name, primitive)
+        return bool(policy(known, *avals, **params))
+
+    return imported
 
 
 @handles("call_hi_primitive")
@@ -230,31 +259,31 @@ def _import_empty(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom
 
 @handles("custom_linear_solve")
 def _import_linear_solve(recorder: Recorder, eqn: Any, inputs: list[Atom]) -> list[Atom]:
-    """Inlines the solver; the other functions only tell JAX its derivative.
+    """JAX gives each program constants of its own; here all of them take them all."""
+    lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
+    num_consts = sum(lengths)
 
-    JAX factorises the matrix with its gradient stopped, and lets it flow through those functions.
-    Here it flows through the factorisation.
-    """
-    lengths = eqn.params["const_lengths"]
-    first = lengths.matvec + lengths.vecmat
-    constants = _with_gradient(recorder, inputs[first : first + lengths.solve])
-    operands = inputs[first + lengths.solve + lengths.transpose_solve :]
-    return recorder.inline(eqn.params["jaxprs"].solve, [*constants, *operands])
+    def program(which: str) -> Program | None:
+        jaxpr = getattr(jaxprs, which)
+        if jaxpr is None:
+            return None
+        consts = [Variable(a.aval) for a in inputs[:num_consts]]
+        position = lengths._fields.index(which)
+        first = sum(lengths[:position])
+        own = consts[first : first + lengths[position]]
+        unknowns = new_inputs(jaxpr)[len(own) :]
+        inner = Recorder(recorder.importer)
+        outputs = inner.inline(jaxpr, [*own, *unknowns])
+        return Program([*consts, *unknowns], inner.equations, outputs, which)
 
-
-def _with_gradient(recorder: Recorder, atoms: Sequence[Atom]) -> list[Atom]:
-    """Atoms computed again from operands whose gradient was stopped, without stopping it."""
-    definitions = {v: e for e in recorder.equations for v in e.outputs}
-    names: dict[Any, Atom] = {
-        v: e.inputs[0] for v, e in definitions.items() if e.primitive.name == "stop_gradient"
+    params = {
+        "program": program("solve"),
+        "matvec": program("matvec"),
+        "transpose_program": program("transpose_solve"),
+        "vecmat": program("vecmat"),
+        "num_consts": num_consts,
     }
-    for equation in {id(e): e for e in (definitions.get(cast("Any", a)) for a in atoms)}.values():
-        if equation is not None and any(a in names for a in equation.inputs):
-            outputs = [Variable(v.aval) for v in equation.outputs]
-            operands = [names.get(a, a) for a in equation.inputs]
-            recorder.equations.append(equation.replace(inputs=operands, outputs=outputs))
-            names.update(zip(equation.outputs, outputs, strict=True))
-    return [names.get(a, a) for a in atoms]
+    return recorder.record("custom_linear_solve", eqn, inputs, params)
 
 
 # --- callbacks ------------------------------------------------------------------------------------

@@ -193,8 +193,8 @@ _REFUSAL = "cannot import an equation"
 
 
 def new_inputs(jaxpr: Any) -> list[Variable]:
-    """Variables for the inputs of a closed jaxpr."""
-    return [Variable(convert_aval(v.aval)) for v in jaxpr.jaxpr.invars]
+    """Variables for the inputs of a jaxpr, closed or without constants."""
+    return [Variable(convert_aval(v.aval)) for v in getattr(jaxpr, "jaxpr", jaxpr).invars]
 
 
 def make_jaxpr(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

@@ -11,12 +11,11 @@ from typing import Any, cast
 import numpy as np
 
 from covector.core import dtypes, pytree
-from covector.core import trace as tracing
 from covector.core.avals import Aval, same_type
 from covector.core.config import config
 from covector.core.program import Program
 from covector.core.source import here
-from covector.core.trace import trace_program
+from covector.core.trace import named_axes, trace_program
 from covector.transforms.flat import FlatFunction, function_name
 
 
@@ -66,7 +65,7 @@ def trace_body(
     key: Any = None
     surroundings = _surroundings(fun)
     if surroundings is not None:
-        key = (adapt, args, tuple(avals), config.trace_key(), tracing._axes.sizes)
+        key = (adapt, args, tuple(avals), config.trace_key(), named_axes())
         entries = _traced.setdefault(fun, {})
         known = entries.get(key)
         if known is not None and known[1] == surroundings:

@@ -17,6 +17,7 @@ def pure_callback(
     callback: Callable[..., Any],
     result_shape_dtypes: Any,
     *args: Any,
+    sharding: Any = None,
     vmap_method: str | None = None,
     **kwargs: Any,
 ) -> Any:
@@ -28,6 +29,7 @@ def pure_callback(
         callback: takes arrays, returns arrays of the declared shapes and dtypes.
         result_shape_dtypes: a pytree of what has `shape` and `dtype`, such as `ShapeDtypeStruct`.
         *args: pytrees of arrays passed to the function.
+        sharding: `None`: there is one device.
         vmap_method: how to apply it to a batch: "sequential" and "sequential_unrolled" call it for
             each element, "expand_dims" and "broadcast_all" call it once with a leading axis on
             every argument (of size 1 or the batch's where an argument is not batched),
@@ -38,14 +40,13 @@ def pure_callback(
         What the function returns.
 
     Raises:
-        ValueError: for an unknown `vmap_method`.
+        ValueError: for an unknown `vmap_method`, or a sharding.
         RuntimeError: when it runs, if the function returns other shapes or dtypes than declared.
 
     >>> import numpy as np
     >>> import covector as cv
-    >>> from covector import lax
     >>> like = cv.ShapeDtypeStruct((), np.float32)
-    >>> cv.jit(lambda x: lax.pure_callback(np.sinh, like, x))(0.0)
+    >>> cv.jit(lambda x: cv.pure_callback(np.sinh, like, x))(0.0)
     Array(0., dtype=float32)
     """
     if vmap_method is not None and vmap_method not in ops.VMAP_METHODS:
@@ -53,6 +54,7 @@ def pure_callback(
             f"pure_callback: vmap_method must be one of {', '.join(ops.VMAP_METHODS)}, "
             f"got {vmap_method!r}"
         )
+    _refuse_sharding("pure_callback", sharding)
     flat, leaves, avals, tree = _prepared(
         "pure_callback", callback, result_shape_dtypes, args, kwargs
     )
@@ -64,6 +66,7 @@ def io_callback(
     callback: Callable[..., Any],
     result_shape_dtypes: Any,
     *args: Any,
+    sharding: Any = None,
     ordered: bool = False,
     **kwargs: Any,
 ) -> Any:
@@ -75,6 +78,7 @@ def io_callback(
         callback: takes arrays, returns arrays of the declared shapes and dtypes.
         result_shape_dtypes: a pytree of what has `shape` and `dtype`; `None` for no result.
         *args: pytrees of arrays passed to the function.
+        sharding: `None`: there is one device.
         ordered: whether calls keep the order in which the program was written.
         **kwargs: passed like `args`.
 
@@ -82,12 +86,14 @@ def io_callback(
         What the function returns.
 
     Raises:
+        ValueError: for a sharding.
         RuntimeError: when it runs, if the function returns other shapes or dtypes than declared.
 
-    >>> from covector import lax
-    >>> lax.io_callback(lambda x: print("x is", x), None, 3)
+    >>> import covector as cv
+    >>> cv.io_callback(lambda x: print("x is", x), None, 3)
     x is 3
     """
+    _refuse_sharding("io_callback", sharding)
     flat, leaves, avals, tree = _prepared(
         "io_callback", callback, result_shape_dtypes, args, kwargs
     )
@@ -116,6 +122,11 @@ def debug_callback(
     silent.__name__ = function_name(callback)
     flat, leaves, _, _ = _prepared("debug_callback", silent, None, args, kwargs)
     ops.debug_callback(*leaves, callback=flat, ordered=bool(ordered))
+
+
+def _refuse_sharding(what: str, sharding: Any) -> None:
+    if sharding is not None:
+        raise ValueError(f"{what}: sharding must be None, there is one device; got {sharding!r}")
 
 
 def _prepared(

@@ -9,7 +9,7 @@ from typing import Any, cast
 from covector.core import dtypes
 from covector.core.array import Array
 from covector.core.primitive import Primitive
-from covector.core.trace import Tracer, named_axis_size
+from covector.core.trace import Tracer
 from covector.lax.elementwise import number_like
 from covector.numpy.promote import constant, convert, operand
 from covector.ops import cumulative as cum
@@ -26,7 +26,6 @@ from covector.ops.windows import GatherScatterMode
 __all__ = [
     "argmax",
     "argmin",
-    "axis_size",
     "broadcast",
     "broadcast_in_dim",
     "broadcasted_iota",
@@ -479,8 +478,3 @@ def top_k(operand_: Any, k: int, *, axis: int = -1) -> Any:
     """The `k` largest elements along an axis, and their indices."""
     x = operand(operand_, "lax.top_k")
     return tuple(so.top_k(x, k=operator.index(k), axis=axis % x.ndim))
-
-
-def axis_size(axis_name: Any) -> Any:
-    """The size of a batch axis known by name."""
-    return named_axis_size(axis_name)

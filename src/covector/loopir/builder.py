@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
+from covector.loopir.contraction import remove_unused
 from covector.loopir.ir import (
     INDEX,
     LOOP_KINDS,
     READ_ONLY,
     SERIAL,
+    SIMD,
     Block,
     Buffer,
     Call,
     CallArgument,
+    CallInLanes,
     Callback,
     Check,
     ComplexValue,
@@ -83,6 +87,8 @@ class Builder(Storage):
         """
         if kind not in LOOP_KINDS or step < 1:
             raise LoopIRError(f"no loop of kind {kind!r} and step {step}")
+        if self.lane is not None:
+            kind = SERIAL  # one loop runs in lanes
         lower, upper = self._as_index(lower), self._as_index(upper)
         if lower.op == "const" and upper.op == "const":
             if upper.attr <= lower.attr:
@@ -216,6 +222,7 @@ class Builder(Storage):
         Returns:
             The result, or `None`.
         """
+        self._check_no_lane(symbol)
         out = None if result is None else self._inner("result", None, result)
         passed = [self._call_argument(arg) for arg in args]
         self.block.items.append(Call(symbol, passed, out, leaves or site is not None, site))
@@ -242,11 +249,48 @@ class Builder(Storage):
             args: buffers it reads.
             outputs: buffers it writes, none of them read-only.
         """
+        self._check_no_lane("a Python function")
         for buffer in outputs:
             if buffer.space in READ_ONLY:
                 raise LoopIRError(f"callback {number} writes to the read-only {buffer!r}")
             self.touch(buffer)
         self.block.items.append(Callback(number, args, outputs))
+
+    def _check_no_lane(self, what: str) -> None:
+        if self.lane is not None:
+            raise CallInLanes(f"{what} cannot be called for some lanes of a vector")
+
+    def lanes(self, count: int, together: int, body: Callable[[Any], None]) -> None:
+        """A loop over independent lanes, some of them together.
+
+        Args:
+            count: how many lanes there are.
+            together: how many of them share the memory of buffers made in the body.
+            body: given the number of a lane.
+
+        Raises:
+            CallInLanes: the body calls a function for which there is no vector form.
+            LoopIRError: inside another such loop.
+        """
+        if self.lane is not None:
+            raise LoopIRError("a loop over lanes inside another one")
+
+        def chunk(number: Any) -> None:
+            first = self.op("mul", self._as_index(number), self.index(together))
+            rest = self.op("sub", self.index(count), first)
+            self.loop(
+                0, self.op("min", rest, self.index(together)), partial(lane, first), kind=SIMD
+            )
+
+        def lane(first: Value, number: Any) -> None:
+            number = self._as_index(number)
+            self.lane = number, together
+            try:
+                body(self.op("add", first, number))
+            finally:
+                self.lane = None
+
+        self.loop(0, -(-count // together), chunk)
 
     def check(self, ok: Value, site: int) -> None:
         """Leaves the function with an error unless a value is true.
@@ -278,6 +322,8 @@ class Builder(Storage):
             raise LoopIRError(f"{self.function.name} ends inside a loop or branch")
         self.function.returns = _flatten(returns)
         self.function.values = self._next
+        if self._products:
+            remove_unused(self.function, self._products)
         return self.function
 
 

@@ -11,6 +11,7 @@ import struct
 from typing import Any
 
 from covector.loopir import folding
+from covector.loopir.contraction import CONTRACT, contracted
 from covector.loopir.ir import (
     BOOL,
     INDEX,
@@ -49,6 +50,7 @@ class Expressions:
         "_memo",
         "_next",
         "_placement",
+        "_products",
         "_scopes",
         "block",
         "depth",
@@ -66,6 +68,8 @@ class Expressions:
         self._bounds: dict[Value, tuple[int, int]] = {}
         # For each depth, where an operation goes whose deepest operand is there.
         self._placement = [0]
+        # What fused operations have taken the place of.
+        self._products: list[Value] = []
         self._next = 0
 
     # Constants and parameters
@@ -185,10 +189,24 @@ class Expressions:
                     result, commutative, only_constants = entry
                     if commutative and y.op != "const" and (x.op == "const" or x.id > y.id):
                         return self.op(name, y, x, attr=attr)
+                    if attr == CONTRACT and name != "mul" and only_constants:
+                        fused = self._contract(key, name, x, y)
+                        if fused is not None:
+                            return fused
                     if only_constants and y.op != "const":
                         return self._place(key, name, args, attr, result)
                     return self._fold(key, TABLE[name], args, attr, result)
         return self._general_op(key, name, args, attr)
+
+    def _contract(self, key: Any, name: str, x: Value, y: Value) -> Value | None:
+        found = contracted(self, name, x, y)
+        if found is None:
+            return None
+        fused, product = found
+        self._products.append(product)
+        self._memo[key] = fused
+        self._scopes[-1].append(key)
+        return fused
 
     def _general_op(self, key: Any, name: str, args: tuple[Any, ...], attr: Any) -> Any:
         spec = TABLE.get(name)

@@ -34,6 +34,10 @@ class LoopIRError(ValueError):
     """A lowering built loop IR that makes no sense; the text names the operation."""
 
 
+class CallInLanes(LoopIRError):
+    """A lowering called a function without a vector form in a loop over lanes."""
+
+
 class Value:
     """One scalar: an operation applied to values, a load, a constant, or a parameter of a block.
 
@@ -113,6 +117,8 @@ class Buffer:
         offset: byte offset in the workspace, set by the memory planner.
         alias_class: buffers of one class may overlap in memory; `None` is a class of its own.
         strides: how many elements of `dtype` apart neighbours are along each axis.
+        lane: for a buffer with an array for each lane of a loop, the lane: the array's elements
+            are as far apart as there are lanes, `shape` has the lanes as one more axis at the end.
         version: counts stores while building, so that loads are merged only between stores.
     """
 
@@ -121,6 +127,7 @@ class Buffer:
         "dtype",
         "element",
         "index",
+        "lane",
         "name",
         "offset",
         "shape",
@@ -149,6 +156,7 @@ class Buffer:
         self.offset: int | None = None
         self.alias_class: object | None = None
         self.strides: tuple[Extent, ...] = tuple(strides) if strides is not None else ()
+        self.lane: Value | None = None
         self.version = 0
 
     @property

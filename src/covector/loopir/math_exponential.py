@@ -18,6 +18,7 @@ from covector.loopir.math_support import (
     Format,
     Real,
     bit_pattern,
+    estrin,
     horner,
     integer_to_float,
     polynomial,
@@ -132,15 +133,23 @@ def cosh(x: Real) -> Real:
 
 
 def tanh(x: Real) -> Real:
-    """A polynomial for small x, else 1 - 2 t / (1 + t) with t = e^(-2 |x|)."""
+    """A polynomial for small x, else 1 - 2 / (1 + e^(2 |x|)).
+
+    Loops often wait for it, so it is written for a short way from x to the result. The exponential
+    is 2^n (1 + r q(r)) with n + r = 2 |x| / log(2), in one step: what the rounded factor does to r
+    grows with |x| far slower than the exponential's share in the result shrinks.
+    """
     size = abs(x)
     square = x * x
     near = (x * square).fma(polynomial(square, _TANH[x.dtype]), x)
-    r, _, _, bits = _reduced((size * -2.0).op("max", -25.0 if x.fmt is SINGLE else -50.0))
-    scale = power_of_two(bits, 0, x.fmt)
-    t = _exp_minus_one(r).fma(scale, scale)
-    far = 1.0 - (t + t) / (t + 1.0)
-    return (size < 0.55).pick(near, far).copysign(x)
+    # From there on the result is 1.
+    enough = size.op("min", 9.1 if x.fmt is SINGLE else 19.1)
+    factor, magic = x.const(2.0 / math.log(2.0)), x.const(x.fmt.magic)
+    shifted = enough.fma(factor, magic)
+    r = enough.fma(factor, magic - shifted)
+    scale = power_of_two(shifted.as_bits(), 0, x.fmt)
+    denominator = (r * scale).fma(estrin(r, _EXP2[x.dtype]), scale + 1.0)
+    return (size < 0.55).pick(near, 1.0 - 2.0 / denominator).copysign(x)
 
 
 def logistic(x: Real) -> Real:

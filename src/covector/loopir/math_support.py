@@ -211,6 +211,25 @@ def polynomial(x: Real, coefficients: Sequence[float]) -> Real:
     return odd.fma(x, even)
 
 
+def estrin(x: Real, coefficients: Sequence[float]) -> Real:
+    """A polynomial by Estrin's scheme: more operations, but the shortest time to wait for it.
+
+    Args:
+        x: where to evaluate.
+        coefficients: lowest degree first.
+
+    Returns:
+        Its value.
+    """
+    power, terms = x, [x.const(c) for c in coefficients]
+    while len(terms) > 1:
+        pairs = zip(terms[1::2], terms[::2], strict=False)
+        last = terms[-1:] if len(terms) % 2 else []
+        terms = [high.fma(power, low) for high, low in pairs] + last
+        power = power * power
+    return terms[0]
+
+
 def horner(x: Real, coefficients: Sequence[float]) -> Real:
     """A polynomial by Horner's rule.
 

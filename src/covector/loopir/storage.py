@@ -35,10 +35,13 @@ class Storage(Expressions):
         name: symbol of the function.
     """
 
-    __slots__ = ("_hoisted", "_names")
+    __slots__ = ("_hoisted", "_names", "lane")
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
+        self.lane: tuple[Value, int] | None = None
+        """Inside a loop over independent lanes: the number of the lane, and a bound of it. Each
+        lane has arrays of its own in buffers made there."""
         self._names: dict[str, int] = {}
         self._hoisted: dict[Block, int] = {}
 
@@ -96,6 +99,8 @@ class Storage(Expressions):
             An uninitialised buffer.
         """
         static = all(isinstance(extent, int) for extent in shape)
+        if self.lane is not None:
+            return self._of_lanes(dtype, shape, name, *self.lane)
         buffer = self._buffer(dtype, shape, WORKSPACE if static else HEAP, name)
         if not static:
             count = self.index(2 if buffer.element is not buffer.dtype else 1)
@@ -104,6 +109,15 @@ class Storage(Expressions):
             if count.depth:
                 raise LoopIRError(f"the size of {buffer!r} depends on a loop or branch")
             self._blocks[0].items.append(Allocate(buffer, count, site))
+        return buffer
+
+    def _of_lanes(
+        self, dtype: DType, shape: Sequence[Extent], name: str | None, lane: Value, lanes: int
+    ) -> Buffer:
+        """A temporary array for each of some lanes, equal elements of all of them neighbours."""
+        buffer = self._buffer(dtype, [*shape, lanes], WORKSPACE, name)
+        buffer.strides = buffer.strides[:-1]
+        buffer.lane = lane
         return buffer
 
     def _buffer(
@@ -165,6 +179,8 @@ class Storage(Expressions):
             if stride != 1:
                 term = op("mul", term, self._as_index(stride))
             total = term if total is None else op("add", total, term)
+        if buffer.lane is not None:
+            total = buffer.lane if total is None else op("add", total, buffer.lane)
         if total is None:
             return self.index(fixed)
         return op("add", total, self.index(fixed)) if fixed else total
@@ -179,19 +195,29 @@ class Storage(Expressions):
         Returns:
             The value, complex for complex buffers.
         """
-        return self.load_at(buffer, self.offset(buffer, indices))
+        return self._load_element(buffer, self.offset(buffer, indices))
 
     def load_at(self, buffer: Buffer, offset: Any) -> Any:
         """Reads an element at a linear offset.
 
         Args:
             buffer: any buffer.
-            offset: in elements of the buffer's dtype.
+            offset: in elements of the array, row-major.
 
         Returns:
             The value, complex for complex buffers.
         """
+        return self._load_element(buffer, self._physical(buffer, offset))
+
+    def _physical(self, buffer: Buffer, offset: Any) -> Value:
+        """Where in a buffer an element of its array is."""
         offset = self._as_index(offset)
+        if buffer.lane is None:
+            return offset
+        lanes = self.index(int(buffer.shape[-1]))  # pyright: ignore[reportArgumentType]
+        return self.op("add", self.op("mul", offset, lanes), buffer.lane)
+
+    def _load_element(self, buffer: Buffer, offset: Value) -> Any:
         if buffer.element is buffer.dtype:
             return self._load(buffer, offset)
         first = self.op("mul", offset, self.index(2))
@@ -231,24 +257,26 @@ class Storage(Expressions):
             indices: an int or index value for each axis.
             value: of the buffer's dtype.
         """
-        self.store_at(buffer, self.offset(buffer, indices), value)
+        self._store_element(buffer, self.offset(buffer, indices), value)
 
     def store_at(self, buffer: Buffer, offset: Any, value: Any) -> None:
         """Writes an element at a linear offset.
 
         Args:
             buffer: a buffer that is not read-only.
-            offset: in elements of the buffer's dtype.
+            offset: in elements of the array, row-major.
             value: of the buffer's dtype.
 
         Raises:
             LoopIRError: if the buffer is read-only or the dtype differs.
         """
+        self._store_element(buffer, self._physical(buffer, offset), value)
+
+    def _store_element(self, buffer: Buffer, offset: Value, value: Any) -> None:
         if value.dtype is not buffer.dtype:
             raise LoopIRError(f"store of {value.dtype.name} in {buffer!r}: {buffer.dtype.name}")
         if buffer.space in READ_ONLY:
             raise LoopIRError(f"store in the read-only {buffer!r}")
-        offset = self._as_index(offset)
         if type(value) is Value:
             parts = [(offset, value)]
         else:

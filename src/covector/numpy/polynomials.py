@@ -25,7 +25,6 @@ from covector.numpy.promote import (
 from covector.numpy.reductions import one_axis
 from covector.numpy.sorting import known_values
 from covector.ops import elementwise as el
-from covector.ops.linalg import eig, svd
 from covector.ops.reduce import reduce_sum
 from covector.ops.shape import pad
 
@@ -238,13 +237,9 @@ def roots(p: Any, *, strip_zeros: bool = True) -> Any:
 
 
 def _eigenvalues(x: Any) -> Any:
-    return eig(
-        x,
-        compute_left_eigenvectors=False,
-        compute_right_eigenvectors=False,
-        enable_eigvec_derivs=False,
-        implementation=None,
-    )[0]
+    from covector.numpy.linalg import eigvals
+
+    return eigvals(x)
 
 
 def polyfit(
@@ -323,9 +318,9 @@ def _check_points(points: Any, values: Any, deg: int) -> int:
 
 def _least_squares(a: Any, b: Any, limit: Any) -> tuple[Any, Any, Any, Any]:
     """The solution, the inverse of `a.T @ a`, the singular values and the rank."""
-    singular, u, vh = svd(
-        a, full_matrices=False, compute_uv=True, subset_by_index=None, algorithm=None
-    )
+    from covector.numpy.linalg import svd
+
+    u, singular, vh = svd(a, full_matrices=False)
     kept = singular > limit * singular[0]
     inverses = where(kept, 1 / where(kept, singular, 1), 0)
     columns = vh.T * inverses

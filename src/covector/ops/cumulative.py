@@ -14,8 +14,9 @@ from covector.ops import indices
 from covector.ops.arithmetic import add, is_finite, max_, min_, mul, sub
 from covector.ops.axes import rev
 from covector.ops.common import Inseparable, check_dtypes, like, zeros
-from covector.ops.compare import eq, select_n
-from covector.ops.functions import exp, log
+from covector.ops.compare import eq, ge, select_n
+from covector.ops.functions import exp, expm1, log1p
+from covector.ops.gradient import stop_gradient
 from covector.ops.movement import check_axes, past
 from covector.ops.pieces import concatenate
 from covector.ops.reduce import accumulator, highest, lowest, widened
@@ -334,9 +335,12 @@ def logaddexp(x: Any, y: Any) -> Any:
 
     The shift cancels, so that derivatives of every order are right, where x equals y, too.
     """
-    greater = max_(x, y)
-    shift = select_n(is_finite(greater), zeros(aval_of(x).strong()), greater)
-    return add(shift, log(add(exp(sub(x, shift)), exp(sub(y, shift)))))
+    first = ge(x, y)
+    greater, less = select_n(first, y, x), select_n(first, x, y)
+    shift = stop_gradient(greater)
+    shift = select_n(is_finite(shift), like(shift, 0), shift)
+    # expm1 is 0 unless there is no shift: a small term is not lost beside the greater one's 1.
+    return add(shift, log1p(add(expm1(sub(greater, shift)), exp(sub(less, shift)))))
 
 
 def _weight(x: Any, total: Any) -> Any:

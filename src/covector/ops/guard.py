@@ -72,7 +72,7 @@ def _only_if_active(condition: Program) -> Program:
     return guarded.replace(equations=[*guarded.equations, conjunction], outputs=[both])
 
 
-def _guard_scan(equation: Equation, active: Variable) -> Equation:
+def _guard_with_consts(equation: Equation, active: Variable) -> Equation:
     params = {**_guard_programs(equation), "num_consts": equation.params["num_consts"] + 1}
     return equation.replace(inputs=[active, *equation.inputs], params=params)
 
@@ -92,7 +92,10 @@ def _guard_programs(equation: Equation) -> dict[str, Any]:
 
 _RULES: dict[str, Callable[[Equation, Variable], Equation]] = {
     "while": _guard_while,
-    "scan": _guard_scan,
+    "scan": _guard_with_consts,
     "cond": _guard_cond,
     "jit": _guard_call,
+    "checkpoint": _guard_call,
+    "custom_linear_solve": _guard_with_consts,
+    "custom_root": _guard_with_consts,
 }

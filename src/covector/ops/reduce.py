@@ -62,6 +62,9 @@ def _extreme(dtype: Any, least: bool) -> Any:
 IDENTITIES: dict[str, Callable[[Any], Any]] = {}
 """What changes nothing in a reduction, given a dtype; by how `Partial` results are combined."""
 
+COMBINE: dict[str, Callable[[Any, Any, Any], Any]] = {}
+"""How two partial results are combined: `(builder, x, y) -> scalar`; likewise."""
+
 
 def _all_ones(dtype: Any) -> Any:
     return True if kind_of(dtype) == "b" else highest(dtype) if kind_of(dtype) == "u" else -1
@@ -148,7 +151,7 @@ def reduction(
         return Partial(over_lanes)
 
     if over_lanes is not None:
-        IDENTITIES[over_lanes] = identity
+        IDENTITIES[over_lanes], COMBINE[over_lanes] = identity, combine
     primitive = Primitive(
         name,
         shape=shape_rule,

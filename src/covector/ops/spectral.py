@@ -405,7 +405,9 @@ def _eig_jvp(ctx: Any, primals: Any, tangents: Any, **params: Any) -> Any:
             "enable_eigvec_derivs=True says that the eigenvalues are distinct and that nothing "
             "depends on the phases of the eigenvectors"
         )
-    out = eig(primals[0], **{**params, "compute_right_eigenvectors": True})
+    # The derivative of eigenvalues does not depend on the phases, so that it has one itself.
+    wanted = {"compute_right_eigenvectors": True, "enable_eigvec_derivs": True}
+    out = eig(primals[0], **{**params, **wanted})
     values, vectors = out[0], out[-1]
     t = mx.convert(tangents[0], vectors.dtype)
     change, vectors_t = _eigenvector_tangents(values, vectors, t, left or right)

@@ -91,7 +91,7 @@ def _checked_tangent(what: str, primal: Any, tangent: Any) -> Any:
         raise TypeError(
             f"{what}: a primal {aval_of(primal)} needs a tangent {expected}, got {found}"
         )
-    return tangent
+    return operands([tangent])[0]
 
 
 def _instantiated(tangent: Any) -> Any:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
-from covector.core import pytree
+from covector.core import config as settings
+from covector.core import nans, pytree
 from covector.core.avals import Aval
-from covector.core.errors import ConcretizationTypeError
+from covector.core.dims import Dim
+from covector.core.errors import ConcretizationTypeError, compose
+from covector.core.operand import Operand
 from covector.core.primitive import Primitive
-from covector.core.program import Program
+from covector.core.program import Program, all_equations, subprograms
+from covector.core.source import here
 from covector.core.trace import (
     Trace,
     Tracer,
@@ -23,7 +28,13 @@ from covector.core.trace import (
 )
 from covector.ops.common import batch_at_front, move_axis
 from covector.transforms.context import BatchingContext
-from covector.transforms.flat import named_like, operands
+from covector.transforms.flat import (
+    FlatFunction,
+    check_leaves,
+    function_name,
+    named_like,
+    operands,
+)
 
 
 class BatchTracer(Tracer):
@@ -81,9 +92,12 @@ class BatchTrace(Trace):
             values, dims, batched = self.split(args)
         previous = set_trace(self.parent)
         try:
-            if not batched and not self._names_my_axis(primitive, params):
+            if not batched and not self._uses_my_axis(primitive, params):
                 return primitive(*values, **params)
-            out, out_dim = primitive.batch(self.context, values, dims, **params)
+            rule = primitive.batch
+            if settings.watching and nans.enabled():
+                rule = nans.by_lane(rule, primitive.multiple_results, self.context)
+            out, out_dim = rule(self.context, values, dims, **params)
         finally:
             set_trace(previous)
         if primitive.multiple_results:
@@ -100,10 +114,33 @@ class BatchTrace(Trace):
             prepared = primitive.prepare(args, params)
         except ConcretizationTypeError:  # it looks at values, which no program can
             return args, params
-        return prepared if self.split(prepared[0])[2] else (args, params)
+        mine = self.split(prepared[0])[2] or self._uses_my_axis(primitive, prepared[1])
+        return prepared if mine else (args, params)
 
-    def _names_my_axis(self, primitive: Primitive, params: dict[str, Any]) -> bool:
-        return "collective" in primitive.tags and params["axis_name"] == self.context.axis_name
+    def _uses_my_axis(self, primitive: Primitive, params: dict[str, Any]) -> bool:
+        """Whether a collective over this batch's axis is applied, in a nested program perhaps."""
+        name = self.context.axis_name
+        if name is None:
+            return False
+        if "collective" in primitive.tags:
+            return params["axis_name"] == name
+        return any([name in _axes_used(program) for program in subprograms(params)])
+
+
+_axes_known: weakref.WeakKeyDictionary[Program, list[Any]] = weakref.WeakKeyDictionary()
+
+
+def _axes_used(program: Program) -> list[Any]:
+    """The axis names of a program's collectives, in nested programs too."""
+    found = _axes_known.get(program)
+    if found is None:
+        found = [
+            e.params["axis_name"]
+            for e in all_equations(program)
+            if "collective" in e.primitive.tags
+        ]
+        _axes_known[program] = found
+    return found
 
 
 def batch_flat(
@@ -117,7 +154,9 @@ def batch_flat(
     tracers = [trace.join(x, d) for x, d in zip(args, dims, strict=True)]
     previous = set_trace(trace)
     try:
-        results = fn(*tracers)
+        # Rules of custom derivatives may run when `vmap` has returned: the name is set here.
+        with named_axis(context.axis_name, context.axis_size):
+            results = fn(*tracers)
     finally:
         set_trace(previous)
     values, out_dims, _ = trace.split(results)
@@ -156,6 +195,7 @@ def vmap(
     out_axes: Any = 0,
     axis_name: Any = None,
     axis_size: int | None = None,
+    spmd_axis_name: Any = None,
 ) -> Callable[..., Any]:
     """A function that applies `fun` to every element of a batch at once.
 
@@ -166,13 +206,17 @@ def vmap(
             its argument. Keyword arguments are batched along axis 0.
         out_axes: where the batch axis of each output goes; `None` for one that does not depend
             on the batched arguments. A pytree prefix of the output.
-        axis_name: a name for collective operations inside `fun` to use.
+        axis_name: a name for collective operations inside `fun` to use (`lax.psum` and others),
+            any hashable object.
         axis_size: the size of the batch; found from the arguments when there is a batched one.
+        spmd_axis_name: must be `None`: the axis cannot be spread over devices.
 
     Returns:
         The batched function.
 
     Raises:
+        TypeError: if `fun` is no function or the axes are no integers.
+        NotImplementedError: for `spmd_axis_name`.
         ValueError: when calling it, if sizes along the batch axes differ, an axis is out of
             range, or an output that depends on the batch has `None` in `out_axes`.
 
@@ -181,34 +225,66 @@ def vmap(
     >>> cv.vmap(lambda row, scale: row.sum() * scale, in_axes=(0, None))(cnp.ones((2, 3)), 2.0)
     Array([6., 6.], dtype=float32)
     """
-    name = getattr(fun, "__name__", "function")
+    if not callable(fun):
+        raise TypeError(f"vmap expects a function, got {type(fun).__name__}: {fun!r:.80}")
+    name = function_name(fun)
     if isinstance(in_axes, list):
         in_axes = tuple(cast("list[Any]", in_axes))
+    _check_options(name, in_axes, out_axes, axis_name, axis_size, spmd_axis_name)
 
     def batched_fun(*args: Any, **kwargs: Any) -> Any:
         leaves, tree = pytree.flatten((args, kwargs))
-        dims = _input_dims(name, in_axes, args, kwargs)
-        avals = [aval_of(x) for x in leaves]
-        dims = [_normalize(name, d, a) for d, a in zip(dims, avals, strict=True)]
-        size = _axis_size(name, args, kwargs, avals, dims, axis_size)
+        axes = _input_dims(name, in_axes, args, kwargs)
+        _check_batched(name, args, kwargs, axes)
+        leaves = [x if d is None else operands([x])[0] for x, d in zip(leaves, axes, strict=True)]
+        dims = [_normalize(name, x, d) for x, d in zip(leaves, axes, strict=True)]
+        size = _axis_size(name, args, kwargs, dims, axis_size)
         context = BatchingContext(size, axis_name)
-        trees: list[Any] = []
-
-        def flat(*flat_args: Any) -> list[Any]:
-            call_args, call_kwargs = pytree.unflatten(tree, flat_args)
-            outs, out_tree = pytree.flatten(fun(*call_args, **call_kwargs))
-            trees.append(out_tree)
-            return outs
-
-        with named_axis(axis_name, size):
-            values, out_dims = batch_flat(flat, context, leaves, dims)
-        wanted = _output_dims(name, out_axes, trees[0])
+        flat = FlatFunction(fun, tree)
+        values, out_dims = batch_flat(flat, context, leaves, dims)
+        wanted = _output_dims(name, out_axes, flat.out_tree)
         outs = [
             _place(name, v, d, w, size) for v, d, w in zip(values, out_dims, wanted, strict=True)
         ]
-        return pytree.unflatten(trees[0], outs)
+        return pytree.unflatten(flat.out_tree, outs)
 
     return named_like(batched_fun, fun, "vmap")
+
+
+def _check_options(
+    name: str, in_axes: Any, out_axes: Any, axis_name: Any, axis_size: Any, spmd_axis_name: Any
+) -> None:
+    if not (in_axes is None or type(in_axes) in (int, tuple)):
+        _refuse_axes(name, "in_axes", in_axes, "an int, None, or a tuple with an entry for each")
+    for what, axes in (("in_axes", in_axes), ("out_axes", out_axes)):
+        if not all([type(axis) is int for axis in pytree.leaves(axes)]):
+            _refuse_axes(name, what, axes, "an int, None, or containers of these")
+    hash(axis_name)
+    if axis_size is not None and (
+        isinstance(axis_size, bool) or not isinstance(axis_size, (int, Dim)) or axis_size < 0
+    ):
+        raise TypeError(
+            compose(
+                f"vmap of {name}: axis_size must be a number of elements",
+                found=f"{axis_size!r}"[:80],
+                line=here(),
+            )
+        )
+    if spmd_axis_name is not None:
+        raise NotImplementedError(
+            compose(
+                f"vmap of {name}: spmd_axis_name asks for an axis of devices, and there are none",
+                found=f"{spmd_axis_name!r}"[:80],
+                fix="leave it out; axis_name names the axis for lax.psum and others",
+                line=here(),
+            )
+        )
+
+
+def _refuse_axes(name: str, what: str, axes: Any, wanted: str) -> NoReturn:
+    raise TypeError(
+        compose(f"vmap of {name}: {what} must be {wanted}", found=f"{axes!r}"[:120], line=here())
+    )
 
 
 def _input_dims(name: str, in_axes: Any, args: Any, kwargs: Any) -> list[Any]:
@@ -223,21 +299,39 @@ def _input_dims(name: str, in_axes: Any, args: Any, kwargs: Any) -> list[Any]:
     return dims + [0] * len(pytree.leaves(kwargs))
 
 
-def _normalize(name: str, dim: Any, aval: Aval) -> int | None:
+def _check_batched(name: str, args: Any, kwargs: Any, dims: list[Any]) -> None:
+    """Raises unless what is batched are arrays and numbers; anything else goes through."""
+    leaves = pytree.leaves((args, kwargs))
+    if all([d is None or isinstance(x, Operand) for x, d in zip(leaves, dims, strict=True)]):
+        return
+    tree = pytree.structure((args, kwargs))
+    batched = [0 if d is None else x for x, d in zip(leaves, dims, strict=True)]
+    check_leaves(f"vmap of {name}: batched arguments", pytree.unflatten(tree, batched))
+
+
+def _normalize(name: str, x: Any, dim: Any) -> int | None:
     if dim is None:
         return None
-    if not isinstance(dim, int) or not -aval.ndim <= dim < aval.ndim:
+    aval = aval_of(x)
+    if not -aval.ndim <= dim < aval.ndim:
         raise ValueError(
-            f"vmap of {name}: in_axes asks for axis {dim} of an argument of type {aval}, "
-            f"which has {aval.ndim} axes; use None for arguments that are not batched"
+            compose(
+                f"vmap of {name}: in_axes asks for axis {dim} of an argument",
+                found=f"an argument of type {aval}, which has {aval.ndim} axes",
+                fix="use None for arguments that are not batched",
+                line=here(),
+            )
         )
     return dim % aval.ndim
 
 
 def _axis_size(
-    name: str, args: Any, kwargs: Any, avals: list[Aval], dims: list[Any], axis_size: int | None
+    name: str, args: Any, kwargs: Any, dims: list[int | None], axis_size: int | None
 ) -> Any:
-    sizes: list[Any] = [a.shape[d] for a, d in zip(avals, dims, strict=True) if d is not None]
+    leaves = pytree.leaves((args, kwargs))
+    sizes: list[Any] = [
+        aval_of(x).shape[d] for x, d in zip(leaves, dims, strict=True) if d is not None
+    ]
     if axis_size is not None:
         sizes.append(axis_size)
     if not sizes:
@@ -245,15 +339,17 @@ def _axis_size(
             f"vmap of {name}: no argument has a batch axis; "
             "set an entry of in_axes to an axis, or give axis_size"
         )
-    if any(s != sizes[0] for s in sizes):
+    if any([s != sizes[0] for s in sizes]):
         paths = [pytree.keystr(p) for p, _ in pytree.leaves_with_path((args, kwargs))]
         found = "; ".join(
-            f"{_argument_name(p)} {a} along axis {d}"
-            for p, a, d in zip(paths, avals, dims, strict=True)
+            f"{_argument_name(p)} {aval_of(x)} along axis {d}"
+            for p, x, d in zip(paths, leaves, dims, strict=True)
             if d is not None
         )
         extra = "" if axis_size is None else f"; axis_size={axis_size}"
-        raise ValueError(f"vmap of {name}: batch sizes must be equal, got {found}{extra}")
+        raise ValueError(
+            compose(f"vmap of {name}: batch sizes must be equal", found=found + extra, line=here())
+        )
     return sizes[0]
 
 
@@ -270,14 +366,23 @@ def _place(name: str, value: Any, dim: int | None, wanted: Any, size: Any) -> An
     if wanted is None:
         if dim is not None:
             raise ValueError(
-                f"vmap of {name}: out_axes is None for an output that depends on the batched "
-                f"arguments ({aval_of(value)}, batch axis {dim}); give it an axis"
+                compose(
+                    f"vmap of {name}: out_axes is None for an output that depends on the batched "
+                    "arguments",
+                    found=f"{aval_of(value)}, batch axis {dim}",
+                    fix="give it an axis",
+                    line=here(),
+                )
             )
         return value
     ndim = aval_of(value).ndim + (dim is None)
     if not -ndim <= wanted < ndim:
         raise ValueError(
-            f"vmap of {name}: out_axes asks for axis {wanted} of an output with {ndim} axes"
+            compose(
+                f"vmap of {name}: out_axes asks for axis {wanted} of an output with {ndim} axes",
+                found=f"{aval_of(value)}" if dim is None else f"{aval_of(value)}, the batch's too",
+                line=here(),
+            )
         )
     value = batch_at_front(value, dim, size) if dim is None else value
     return move_axis(value, dim or 0, wanted % ndim)

@@ -73,12 +73,16 @@ class FlatFunction:
         fun: the function of pytrees.
         tree: the structure of `(args, kwargs)`.
         has_aux: `fun` returns a pair whose second part is auxiliary data.
+        name: what to call it in messages; by default its own name.
     """
 
-    __slots__ = ("aux", "fun", "has_aux", "out_tree", "tree")
+    __slots__ = ("aux", "fun", "has_aux", "name", "out_tree", "tree")
 
-    def __init__(self, fun: Callable[..., Any], tree: Any, has_aux: bool = False) -> None:
+    def __init__(
+        self, fun: Callable[..., Any], tree: Any, has_aux: bool = False, name: str | None = None
+    ) -> None:
         self.fun = fun
+        self.name = function_name(fun) if name is None else name
         self.tree = tree
         self.has_aux = has_aux
         self.out_tree: Any = None
@@ -91,12 +95,12 @@ class FlatFunction:
             pair = cast("tuple[Any, ...]", out)
             if not isinstance(out, tuple) or len(pair) != 2:
                 raise TypeError(
-                    f"{function_name(self.fun)} must return a pair (output, aux) with "
+                    f"{self.name} must return a pair (output, aux) with "
                     f"has_aux=True, got {type(pair).__name__}"
                 )
             out, self.aux = pair
         leaves, self.out_tree = pytree.flatten(out)
-        check_leaves(f"the output of {function_name(self.fun)}", out)
+        check_leaves(f"the output of {self.name}", out)
         return leaves
 
 

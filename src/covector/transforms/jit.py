@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -11,16 +12,26 @@ import numpy as np
 
 from covector import _native
 from covector.core import backend as backends
-from covector.core import dtypes, pytree
+from covector.core import config as settings
+from covector.core import dtypes, ladder, nans, pytree
 from covector.core.array import Array, as_array
 from covector.core.avals import Aval
 from covector.core.backend import Executable, Options
 from covector.core.config import config
+from covector.core.device import Device, check_placement
 from covector.core.errors import compose
 from covector.core.program import Program
 from covector.core.source import here
-from covector.core.trace import Tracer, aval_of, get_trace, trace_program
-from covector.transforms.flat import FlatFunction, check_leaves, function_name
+from covector.core.trace import (
+    ProgramTrace,
+    Tracer,
+    aval_of,
+    eval_program,
+    get_trace,
+    named_axes,
+    trace_program,
+)
+from covector.transforms.flat import FlatFunction, check_leaves, function_name, operands
 
 
 class Statics:
@@ -153,11 +164,15 @@ class Compiler:
             given = _canonical(leaves)
             executable = self.executable(call, args, kwargs)
             results = executable(*given if call.kept is None else [given[k] for k in call.kept])
-            if given is leaves and not call.donated:
+            if settings.watching and nans.enabled():
+                nans.check_outputs(self.name, call.program, given, results)
+            elif given is leaves and not call.donated:
                 self._remember(call, args, kwargs)
             for k in call.donated:
                 if isinstance(leaves[k], Array):
                     leaves[k].delete()
+        elif self.inline and isinstance(get_trace(), ProgramTrace):
+            results = eval_program(call.program, *call.captured, *operands(leaves))
         else:
             from covector.ops.call import call as call_primitive
 
@@ -202,11 +217,15 @@ class Compiler:
     def traced(self, leaves: Sequence[Any], tree: Any) -> Call:
         """The function traced for a signature, from memory where it was before."""
         avals = tuple([aval_of(x) for x in leaves])
-        key = (tree, avals, config.trace_key())
+        key = (tree, avals, config.trace_key(), named_axes())
         call = self.calls.get(key)
         if call is None:
-            flat = FlatFunction(self._with_statics, tree)
+            flat = FlatFunction(self._with_statics, tree, name=self.name)
+            start = time.perf_counter()
             program, captured = trace_program(flat, avals, self.name)
+            if ladder.shows(ladder.TIMES):
+                seconds = time.perf_counter() - start
+                ladder.report_trace(self.name, program, seconds, key, list(self.calls))
             call = Call(program, captured, flat.out_tree)
             if not captured:
                 self.calls[key] = call
@@ -290,6 +309,10 @@ class JitFunction(_native.Dispatcher):
     def __new__(cls, fun: Callable[..., Any], **options: Any) -> JitFunction:
         statics = Statics(fun, options["static_argnums"], options["static_argnames"])
         donated = Statics(fun, options["donate_argnums"], options["donate_argnames"], "donate")
+        both = (statics.numbers & donated.numbers) or (statics.names & donated.names)
+        if both:
+            name = function_name(fun)
+            raise ValueError(f"jit of {name}: {sorted(both)} are both static and donated")
         compiler = Compiler(fun, statics, donated, options)
         self = super().__new__(
             cls, compiler, static_argnums=statics.numbers, static_argnames=statics.names
@@ -309,7 +332,7 @@ class JitFunction(_native.Dispatcher):
 
     def trace(self, *args: Any, **kwargs: Any) -> Traced:
         """Traces for these arguments (arrays, or anything with shape and dtype)."""
-        leaves, tree = self._compiler.flatten(*_shapes(args, kwargs))
+        leaves, tree = self._compiler.flatten(*shapes_only(args, kwargs))
         return Traced(self._compiler, self._compiler.traced(leaves, tree), (args, kwargs))
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
@@ -389,7 +412,9 @@ class Shaped(Tracer):
         self.aval = aval
 
 
-def _shapes(args: Any, kwargs: Any) -> Any:
+def shapes_only(args: Any, kwargs: Any) -> Any:
+    """Arguments with tracers that have no value for `ShapeDtypeStruct`s."""
+
     def shape_only(x: Any) -> Any:
         if isinstance(x, ShapeDtypeStruct):
             return Shaped(x.aval)
@@ -439,7 +464,8 @@ class Lowered:
 
     def compile(self) -> Compiled:
         """Compiles it."""
-        return Compiled(self._call, self._compiler.executable(self._call, *self._args))
+        executable = self._compiler.executable(self._call, *self._args)
+        return Compiled(self._compiler.name, self._call, executable)
 
     def as_text(self, stage: str = "program") -> str:
         """The code at a stage: "program", or what the backend offers ("loopir", "llvm")."""
@@ -451,7 +477,8 @@ class Lowered:
 class Compiled:
     """A compiled function: called with arguments of the signature it was made for."""
 
-    def __init__(self, call: Call, executable: Executable) -> None:
+    def __init__(self, name: str, call: Call, executable: Executable) -> None:
+        self._name = name
         self._call = call
         self._executable = executable
 
@@ -465,7 +492,10 @@ class Compiled:
             )
         kept = self._call.kept
         given = leaves if kept is None else [leaves[k] for k in kept]
-        return pytree.unflatten(self._call.out_tree, self._executable(*given))
+        results = self._executable(*given)
+        if settings.watching and nans.enabled():
+            nans.check_outputs(self._name, self._call.program, leaves, results)
+        return pytree.unflatten(self._call.out_tree, results)
 
     def as_text(self, stage: str = "") -> str:
         """The code at one stage of compilation."""
@@ -487,6 +517,10 @@ def jit(
     backend: str | None = None,
     inline: bool = False,
     effort: int = 2,
+    device: Device | None = None,
+    in_shardings: None = None,
+    out_shardings: None = None,
+    compiler_options: dict[str, Any] | None = None,
 ) -> Any:
     """Compiles a function to native code, once for each signature it is called with.
 
@@ -499,12 +533,21 @@ def jit(
         donate_argnames: their names.
         keep_unused: pass arguments the function does not use to the compiled code all the same,
             which otherwise does not take them.
-        backend: which backend compiles; by default the one of `COVECTOR_BACKEND`.
-        inline: when called inside another traced function, become part of its program.
+        backend: which backend compiles; by default, or with "cpu", that of `COVECTOR_BACKEND`.
+        inline: when called while a program is traced, become part of it instead of a call in it.
         effort: 0 compiles fastest, 3 runs fastest.
+        device: `None` or one of `covector.devices()`.
+        in_shardings: must be `None`, like `out_shardings`: there is one device.
+        out_shardings: likewise.
+        compiler_options: must be empty: they are XLA's. `effort` is an option of Covector.
 
     Returns:
         The compiled function, with `trace`, `lower`, `eval_shape` and `clear_cache`.
+
+    Raises:
+        TypeError: if `fun` is no function.
+        ValueError: for devices, shardings and options that there are not, and for arguments that
+            are both static and donated.
 
     >>> import covector as cv
     >>> @cv.jit
@@ -519,33 +562,20 @@ def jit(
         "donate_argnums": donate_argnums,
         "donate_argnames": donate_argnames,
         "keep_unused": keep_unused,
-        "backend": backend,
+        "backend": None if backend == "cpu" else backend,
         "inline": inline,
         "effort": effort,
     }
+    check_placement(device, in_shardings, out_shardings, compiler_options)
     if fun is None:
-        return functools.partial(JitFunction, **options)
+        return functools.partial(_jit, **options)
+    return _jit(fun, **options)
+
+
+def _jit(fun: Callable[..., Any], **options: Any) -> JitFunction:
     if not callable(fun):
         raise TypeError(f"jit expects a function, got {type(fun).__name__}: {fun!r}")
     return JitFunction(fun, **options)
-
-
-def make_program(fun: Callable[..., Any]) -> Callable[..., Program]:
-    """A function that returns the program of `fun` for given arguments.
-
-    >>> import covector as cv
-    >>> import covector.numpy as cnp
-    >>> program = cv.make_program(lambda x: cnp.sin(x) * 2)(1.0)
-    >>> len(program.equations)
-    2
-    """
-
-    def traced(*args: Any, **kwargs: Any) -> Program:
-        leaves, tree = pytree.flatten(_shapes(args, kwargs))
-        avals = [aval_of(x) for x in leaves]
-        return trace_program(FlatFunction(fun, tree), avals, function_name(fun))[0]
-
-    return traced
 
 
 def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from covector.core.avals import Linear, Zero
 from covector.core.program import Equation, Literal, Program, Variable
-from covector.core.trace import trace_program
+from covector.core.trace import (
+    BACKWARD,
+    current_scope,
+    name_scope,
+    replayed,
+    trace_program,
+)
 from covector.ops.common import add_tangents, instantiate
 from covector.transforms.context import CONTEXT
 
@@ -30,15 +37,22 @@ def backward_pass(
     known: dict[Variable, Any] = {
         v: next(given) for v, is_linear in zip(program.inputs, linear, strict=True) if not is_linear
     }
-    equations = [e for e in program.equations if not _evaluate_known(e, known)]
     pending: dict[Variable, Any] = {}
     for atom, ct in zip(program.outputs, cotangents, strict=True):
         _accumulate(pending, atom, ct)
-    for equation in reversed(equations):
-        cts = [pending.pop(v, None) for v in equation.outputs]
-        if all([ct is None for ct in cts]):
-            continue
-        _transpose_equation(equation, known, pending, cts)
+    scope = current_scope().split("/")
+    inside = nullcontext() if BACKWARD in scope else name_scope(BACKWARD)
+    with inside, replayed() as replay:
+        equations: list[Equation] = []
+        for equation in program.equations:
+            replay(equation)
+            if not _evaluate_known(equation, known):
+                equations.append(equation)
+        for equation in reversed(equations):
+            cts = [pending.pop(v, None) for v in equation.outputs]
+            if any([ct is not None for ct in cts]):
+                replay(equation)
+                _transpose_equation(equation, known, pending, cts)
     inputs = [v for v, is_linear in zip(program.inputs, linear, strict=True) if is_linear]
     return [pending.get(v, Zero(v.aval)) for v in inputs]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any, NoReturn
 
@@ -9,8 +10,8 @@ import numpy as np
 
 from covector import _native
 from covector.backends.native import engine, libraries
-from covector.compiler.pipeline import Scheduled, schedule
-from covector.core import dtypes
+from covector.compiler.pipeline import Scheduled, collection_paused, schedule
+from covector.core import dtypes, ladder
 from covector.core.array import Array, KeyArray
 from covector.core.avals import Aval
 from covector.core.backend import Options
@@ -20,6 +21,8 @@ from covector.loopir.printer import print_function
 
 OUT_OF_MEMORY = -3
 """What generated code returns when it gets no memory (CV_OUT_OF_MEMORY)."""
+
+_STAGES = {ladder.LOOP_IR: "loopir", ladder.LLVM: "llvm", ladder.ASSEMBLY: "assembly"}
 
 LONG = 10_000
 """Iterations of a loop from which on a call lets other Python threads run."""
@@ -43,12 +46,16 @@ class NativeBackend:
         Raises:
             CompilationError: for a primitive that cannot be lowered.
         """
-        scheduled = schedule(program)
-        start = time.perf_counter()
-        code = engine.compile_function(scheduled.function, effort=options.effort)
-        libraries.ensure_loaded(code.externals)
-        scheduled.profile["llvm"] = time.perf_counter() - start
-        return NativeExecutable(program, scheduled, code, options)
+        with collection_paused():
+            scheduled = schedule(program)
+            start = time.perf_counter()
+            code = engine.compile_function(scheduled.function, effort=options.effort)
+            libraries.ensure_loaded(code.externals)
+            scheduled.profile["llvm"] = time.perf_counter() - start
+            executable = NativeExecutable(program, scheduled, code, options)
+        for rung, stage in _STAGES.items():
+            ladder.show(rung, stage, functools.partial(executable.as_text, stage))
+        return executable
 
 
 class NativeExecutable:
@@ -83,8 +90,8 @@ class NativeExecutable:
         if code == OUT_OF_MEMORY:
             raise MemoryError(f"{self.native.name}: not enough memory for a temporary array")
         message, equation = self._scheduled.sites[site]
-        location = None if equation is None else equation.location
-        raise RuntimeError(f"{message}\n  at: {location}" if location else message)
+        place = "" if equation is None else equation.place
+        raise RuntimeError(f"{message}\n  at: {place}" if place else message)
 
     def as_text(self, stage: str = "") -> str:
         """The code at one stage.
@@ -131,7 +138,7 @@ def _is_long(function: Function) -> bool:
 def _iterations(block: Block) -> int:
     total = 0
     for item in block.items:
-        if isinstance(item, Value):
+        if type(item) is Value:
             continue
         inner = 1 + sum([_iterations(child) for child in children(item)])
         if isinstance(item, For):

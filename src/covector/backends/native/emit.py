@@ -14,7 +14,7 @@ from covector.backends.native.emit_vectors import Emitter
 from covector.core.errors import CompilationError
 from covector.loopir import mathematics
 from covector.loopir.ir import HEAP, DType, Function, Segment, walk
-from covector.loopir.scalars import F32, F64
+from covector.loopir.scalars import F32, F64, TABLE
 
 INLINED_LINES = 400
 """Lines that the copies of an elementary function may have in all if it is inlined at each call."""
@@ -42,15 +42,19 @@ class Module:
         text: the module.
         symbol: name of the entry function.
         externals: what it calls.
+        shared: elementary functions that it calls and does not contain.
         instructions: how many lines it has, a measure of its size.
     """
 
-    __slots__ = ("externals", "instructions", "symbol", "text")
+    __slots__ = ("externals", "instructions", "shared", "symbol", "text")
 
-    def __init__(self, symbol: str, text: str, externals: tuple[str, ...]) -> None:
+    def __init__(
+        self, symbol: str, text: str, externals: tuple[str, ...], shared: tuple[str, ...] = ()
+    ) -> None:
         self.symbol = symbol
         self.text = text
         self.externals = externals
+        self.shared = shared
         self.instructions = text.count("\n")
 
 
@@ -86,12 +90,38 @@ def emit(function: Function, target: Target) -> Module:
     texts = [_entry(function, target, Memory(scopes, metadata, heap, segment=False))]
     for each in functions[1:]:
         texts.append(_entry(each, target, Memory(scopes, metadata, heap, segment=True)))
+    return _module(function.name, texts, _names(functions), target, metadata.lines)
+
+
+def emit_shared(symbol: str, target: Target) -> Module:
+    """Writes an elementary function as a module, for all modules that call it.
+
+    Args:
+        symbol: one of the `shared` of a module.
+        target: the machine.
+
+    Returns:
+        The module.
+    """
+    text = _elementary_text(symbol, target).replace("define internal", "define", 1)
+    return _module(symbol, [text.replace("#9 {", "#5 {", 1)], {symbol}, target)
+
+
+def _module(
+    symbol: str,
+    texts: list[str],
+    names: set[str],
+    target: Target,
+    metadata: Iterable[str] = (),
+) -> Module:
+    """Completes functions with what they call."""
     called = _count_calls(texts)
-    texts += _elementary_functions(called, target)
-    externals = tuple(sorted(s for s in called if "." not in s and s not in _names(functions)))
-    texts += [_declare(symbol) for symbol in externals]
-    text = "\n".join([*texts, _ATTRIBUTES, *metadata.lines, ""])
-    return Module(function.name, text, externals)
+    texts = texts + _elementary_functions(called, target)
+    shared = tuple(sorted(s for s in called if s.startswith("cv.") and _is_shared(s)))
+    externals = tuple(sorted(s for s in called if "." not in s and s not in names))
+    texts += [_elementary_declaration(each) for each in shared]
+    texts += [_declare(each) for each in externals]
+    return Module(symbol, "\n".join([*texts, _ATTRIBUTES, *metadata, ""]), externals, shared)
 
 
 def segments(function: Function) -> list[Function]:
@@ -123,6 +153,8 @@ def _declare(symbol: str) -> str:
 
 def _entry(function: Function, target: Target, memory: Memory) -> str:
     emitter = Emitter(target, memory)
+    if function.body.depth:  # a piece of a loop's body
+        emitter.plan_block(function.body, (), (), depth=0)
     emitter.block(function.body)
     linkage, attributes = ("internal ", "#1") if memory.is_segment else ("", "#0")
     head = f"define {linkage}i32 @{function.name}({memory.parameters()}) {attributes} {{\nentry:"
@@ -146,7 +178,7 @@ def _elementary_functions(called: dict[str, int], target: Target) -> list[str]:
     pending = [s for s in called if s.startswith("cv.")]
     while pending:
         symbol = pending.pop()
-        if symbol in texts:
+        if symbol in texts or _is_shared(symbol):
             continue
         text = _elementary.get((symbol, target))
         if text is None:
@@ -158,19 +190,34 @@ def _elementary_functions(called: dict[str, int], target: Target) -> list[str]:
                 pending.append(other)
     for symbol, text in texts.items():
         lines = called[symbol] * text.count("\n")
-        inlined = lines <= INLINED_LINES and symbol.split(".")[1] not in mathematics.RARE
-        attributes = "#4 {" if inlined else "#5 {"
+        attributes = "#4 {" if lines <= INLINED_LINES else "#5 {"
         texts[symbol] = text.replace("#9 {", attributes, 1)
     return list(texts.values())
 
 
+def _is_shared(symbol: str) -> bool:
+    """Whether an elementary function is compiled once, since it is long and not inlined."""
+    return symbol.split(".")[1] in mathematics.RARE
+
+
+def _parse_symbol(symbol: str) -> tuple[str, DType, int]:
+    """Name, dtype and lanes of an elementary function."""
+    _, name, kind = symbol.split(".")
+    return name, _DTYPES[kind[-3:]], int(kind[1:-3]) if kind.startswith("v") else 0
+
+
+def _elementary_declaration(symbol: str) -> str:
+    name, dtype, lanes = _parse_symbol(symbol)
+    type_ = register_type(dtype, lanes)
+    return f"declare {type_} @{symbol}({', '.join([type_] * TABLE[name].arity)}) #2"
+
+
 def _elementary_text(symbol: str, target: Target) -> str:
     """An elementary function from its definition in the loop IR, for scalars or for lanes."""
-    _, name, kind = symbol.split(".")
-    lanes = int(kind[1:-3]) if kind.startswith("v") else 0
-    dtype = _DTYPES[kind[-3:]]
+    name, dtype, lanes = _parse_symbol(symbol)
     function = mathematics.definition(name, dtype)
     emitter = Emitter(target, Memory(Scopes((), None), None, [], segment=False))
+    emitter.packs = False
     params = [f"{register_type(p.dtype, lanes)} %p{k}" for k, p in enumerate(function.params)]
     if lanes:
         plan = plan_function(function.params, function.body, function.returns, lanes)

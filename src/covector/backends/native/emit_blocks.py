@@ -14,6 +14,7 @@ from covector.backends.native.emit_memory import Memory
 from covector.backends.native.emit_ops import BETTER_WITH_CONSTANTS, Target
 from covector.backends.native.emit_types import register_type
 from covector.backends.native.emit_writer import Writer
+from covector.backends.native.superwords import Pack
 from covector.loopir.ir import (
     Allocate,
     Block,
@@ -29,6 +30,9 @@ from covector.loopir.ir import (
     Value,
     While,
 )
+
+Carried = Value | Pack
+"""What one phi at the head of a loop stands for."""
 
 Phi = tuple[int, str, str]
 """Of a phi: the position of its line, its register and its type."""
@@ -171,6 +175,8 @@ class BlockEmitter(Writer):
             inits: texts of the carries on entry.
             guarded: whether there may be no iteration at all.
         """
+        params = self.begin_loop(item)
+        inits = self.joined(params, item, inits)
         head, done, before = self.new_label(), self.new_label(), self.label
         if guarded:
             self.jump_if(self.define(f"icmp slt i64 {lower}, {upper}"), head, done)
@@ -179,21 +185,24 @@ class BlockEmitter(Writer):
         self.start(head)
         index = self.names[item.index] = self.fresh()
         position = self.reserve()
-        phis = self.open_phis(item.params)
-        self.entered([item.index, *item.params])
+        phis = self.open_phis(params)
+        self.entered([item.index, *params])
         self.block(item.body)
         following = self.count_on(item, index, lower, item.step)
+        lasts = self.carried(params, item.yields)
         self.close_loop(head, done, following, upper)
+        latch = self.label
         self.lines[position] = (
-            f"  {index} = phi i64 [ {lower}, %{before} ], [ {following}, %{self.label} ]"
+            f"  {index} = phi i64 [ {lower}, %{before} ], [ {following}, %{latch} ]"
         )
-        latch, lasts = self.label, self.carried(item.params, item.yields)
         self.close_phis(phis, before, inits, lasts)
         self.start(done)
-        for phi, result, init, last in zip(phis, item.results, inits, lasts, strict=True):
-            if guarded:
-                last = self.define(f"phi {phi[2]} [ {init}, %{before} ], [ {last}, %{latch} ]")
-            self.set_result(result, last)
+        if guarded:
+            lasts = [
+                self.define(f"phi {phi[2]} [ {init}, %{before} ], [ {last}, %{latch} ]")
+                for phi, init, last in zip(phis, inits, lasts, strict=True)
+            ]
+        self.end_loop(params, item, lasts)
 
     def count_on(self, item: For, index: str, lower: str, step: int) -> str:
         """Emits the next index at the end of a loop body, and polls if it is time.
@@ -225,7 +234,7 @@ class BlockEmitter(Writer):
         more = self.define(f"icmp slt i64 {following}, {upper}")
         self.jump_if(more, head, done, self.memory.loop_metadata())
 
-    def open_phis(self, params: Sequence[Value]) -> list[Phi]:
+    def open_phis(self, params: Sequence[Carried]) -> list[Phi]:
         """Begins the phis of carries at the head of a loop.
 
         Args:
@@ -264,22 +273,24 @@ class BlockEmitter(Writer):
             item: the statement.
         """
         inits = self.carried(item.params, item.inits)
+        params = self.begin_loop(item)
+        inits = self.joined(params, item, inits)
         head, body, done, before = *(self.new_label() for _ in range(3)), self.label
         self.jump(head)
         self.start(head)
         counter = self.open_counter(item)
-        phis = self.open_phis(item.params)
-        self.entered(item.params)
+        phis = self.open_phis(params)
+        self.entered(params)
         self.block(item.header)
         self.jump_if(self.use(item.predicate), body, done)
         self.start(body)
         self.block(item.body)
+        lasts = self.carried(params, item.yields)
         self.close_counter(counter, before, item.poll_every)
-        self.close_phis(phis, before, inits, self.carried(item.params, item.yields))
+        self.close_phis(phis, before, inits, lasts)
         self.lines.append(f"  br label %{head}{self.memory.loop_metadata()}")
         self.start(done)
-        for result, (_, name, _) in zip(item.results, phis, strict=True):
-            self.set_result(result, name)
+        self.end_loop(params, item, [name for _, name, _ in phis])
 
     def open_counter(self, item: While) -> tuple[int, str] | None:
         """Begins the counter of a loop without an index, if it has to poll.
@@ -321,7 +332,7 @@ class BlockEmitter(Writer):
         then, otherwise, done, origin = *(self.new_label() for _ in range(3)), self.label
         empty = not item.otherwise.items
         self.jump_if(self.use(item.predicate), then, done if empty else otherwise)
-        second = self.carried(item.results, item.else_values) if empty else []
+        second: Sequence[str] = self.carried(item.results, item.else_values) if empty else ()
         self.start(then)
         self.block(item.then)
         first, here = self.carried(item.results, item.then_values), self.label
@@ -332,39 +343,77 @@ class BlockEmitter(Writer):
             second, origin = self.carried(item.results, item.else_values), self.label
             self.jump(done)
         self.start(done)
-        for result, one, other in zip(item.results, first, second, strict=True):
-            self.set_result(
-                result,
-                self.define(
-                    f"phi {self.type_of(result)} [ {one}, %{here} ], [ {other}, %{origin} ]"
-                ),
-            )
+        # All phis stand together, before what setting a result may add.
+        texts = [
+            self.define(f"phi {self.type_of(result)} [ {one}, %{here} ], [ {other}, %{origin} ]")
+            for result, one, other in zip(item.results, first, second, strict=True)
+        ]
+        for result, text in zip(item.results, texts, strict=True):
+            self.set_result(result, text)
 
-    # What differs in lanes
+    # What differs in lanes and with packs
 
-    def carried(self, params: Sequence[Value], values: Sequence[Value]) -> list[str]:
+    def begin_loop(self, item: For | While) -> Sequence[Carried]:
+        """Called before a loop.
+
+        Args:
+            item: the loop.
+
+        Returns:
+            What its phis stand for: its parameters, some of them perhaps in packs.
+        """
+        return item.params
+
+    def joined(
+        self, params: Sequence[Carried], item: For | While, texts: Sequence[str]
+    ) -> Sequence[str]:
+        """Values of what phis stand for.
+
+        Args:
+            params: from `begin_loop`.
+            item: the loop.
+            texts: a value for each of its parameters.
+
+        Returns:
+            A value for each phi.
+        """
+        return texts
+
+    def end_loop(self, params: Sequence[Carried], item: For | While, texts: Sequence[str]) -> None:
+        """Notes the results of a loop.
+
+        Args:
+            params: from `begin_loop`.
+            item: the loop.
+            texts: the value of each phi after it.
+        """
+        for result, text in zip(item.results, texts, strict=True):
+            self.set_result(result, text)
+
+    def carried(self, params: Sequence[Carried], values: Sequence[Value]) -> Sequence[str]:
         """Texts of values that become those of others.
 
         Args:
             params: carries or results.
-            values: what they become.
+            values: what they become; those of packs are known to the pack.
 
         Returns:
             The texts.
         """
         return [self.use(v) for v in values]
 
-    def type_of(self, value: Value) -> str:
+    def type_of(self, value: Carried) -> str:
         """The type of the register that holds a value."""
         return register_type(value.dtype)
 
-    def name_carry(self, param: Value, name: str) -> None:
+    def name_carry(self, param: Carried, name: str) -> None:
         """Notes the register of a carry."""
+        assert type(param) is Value
         self.names[param] = name
 
     def set_result(self, result: Value, text: str) -> None:
         """Notes the text of a statement's result."""
         self.names[result] = text
 
-    def entered(self, values: Sequence[Value]) -> None:
+    def entered(self, values: Sequence[Carried]) -> None:
         """Called at the head of a loop, after its phis, with what they define."""

@@ -42,6 +42,9 @@ EXTERNALS: dict[str, Signature] = {
     "cv_poll": (("ptr",), _STATUS),
     "cv_sort": (_numbers_and_pointers("pnnnnnpppppppp"), _STATUS),
     "cv_argsort": (_numbers_and_pointers("pnnnnnnppppp"), _STATUS),
+    **dict.fromkeys(("cv_fft_c64", "cv_fft_c128"), (_numbers_and_pointers("pnnnpn"), _STATUS)),
+    **dict.fromkeys(("cv_rfft_f32", "cv_rfft_f64"), (_numbers_and_pointers("pnnpp"), _STATUS)),
+    **dict.fromkeys(("cv_irfft_c64", "cv_irfft_c128"), (_numbers_and_pointers("pnnpp"), _STATUS)),
 }
 """Every function that generated code may call by name."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from covector.backends.native.emit_blocks import BlockEmitter
+from covector.backends.native.emit_blocks import Carried
 from covector.backends.native.emit_lanes import Plan
 from covector.backends.native.emit_strided import (
     Record,
@@ -11,6 +11,7 @@ from covector.backends.native.emit_strided import (
     joined,
     repeated,
 )
+from covector.backends.native.emit_superwords import SuperwordEmitter
 from covector.backends.native.emit_types import (
     alignment,
     memory_type,
@@ -20,7 +21,7 @@ from covector.backends.native.emit_types import (
 from covector.loopir.ir import Buffer, DType, Store, Value
 
 
-class LaneMemory(BlockEmitter):
+class LaneMemory(SuperwordEmitter):
     """Emits accesses to memory, of vectors where there is a plan.
 
     Attributes:
@@ -37,7 +38,7 @@ class LaneMemory(BlockEmitter):
     loaded: set[Record]
     lanes = 0
 
-    def varies(self, value: Value) -> bool:
+    def varies(self, value: Carried) -> bool:
         """Whether a value is a vector here.
 
         Args:
@@ -46,7 +47,8 @@ class LaneMemory(BlockEmitter):
         Returns:
             False outside of lanes.
         """
-        return self.plan is not None and self.plan.stride(value) is None
+        plan = self.plan
+        return plan is not None and type(value) is Value and plan.stride(value) is None
 
     def vector(self, value: Value) -> str:
         """The vector form of a value.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from covector.backends.native.emit_blocks import Carried
 from covector.backends.native.emit_lane_memory import LaneMemory
 from covector.backends.native.emit_lanes import is_plain
 from covector.backends.native.emit_types import (
@@ -228,17 +229,25 @@ class LaneEmitter(LaneMemory):
 
     # Control flow
 
-    def carried(self, params: Sequence[Value], values: Sequence[Value]) -> list[str]:
+    def carried(self, params: Sequence[Carried], values: Sequence[Value]) -> Sequence[str]:
         """Texts of values that become those of others, as vectors for those that vary."""
+        if self.plan is None:
+            return super().carried(params, values)
         pairs = zip(params, values, strict=True)
         return [self.vector(v) if self.varies(p) else self.use(v) for p, v in pairs]
 
-    def type_of(self, value: Value) -> str:
+    def type_of(self, value: Carried) -> str:
         """The type of the register that holds a value."""
+        if self.plan is None:
+            return super().type_of(value)
         return register_type(value.dtype, self.lanes if self.varies(value) else 0)
 
-    def name_carry(self, param: Value, name: str) -> None:
+    def name_carry(self, param: Carried, name: str) -> None:
         """Notes the register of a carry."""
+        if self.plan is None:
+            super().name_carry(param, name)
+            return
+        assert type(param) is Value
         (self.vectors if self.varies(param) else self.names)[param] = name
 
     def set_result(self, result: Value, text: str) -> None:
@@ -246,12 +255,14 @@ class LaneEmitter(LaneMemory):
         self.name_carry(result, text)
         self.entered([result])
 
-    def entered(self, values: Sequence[Value]) -> None:
+    def entered(self, values: Sequence[Carried]) -> None:
         """Widens values just defined where that is needed."""
-        if self.plan is not None:
-            for value in values:
-                if value in self.plan.widened and not self.varies(value):
-                    self.widen(value)
+        if self.plan is None:
+            super().entered(values)
+            return
+        for value in values:
+            if type(value) is Value and value in self.plan.widened and not self.varies(value):
+                self.widen(value)
 
     def while_loop(self, item: While) -> None:
         """Emits a loop with a condition; in lanes it runs until no lane goes on."""

@@ -146,9 +146,7 @@ def _binary(op: str, type_: str) -> str:
 
 def _arithmetic(integer: str, floating: str) -> Maker:
     def make(k: Kind, attr: Any) -> str:
-        if not k.is_float:
-            return _binary(integer, k.type)
-        return _binary(f"{floating} contract" if attr == "contract" else floating, k.type)
+        return _binary(floating if k.is_float else integer, k.type)
 
     return make
 

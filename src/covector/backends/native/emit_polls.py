@@ -21,7 +21,12 @@ from covector.loopir.scalars import TABLE
 INTERVAL = 1e6
 """Nanoseconds between polls, by estimate."""
 
-_SLOW = frozenset({"div", "rem", "sqrt"})
+_COSTS = {
+    **{name: 5.0 for name, spec in TABLE.items() if spec.elementary},
+    **dict.fromkeys(("div", "rem", "sqrt"), 3.0),
+    "call": 20.0,
+}
+"""Nanoseconds of operations by rule of thumb; of others 0.3."""
 
 
 def insert_polls(function: Function) -> None:
@@ -36,7 +41,11 @@ def insert_polls(function: Function) -> None:
 def _visit(block: Block) -> float:
     """Sets the polls inside a block, and estimates its time from one poll to the next."""
     total = 0.0
+    cost_of = _COSTS.get
     for item in block.items:
+        if type(item) is Value:
+            total += cost_of(item.op, 0.3)
+            continue
         inner = sum(_visit(child) for child in children(item))
         if isinstance(item, For | While):
             total += _loop(item, inner)
@@ -55,14 +64,7 @@ def _loop(loop: For | While, body: float) -> float:
 
 
 def _cost(item: Item) -> float:
-    """Nanoseconds of an item by rule of thumb."""
-    if isinstance(item, Value):
-        if item.op == "call":
-            return 20.0
-        spec = TABLE.get(item.op)
-        if spec is not None and spec.elementary:
-            return 5.0
-        return 3.0 if item.op in _SLOW else 0.3
+    """Nanoseconds of a statement by rule of thumb."""
     if isinstance(item, Call | Callback):
         return 1000.0
     return 10.0 if isinstance(item, Segment) else 0.5

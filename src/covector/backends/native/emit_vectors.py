@@ -75,6 +75,7 @@ class Emitter(LaneEmitter):
         """
         self.plan, self.lanes, self.vectors, self.mask = plan, plan.lanes, {}, None
         self.loaded = set()
+        self.packs = False
         for value in sorted(plan.widened, key=lambda v: v.id):
             if value not in plan.strides:
                 self.widen(value)
@@ -82,6 +83,7 @@ class Emitter(LaneEmitter):
     def exit(self) -> None:
         """Ends code in lanes."""
         self.plan, self.lanes, self.mask = None, 0, None
+        self.packs = True
 
     def last_step(self, item: For, lower: str, upper: str, lanes: int) -> str:
         """The index after the last whole step.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from covector import _native
@@ -62,7 +63,7 @@ class Code:
         self.externals = module.externals
         self._engine = engine
         self._effort = effort
-        self._tracker = engine.link(object_code, module.symbol)
+        self._tracker = engine.link(object_code, module.symbol, module.shared)
         self.address: int = self._tracker[module.symbol]
 
     def assembly(self) -> str:
@@ -102,6 +103,7 @@ class Engine:
         self._jit: Any = llvm.create_lljit_compiler(self._machine(2))
         self._machines.clear()  # the JIT took the machine over
         self._known: set[str] = set()
+        self._shared: dict[str, Any] = {}
         self._runtime = self._define_runtime()
 
     def _machine(self, level: int) -> Any:
@@ -208,12 +210,13 @@ class Engine:
             builder = self._builders[effort] = self._llvm.create_pass_builder(machine, options)
         return builder
 
-    def link(self, object_code: bytes, symbol: str) -> Any:
+    def link(self, object_code: bytes, symbol: str, shared: Sequence[str] = ()) -> Any:
         """Loads an object file.
 
         Args:
             object_code: the file.
             symbol: the function whose address is wanted.
+            shared: elementary functions that it calls and does not contain.
 
         Returns:
             What keeps it in memory; indexed by the symbol it gives the address.
@@ -221,19 +224,35 @@ class Engine:
         Raises:
             CompilationError: if a symbol is missing.
         """
-        missing = undefined_symbols(object_code) - self._known - {"_GLOBAL_OFFSET_TABLE_"}
+        missing = undefined_symbols(object_code) - self._known - {"_GLOBAL_OFFSET_TABLE_", *shared}
         if missing:
             names = ", ".join(sorted(missing))
             raise CompilationError(f"{symbol} needs functions that are not on the list: {names}")
+        with self._lock:
+            try:
+                return self._load(object_code, symbol, shared)[1]
+            except RuntimeError as error:
+                raise CompilationError(f"linking {symbol} failed: {error}") from None
+
+    def _load(self, object_code: bytes, symbol: str, shared: Sequence[str]) -> tuple[str, Any]:
+        """A library made of an object file, by name, and what keeps it in memory."""
         library = self._llvm.JITLibraryBuilder()
         library.add_object_img(object_code)
         library.add_jit_library(_RUNTIME)
+        for each in shared:
+            library.add_jit_library(self._share(each))
         library.export_symbol(symbol)
-        with self._lock:
-            try:
-                return library.link(self._jit, f"{symbol}.{next(self._numbers)}")
-            except RuntimeError as error:
-                raise CompilationError(f"linking {symbol} failed: {error}") from None
+        name = f"{symbol}.{next(self._numbers)}"
+        return name, library.link(self._jit, name)
+
+    def _share(self, symbol: str) -> str:
+        """The library of an elementary function, compiled when it is first called."""
+        known = self._shared.get(symbol)
+        if known is None:
+            module = emit.emit_shared(symbol, self.target)
+            code = self.object_code(module.text, 2)
+            known = self._shared[symbol] = self._load(code, symbol, module.shared)
+        return known[0]
 
 
 _is_set_up = False

@@ -245,6 +245,7 @@ class _Outliner:
         self, splitter: _Splitter, block: Block, cuts: Sequence[int], needed: Sequence[Value]
     ) -> None:
         self.splitter = splitter
+        self.depth = block.depth
         self.pieces = [block.items[a:b] for a, b in itertools.pairwise(cuts)]
         self.end = len(self.pieces)
         self.maker: dict[Value, int] = {}
@@ -328,6 +329,7 @@ class _Outliner:
                 body += [self.save(v) for v in results(item) if v in crossing]
         function = self.splitter.segment()
         function.body.items = body
+        function.body.depth = self.depth
         function.buffers = list(dict.fromkeys(_all_touched(body)))
         function.values = self.splitter.number
         return Segment(function)

@@ -18,6 +18,9 @@ from covector.ops.common import Inseparable, Partial
 from covector.ops.lanes import lanes
 from covector.ops.nested import definitions, elements
 
+VECTOR = 16
+"""Lanes that compute together in any case, whatever the width of a chunk."""
+
 UNKNOWN = 100
 """Iterations a `while` loop is thought to make."""
 
@@ -57,7 +60,7 @@ def _check_worthwhile(region: _Region, axis: Axis, loop: Equation) -> None:
     one, two = (work(narrowed(flow, flow.outputs, w)[0]) for w in (axis.width, axis.width + 1))
     of_lanes = (two - one) * axis.size
     shared = one - (two - one) * axis.width
-    chunks = -(-axis.size // axis.width)
+    chunks = -(-axis.size // max(axis.width, VECTOR))
     if shared * chunks > of_lanes:
         share = 100 * shared / (shared + of_lanes)
         raise Blocked(

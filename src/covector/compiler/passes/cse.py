@@ -19,7 +19,8 @@ class CommonSubexpressions:
     d = add b c          d = add b b
     ```
 
-    Equations with effects are all kept.
+    Equations with effects are all kept, and so are barriers, and with them what reads their
+    results: `checkpoint` computes values again behind them.
     """
 
     name: str = "cse"
@@ -31,7 +32,7 @@ class CommonSubexpressions:
         kept: list[Equation] = []
         for equation in program.equations:
             inputs = [substitute(a, names) for a in equation.inputs] if names else equation.inputs
-            if not equation.effects:
+            if not equation.effects and "barrier" not in equation.primitive.tags:
                 key = (
                     equation.primitive,
                     tuple([_atom_key(a) for a in inputs]),

@@ -46,7 +46,7 @@ class Inline:
             # A program may be called more than once: each call gets variables of its own.
             local: Substitution = dict(zip(nested.inputs, inputs, strict=True))
             for inner in nested.equations:
-                self._emit(_renamed(inner, local), local, out)
+                self._emit(_renamed(inner, local, equation.scope), local, out)
             for variable, atom in zip(equation.outputs, nested.outputs, strict=True):
                 names[variable] = substitute(atom, local)
             return
@@ -70,7 +70,7 @@ def _has_programs(equation: Equation) -> bool:
     return next(subprograms(equation.params), None) is not None
 
 
-def _renamed(equation: Equation, local: Substitution) -> Equation:
+def _renamed(equation: Equation, local: Substitution, scope: str) -> Equation:
     outputs: list[Variable] = []
     for variable in equation.outputs:
         fresh = Variable(variable.aval)
@@ -84,5 +84,5 @@ def _renamed(equation: Equation, local: Substitution) -> Equation:
         equation.params,
         equation.effects,
         equation.frame,
-        equation.scope,
+        "/".join([part for part in (scope, equation.scope) if part]),
     )

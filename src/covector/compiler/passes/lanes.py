@@ -45,10 +45,12 @@ class Lanes:
     loops inside that do.
 
     Attributes:
-        width: lanes in a chunk; loops over fewer are left alone.
+        width: lanes in a chunk.
+        fewest: lanes that are worth it.
     """
 
     width: int = 16
+    fewest: int = 16
     name: str = field(default="lanes", init=False)
 
     def run(self, program: Program) -> Program:
@@ -71,6 +73,10 @@ class Lanes:
         equations = [self._inside(e, decisions) for e in program.equations]
         return program.replace(equations=equations), decisions
 
+    @property
+    def _fewest(self) -> int:
+        return max(self.fewest, self.width + 1)
+
     def _decide_loop(
         self,
         program: Program,
@@ -78,7 +84,7 @@ class Lanes:
         given_up: set[Equation],
         decisions: list[Decision],
     ) -> Program:
-        problem = f"no axis of its operands has more than {self.width} elements"
+        problem = f"no axis of its operands has {self._fewest} elements"
         for axis, seed in self._seeds(loop):
             try:
                 after = separate(program, loop, axis, seed)
@@ -101,7 +107,7 @@ class Lanes:
             (-extent, order, place, dim)
             for order, place in enumerate(_carried_first(loop))
             for dim, extent in enumerate(loop.inputs[place].aval.shape)
-            if type(extent) is int and extent > self.width
+            if type(extent) is int and extent >= self._fewest
         ]
         for extent, _, place, dim in sorted(axes):
             seed: list[State] = [dim if k == place else None for k in range(len(loop.inputs))]

@@ -9,6 +9,7 @@ import numpy as np
 from covector.ops import linalg as ops
 from covector.ops import matrices as mx
 from covector.ops.arithmetic import add, mul
+from covector.ops.lu_solve import solve
 from covector.testing.optable import Operand, OpRow, Shape
 
 linalg: Any = np.linalg
@@ -48,6 +49,14 @@ def _lower_twin(a: Any, b: Any) -> Any:
 
 def _lu(x: Any) -> Any:
     return ops.lu(x)[0]
+
+
+def _system(a: Any, b: Any) -> Any:
+    return solve(_definite(a), b)
+
+
+def _system_twin(a: Any, b: Any) -> Any:
+    return linalg.solve(_definite_twin(a), b)
 
 
 def _r_of_definite(x: Any) -> Any:
@@ -103,6 +112,8 @@ ROWS = (
     _row("triangular_solve_large", _solve, _lower_twin, (9, 9), (9, 2), left_side=True, lower=True),
     _row("lu", _lu, None, (2, 3, 3)),
     _row("lu_large", _lu, None, (9, 9)),
+    _row("lu_solve", _system, _system_twin, (2, 3, 3), (2, 3, 2)),
+    _row("lu_solve_large", _system, _system_twin, (9, 9), (9, 2)),
     _row("qr", _r_of_definite, _gram, (4, 3)),
     _row("eigh", _eigenvalues, _eigenvalues_twin, (3, 3)),
     _row("svd", _rebuilt, _same, (4, 3)),

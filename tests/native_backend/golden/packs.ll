@@ -1,0 +1,99 @@
+define i32 @entry(ptr %dims, ptr %args, ptr %results, ptr %ctx) #0 {
+entry:
+  %b0.p = getelementptr inbounds ptr, ptr %args, i64 0
+  %b0 = load ptr, ptr %b0.p, !dereferenceable !2
+  %b1.p = getelementptr inbounds ptr, ptr %results, i64 0
+  %b1 = load ptr, ptr %b1.p, !dereferenceable !2
+  %0 = load float, ptr %b0, align 4, !alias.scope !6
+  %1 = getelementptr inbounds float, ptr %b0, i64 1
+  %2 = load float, ptr %1, align 4, !alias.scope !6
+  %3 = getelementptr inbounds float, ptr %b0, i64 2
+  %4 = load float, ptr %3, align 4, !alias.scope !6
+  %5 = insertelement <4 x float> poison, float %0, i64 0
+  %6 = insertelement <4 x float> %5, float %2, i64 1
+  %7 = insertelement <4 x float> %6, float %4, i64 2
+  %8 = insertelement <4 x float> %7, float %0, i64 3
+  br label %L1
+L1:
+  %9 = phi i64 [ 0, %entry ], [ %20, %L1 ]
+  %10 = phi <4 x float> [ %8, %entry ], [ %19, %L1 ]
+  %11 = shufflevector <4 x float> %10, <4 x float> poison, <4 x i32> <i32 0, i32 0, i32 0, i32 0>
+  %12 = fmul <4 x float> %11, <float 0x3FC99999A0000000, float 0x3FD3333340000000, float 0x3FD99999A0000000, float 0x3FC99999A0000000>
+  %13 = shufflevector <4 x float> %10, <4 x float> poison, <4 x i32> <i32 1, i32 1, i32 1, i32 1>
+  %14 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %13, <4 x float> <float 0xBFD3333340000000, float 0xBFC99999A0000000, float 0xBFB99999A0000000, float 0xBFD3333340000000>, <4 x float> %12)
+  %15 = shufflevector <4 x float> %10, <4 x float> poison, <4 x i32> <i32 2, i32 2, i32 2, i32 2>
+  %16 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %15, <4 x float> <float 0xBFE3333340000000, float 0xBFE0000000000000, float 0xBFD99999A0000000, float 0xBFE3333340000000>, <4 x float> %14)
+  %17 = call <4 x float> @cv.tanh.v4f32(<4 x float> %16)
+  %18 = fmul <4 x float> %17, splat (float 0x3FE0000000000000)
+  %19 = fadd <4 x float> %10, %18
+  %20 = add nsw i64 %9, 1
+  %21 = icmp slt i64 %20, 5
+  br i1 %21, label %L1, label %L2, !llvm.loop !7
+L2:
+  %22 = extractelement <4 x float> %19, i64 0
+  %23 = extractelement <4 x float> %19, i64 1
+  %24 = extractelement <4 x float> %19, i64 2
+  store float %22, ptr %b1, align 4, !alias.scope !8, !noalias !9
+  %25 = getelementptr inbounds float, ptr %b1, i64 1
+  store float %23, ptr %25, align 4, !alias.scope !8, !noalias !9
+  %26 = getelementptr inbounds float, ptr %b1, i64 2
+  store float %24, ptr %26, align 4, !alias.scope !8, !noalias !9
+  ret i32 0
+}
+
+define internal <4 x float> @cv.tanh.v4f32(<4 x float> %p0) #4 {
+entry:
+  %0 = call <4 x float> @llvm.fabs.v4f32(<4 x float> %p0)
+  %1 = fmul <4 x float> %p0, %p0
+  %2 = fmul <4 x float> %p0, %1
+  %3 = fmul <4 x float> %1, %1
+  %4 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0xBF7A315560000000), <4 x float> %3, <4 x float> splat (float 0xBFAB95EC80000000))
+  %5 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %4, <4 x float> %3, <4 x float> splat (float 0xBFD5555520000000))
+  %6 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0x3F95AC7F20000000), <4 x float> %3, <4 x float> splat (float 0x3FC110EAC0000000))
+  %7 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %6, <4 x float> %1, <4 x float> %5)
+  %8 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %2, <4 x float> %7, <4 x float> %p0)
+  %t9.a = fcmp olt <4 x float> splat (float 0x4022333340000000), %0
+  %9 = select <4 x i1> %t9.a, <4 x float> splat (float 0x4022333340000000), <4 x float> %0
+  %10 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %9, <4 x float> splat (float 0x4007154760000000), <4 x float> splat (float 0x4168000000000000))
+  %11 = fsub <4 x float> splat (float 0x4168000000000000), %10
+  %12 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %9, <4 x float> splat (float 0x4007154760000000), <4 x float> %11)
+  %13 = bitcast <4 x float> %10 to <4 x i32>
+  %14 = add <4 x i32> %13, splat (i32 127)
+  %15 = shl <4 x i32> %14, splat (i32 23)
+  %16 = bitcast <4 x i32> %15 to <4 x float>
+  %17 = fmul <4 x float> %12, %16
+  %18 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0x3FCEBFBE00000000), <4 x float> %12, <4 x float> splat (float 0x3FE62E4300000000))
+  %19 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0x3F83B2A4A0000000), <4 x float> %12, <4 x float> splat (float 0x3FAC6AF720000000))
+  %20 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0x3F24421100000000), <4 x float> %12, <4 x float> splat (float 0x3F55F0DD20000000))
+  %21 = fmul <4 x float> %12, %12
+  %22 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %19, <4 x float> %21, <4 x float> %18)
+  %23 = fmul <4 x float> %21, %21
+  %24 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %20, <4 x float> %23, <4 x float> %22)
+  %25 = fmul <4 x float> %23, %23
+  %26 = fadd <4 x float> %16, splat (float 0x3FF0000000000000)
+  %27 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %17, <4 x float> %24, <4 x float> %26)
+  %28 = fcmp olt <4 x float> %0, splat (float 0x3FE19999A0000000)
+  %29 = fdiv <4 x float> splat (float 0x4000000000000000), %27
+  %30 = fsub <4 x float> splat (float 0x3FF0000000000000), %29
+  %31 = select <4 x i1> %28, <4 x float> %8, <4 x float> %30
+  %32 = call <4 x float> @llvm.copysign.v4f32(<4 x float> %31, <4 x float> %p0)
+  ret <4 x float> %32
+}
+
+attributes #0 = { nounwind }
+attributes #1 = { noinline nounwind }
+attributes #2 = { nofree norecurse nosync nounwind willreturn memory(none) }
+attributes #3 = { nounwind }
+attributes #4 = { alwaysinline nofree norecurse nosync nounwind willreturn memory(none) }
+attributes #5 = { noinline nofree norecurse nosync nounwind willreturn memory(none) }
+
+!0 = !{!"branch_weights", i32 1, i32 1048576}
+!1 = !{!"llvm.loop.mustprogress"}
+!2 = !{i64 12}
+!3 = distinct !{!3}
+!4 = distinct !{!4, !3}
+!5 = distinct !{!5, !3}
+!6 = !{!4}
+!7 = distinct !{!7, !1}
+!8 = !{!5}
+!9 = !{!4}
