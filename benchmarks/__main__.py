@@ -128,9 +128,7 @@ def import_times(repeats: int) -> dict[str, float]:
     def best(statement: str) -> float:
         code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
         runs = [
-            float(
-                subprocess.check_output([sys.executable, "-c", code], text=True, env=environment)
-            )
+            float(subprocess.check_output([sys.executable, "-c", code], text=True, env=environment))
             for _ in range(repeats)
         ]
         return min(runs)

@@ -245,9 +245,7 @@ def test_text_round_trip():
 def gradient_of(fn, x):
     """The gradient that Covector takes of an imported function, and the one JAX takes."""
     program = from_jax(fn, x)
-    imported = cv.grad(lambda x: eval_program(program, x)[0])(
-        Array.of(x, program.input_avals[0])
-    )
+    imported = cv.grad(lambda x: eval_program(program, x)[0])(Array.of(x, program.input_avals[0]))
     return np.asarray(imported), np.asarray(jax.jit(jax.grad(fn))(x))
 
 

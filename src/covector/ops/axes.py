@@ -533,6 +533,10 @@ def _iota_narrow(
     return convert_element_type(add(here, first), new_dtype=dtype, weak_type=False)
 
 
+def _iota_creates(dim: int, **params: Any) -> bool:
+    return True
+
+
 iota = Primitive(
     "iota",
     shape=_iota_shape,
@@ -543,6 +547,6 @@ iota = Primitive(
     lower=_iota_lower,
     lanes=_iota_lanes,
     narrow=_iota_narrow,
-    creates=lambda dim, **params: True,
+    creates=_iota_creates,
     tags=frozenset({"movement"}),
 )

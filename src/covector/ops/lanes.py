@@ -14,6 +14,7 @@ no transformation ever meets it. Its parameters:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -138,8 +139,7 @@ def _lanes_lower(
     builder = b.builder
     operands = tuple([_ready(b, x, d) for x, d in zip(operands, in_dims, strict=True)])
     results = [
-        _Result(b, aval, d, length)
-        for aval, d in zip(program.output_avals, out_dims, strict=True)
+        _Result(b, aval, d, length) for aval, d in zip(program.output_avals, out_dims, strict=True)
     ]
 
     def lane(number: Any) -> None:
@@ -192,9 +192,7 @@ class _Result:
         self._shape, self._memory = shape, Stored(b.builder, buffer, (*shape, TOGETHER))
         if type(dim) is str:
             self._combine = COMBINE[dim]
-            self._identity = b.builder.const(
-                np.array(IDENTITIES[dim](wide)).astype(wide)[()], wide
-            )
+            self._identity = b.builder.const(np.array(IDENTITIES[dim](wide)).astype(wide)[()], wide)
             b.for_each(
                 self._memory.shape,
                 lambda index: b.builder.store(buffer, index, self._identity),
@@ -227,21 +225,23 @@ class _Result:
 
     def whole(self) -> Tensor:
         """The result of all lanes."""
-        b, memory, dim = self._b, self._memory, self._dim
+        b: Any = self._b
+        memory, dim = self._memory, self._dim
         if type(dim) is int:
             return memory
+
+        def first(index: Any) -> Any:
+            return memory.at((*index, 0))
+
         if dim is None:
-            return b.lazy(
-                self._shape, self._dtype, lambda index: memory.at((*index, 0)), moves=True
-            )
+            return b.lazy(self._shape, self._dtype, first, moves=True)
 
         def total(index: Any) -> Any:
-            value = b.reduce(
-                (TOGETHER,),
-                lambda place: memory.at((*index, *place)),
-                lambda x, y: self._combine(b.builder, x, y),
-                self._identity,
-            )
+            def element(place: Any) -> Any:
+                return memory.at((*index, *place))
+
+            combine = partial(self._combine, b.builder)
+            value = b.reduce((TOGETHER,), element, combine, self._identity)
             return b.builder.convert(value, self._dtype)
 
         return b.stored(b.lazy(self._shape, self._dtype, total, 2.0 * TOGETHER))
