@@ -309,3 +309,20 @@ def test_golden(b, golden):
     function = b.finish()
     verify(function)
     golden.check("stencil.loopir", print_function(function) + "\n")
+
+
+def test_constants_move_out_of_sums_of_indices_alone():
+    """A hash needs its sums with and without constants; offsets are only read."""
+    b = Builder("entry")
+    n, word = b.dim(0), np.dtype("u4")
+    x, y = b.argument(word, (4,)), b.result(word, (4,))
+    offset = b.op("add", b.op("add", n, 3), n)
+    assert offset.args[1] is b.index(3)
+    u, v = b.load(x, 0), b.load(x, 1)
+    shifted = b.op("add", u, 5)
+    total = b.op("add", shifted, v)
+    assert set(total.args) == {shifted, v}
+    assert b.op("add", shifted, 7) is b.op("add", u, 12)
+    assert b.op("mul", shifted, 3).args[0] is shifted
+    b.store(y, (0,), total)
+    verify(b.finish())

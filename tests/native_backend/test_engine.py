@@ -130,3 +130,28 @@ def test_golden(name, target, golden):
     b.store(z, (), total)
     golden.check(f"{name}.ll", emit.emit(b.finish(), target).text)
     golden.check("scan.ll", emit.emit(scan(), target).text)
+
+
+def test_long_functions_are_compiled_once(compiled):
+    """What hard arguments need is not part of every module."""
+
+    def wave(scale):
+        b = Builder("entry")
+        x, y = b.argument(F32, (16,)), b.result(F32, (16,))
+        b.loop(0, 16, lambda i: b.store(y, (i,), b.op("sin", b.op("mul", b.load(x, i), scale))))
+        return compiled(b.finish())
+
+    first = wave(1.0)
+    machine = engine.get_engine()
+    known = dict(machine._shared)
+    second = wave(2.0)
+    assert machine._shared == known
+    x = np.linspace(-1e6, 1e6, 16).astype(np.float32)
+    for scale, run in ((1, first), (2, second)):
+        text = run.code.llvm_text
+        assert "declare" in text
+        assert not any(
+            line.startswith("define") and "sin_large" in line for line in text.split("\n")
+        )
+        wanted = np.sin(scale * x.astype(np.float64))
+        np.testing.assert_allclose(run(x)[0], wanted, rtol=1e-6, atol=1e-7)

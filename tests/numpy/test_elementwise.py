@@ -332,3 +332,13 @@ def test_derivatives_of_two(name):
 def test_errors(call: Any, error: Any, text: str):
     with pytest.raises(error, match=text):
         call()
+
+
+@pytest.mark.parametrize("x", [-np.inf, 0.0, np.inf])
+@pytest.mark.parametrize("y", [-np.inf, 0.0])
+def test_the_derivative_of_logaddexp_is_finite_at_infinities(x: float, y: float) -> None:
+    first, second = cv.grad(cnp.logaddexp, (0, 1))(np.float32(x), np.float32(y))
+    if x != y:
+        assert (float(first), float(second)) == (float(x > y), float(y > x))
+    assert float(first) + float(second) == 1.0
+    assert float(cv.grad(cv.grad(cnp.logaddexp))(np.float32(x), np.float32(y))) in (0.0, 0.25)

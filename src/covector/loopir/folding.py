@@ -2,7 +2,8 @@
 
 Integers fold freely (their arithmetic is modular); floats only where IEEE arithmetic gives the same
 bits. Offsets are brought to the form `(varying + ...) + constant`, so that neighbouring elements
-share an address.
+share an address; sums of other integers, as in a hash, keep their order, since a sum that is needed
+with and without a constant would be made twice.
 """
 
 from __future__ import annotations
@@ -134,10 +135,12 @@ def _add(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Va
         if x.op == "add" and x.args[1].op == "const":
             return b.op("add", x.args[0], b.const(x.args[1].attr + y.attr, dtype))
         return None
+    if dtype is not INDEX:
+        return None
     for first, second in ((x, y), (y, x)):
         if first.op == "add" and first.args[1].op == "const":
             return b.op("add", b.op("add", first.args[0], second), first.args[1])
-    return _rejoined(b, x, y) or _rejoined(b, y, x) if dtype is INDEX else None
+    return _rejoined(b, x, y) or _rejoined(b, y, x)
 
 
 def _sub(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
@@ -149,6 +152,8 @@ def _sub(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Va
         return b.const(0, dtype)
     if y.op == "const":
         return b.op("add", x, b.const(-y.attr, dtype))
+    if dtype is not INDEX:
+        return None
     if x.op == "add" and x.args[1].op == "const":
         return b.op("add", b.op("sub", x.args[0], y), x.args[1])
     if y.op == "add" and y.args[1].op == "const":
@@ -170,6 +175,8 @@ def _mul(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Va
         return y
     if x.op in ("mul", "add") and x.args[1].op == "const":
         inner = x.args[1].attr
+        if x.op == "add" and dtype is not INDEX:
+            return None
         if x.op == "mul":
             return b.op("mul", x.args[0], b.const(inner * y.attr, dtype))
         scaled = b.op("mul", x.args[0], y)

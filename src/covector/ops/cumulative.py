@@ -337,10 +337,14 @@ def logaddexp(x: Any, y: Any) -> Any:
     """
     first = ge(x, y)
     greater, less = select_n(first, y, x), select_n(first, x, y)
-    shift = stop_gradient(greater)
-    shift = select_n(is_finite(shift), like(shift, 0), shift)
-    # expm1 is 0 unless there is no shift: a small term is not lost beside the greater one's 1.
-    return add(shift, log1p(add(expm1(sub(greater, shift)), exp(sub(less, shift)))))
+    # An infinity is the whole sum; in the general case its derivative would be infinity - infinity.
+    finite = is_finite(greater)
+    zero = zeros(aval_of(greater).strong())
+    high, low = select_n(finite, zero, greater), select_n(finite, zero, less)
+    shift = stop_gradient(high)
+    # expm1 is 0 to first order: a small term is not lost beside the greater one's 1.
+    total = add(shift, log1p(add(expm1(sub(high, shift)), exp(sub(low, shift)))))
+    return select_n(finite, greater, total)
 
 
 def _weight(x: Any, total: Any) -> Any:

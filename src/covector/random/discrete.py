@@ -162,7 +162,7 @@ def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> A
 
     >>> from covector import random
     >>> random.permutation(random.key(0), 5)
-    Array([0, 4, 1, 2, 3], dtype=int32)
+    Array([0, 1, 4, 3, 2], dtype=int32)
     """
     single = single_key("permutation", key)
     array = operand(x, "permutation")

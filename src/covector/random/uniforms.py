@@ -39,7 +39,7 @@ def bits(key: Any, shape: Shape = (), dtype: Any = None) -> Any:
 
     >>> from covector import random
     >>> random.bits(random.key(0), (2,))
-    Array([1797259609, 2579123966], dtype=uint32)
+    Array([4070199207, 4202968722], dtype=uint32)
     """
     single = single_key("bits", key)
     target = dtypes.default_uint() if dtype is None else dtypes.requested(dtype, "bits")

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from covector.core import dtypes, pytree
+from covector.core.array import Array
 from covector.core.avals import Aval, Zero
 from covector.core.errors import compose
 from covector.core.program import Program
 from covector.core.source import here
 from covector.core.trace import aval_of, eval_program, trace_program
 from covector.ops.common import instantiate
+from covector.ops.convert import convert_element_type
 from covector.transforms.context import keep_nonzero, spread
 from covector.transforms.flat import (
     FlatFunction,
@@ -72,7 +74,10 @@ def jvp(
     outs, out_tangents = jvp_flat(flat, leaves, flat_tangents)
     result = (
         pytree.unflatten(flat.out_tree, outs),
-        pytree.unflatten(flat.out_tree, [_instantiated(t) for t in out_tangents]),
+        pytree.unflatten(
+            flat.out_tree,
+            [_instantiated(t, aval_of(x)) for t, x in zip(out_tangents, outs, strict=True)],
+        ),
     )
     return (*result, flat.aux) if has_aux else result
 
@@ -94,10 +99,14 @@ def _checked_tangent(what: str, primal: Any, tangent: Any) -> Any:
     return operands([tangent])[0]
 
 
-def _instantiated(tangent: Any) -> Any:
+def _instantiated(tangent: Any, primal: Aval) -> Any:
+    """A tangent as users get it: an array, weak where what it belongs to is."""
     if type(tangent) is Zero and tangent.aval.dtype.names:
         return np.zeros(tangent.aval.shape, tangent.aval.dtype)
-    return instantiate(tangent)
+    tangent = instantiate(tangent)
+    if primal.weak_type and not aval_of(tangent).weak_type:
+        return convert_element_type(tangent, new_dtype=primal.dtype, weak_type=True)
+    return tangent
 
 
 def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
@@ -132,8 +141,10 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
         given = [_checked_tangent(what, x, t) for x, t in zip(leaves, tangent_leaves, strict=True)]
         live = [t for t, n in zip(given, nonzero, strict=True) if n]
         results = eval_program(linear, *residuals, *live)
+        out_tangents = spread(results, nonzero_out, out_avals)
         return pytree.unflatten(
-            out_tree, [_instantiated(t) for t in spread(results, nonzero_out, out_avals)]
+            out_tree,
+            [_instantiated(t, a) for t, a in zip(out_tangents, out_avals, strict=True)],
         )
 
     result = (pytree.unflatten(out_tree, outs), pushforward)
@@ -212,7 +223,8 @@ def _vjp_flat(
     def pullback(cotangents: Sequence[Any]) -> list[Any]:
         live = [ct for ct, n in zip(cotangents, nonzero_out, strict=True) if n]
         results = backward_pass(linear, is_linear, residuals, live)
-        return [_instantiated(ct) for ct in spread(results, nonzero, in_avals)]
+        cts = spread(results, nonzero, in_avals)
+        return [_instantiated(ct, a) for ct, a in zip(cts, in_avals, strict=True)]
 
     return outs, pullback
 
@@ -311,9 +323,8 @@ def _unit_cotangent(name: str, tree: Any, outs: Sequence[Any], holomorphic: bool
         raise TypeError(
             compose(f"{name} needs a {kind} output", found=f"{aval}{hint}", line=here())
         )
-    from covector.ops.common import full
-
-    return full(aval.strong(), 1)
+    # Weak where the output is, so that gradients promote as what they are gradients of.
+    return Array.of(np.ones((), aval.dtype), aval)
 
 
 def grad(
@@ -361,7 +372,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
 
     >>> import covector as cv
     >>> cv.linear_transpose(lambda x: 3.0 * x, 1.0)(2.0)
-    (Array(6., dtype=float32),)
+    (Array(6., dtype=float32, weak_type=True),)
     """
     what = f"linear_transpose of {function_name(fun)}"
     leaves, tree = pytree.flatten((primals, {}))
@@ -384,6 +395,8 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
             _checked_cotangent(what, a, c) for a, c in zip(program.output_avals, cts, strict=True)
         ]
         results = backward_pass(program, is_linear, captured, checked)
-        return pytree.unflatten(in_tree, [_instantiated(ct) for ct in results])
+        return pytree.unflatten(
+            in_tree, [_instantiated(ct, a) for ct, a in zip(results, avals, strict=True)]
+        )
 
     return transposed

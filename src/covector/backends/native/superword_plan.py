@@ -214,82 +214,112 @@ def _order(search: Search) -> list[Item | Pack]:
     Statements keep their order, and loads their place between them. A pack in which one value
     depends on another, by way of other packs too, is taken apart.
     """
+    sorter = _Sorter(search)
     while True:
-        units, waiting = _sorted(search)
-        if not waiting:
-            return units
-        seeds = [p for p in waiting if p.kind == OPERATION and _weight(p.members[0].op) > 1]
-        search.remove(next((p for p in reversed(waiting) if p not in seeds), waiting[-1]))
+        sorter.run()
+        if not sorter.waiting:
+            return sorter.order
+        sorter.dissolve()
 
 
-def _sorted(search: Search) -> tuple[list[Item | Pack], list[Pack]]:
-    """Units in order, as far as possible, and the packs among those that are left."""
-    units, unit_of = _units(search)
-    before = _dependencies(search, units, unit_of)
-    after: list[list[int]] = [[] for _ in units]
-    missing = [len(each) for each in before]
-    for number, each in enumerate(before):
-        for other in each:
-            after[other].append(number)
-    ready = [number for number, count in enumerate(missing) if not count]
-    heapq.heapify(ready)
-    order: list[Item | Pack] = []
-    while ready:
-        number = heapq.heappop(ready)
-        order.append(units[number])
-        for other in after[number]:
-            missing[other] -= 1
-            if not missing[other]:
-                heapq.heappush(ready, other)
-    left = {id(u) for number, u in enumerate(units) if missing[number]}
-    return order, [p for p in search.packs if id(p) in left]
+class _Sorter:
+    """Sorts items and packs, as near to the original order as possible."""
+
+    def __init__(self, search: Search) -> None:
+        self.search = search
+        self.items = search.region.items
+        self.order: list[Item | Pack] = []
+        before = _dependencies(search)
+        self.missing = [len(each) for each in before]
+        self.after: list[list[int]] = [[] for _ in before]
+        for number, each in enumerate(before):
+            for other in each:
+                self.after[other].append(number)
+        self.number = {item: k for k, item in enumerate(self.items) if item in search.place}
+        # For each pack in the block, how many of its members still miss an operand.
+        self.waiting = {p: len(p.members) for p in search.packs if p.kind != CARRY}
+        self.ready: list[int] = []
+        for number, count in enumerate(self.missing):
+            if not count:
+                self.release(number)
+
+    def release(self, number: int) -> None:
+        """An item misses nothing any more; a pack is ready with its last member."""
+        place = self.search.place.get(self.items[number])
+        if place is None:
+            heapq.heappush(self.ready, number)
+            return
+        pack = place[0]
+        self.waiting[pack] -= 1
+        if not self.waiting[pack]:
+            del self.waiting[pack]
+            heapq.heappush(self.ready, self.number[pack.members[0]])
+
+    def run(self) -> None:
+        """Goes on until nothing is ready."""
+        place, missing = self.search.place, self.missing
+        while self.ready:
+            number = heapq.heappop(self.ready)
+            item = self.items[number]
+            found = place.get(item)
+            self.order.append(item if found is None else found[0])
+            done = (number,) if found is None else [self.number[m] for m in found[0].members]
+            for each in done:
+                for other in self.after[each]:
+                    missing[other] -= 1
+                    if not missing[other]:
+                        self.release(other)
+
+    def dissolve(self) -> None:
+        """Takes a waiting pack apart, of expensive operations only if there are no others.
+
+        Packs of stores are never the reason why others wait: all between them can run before.
+        """
+        packs = [p for p in self.waiting if p.kind != STORE]
+        cheap = [p for p in packs if p.kind == OPERATION and _weight(p.members[0].op) == 1.0]
+        pack = (cheap or packs)[-1]
+        del self.waiting[pack]
+        self.search.remove(pack)
+        for member in pack.members:
+            number = self.number[member]
+            if not self.missing[number]:
+                heapq.heappush(self.ready, number)
 
 
-def _units(search: Search) -> tuple[list[Item | Pack], list[int]]:
-    """Items and packs by their first appearance, and for each item the number of its unit."""
-    units: list[Item | Pack] = []
-    numbers: dict[Pack, int] = {}
-    unit_of: list[int] = []
-    for item in search.region.items:
-        place = search.place.get(item)
-        number = numbers.get(place[0]) if place else None
-        if number is None:
-            number = len(units)
-            units.append(item if place is None else place[0])
-            if place:
-                numbers[place[0]] = number
-        unit_of.append(number)
-    return units, unit_of
-
-
-def _dependencies(
-    search: Search, units: Sequence[Item | Pack], unit_of: Sequence[int]
-) -> list[set[int]]:
-    """For each unit, those that it has to follow."""
-    # A pack in which one value uses another waits for itself, and so is found out.
+def _dependencies(search: Search) -> list[set[int]]:
+    """For each item, those that it has to follow."""
+    items, place = search.region.items, search.place
     maker: dict[Value, int] = {}
-    before: list[set[int]] = [set() for _ in units]
-    statement: int | None = None
+    for number, item in enumerate(items):
+        if type(item) is Value:
+            maker[item] = number
+        else:
+            for value in results(item):
+                maker[value] = number
+    before: list[set[int]] = []
+    statements: list[int] = []
     loads: list[int] = []
-    for item, number in zip(search.region.items, unit_of, strict=True):
-        for value in results(item):
-            maker[value] = number
-    for item, number in zip(search.region.items, unit_of, strict=True):
-        needed = before[number]
+    earlier: list[int] = []
+    together: Pack | None = None
+    for number, item in enumerate(items):
+        needed: set[int] = set()
         if type(item) is Value:
             used: Sequence[Value] = item.args
             if item.op == "load":
                 loads.append(number)
-                if statement is not None:
-                    needed.add(statement)
+                needed.update(statements)
         else:
             used = reads(item)
-            needed.update(loads)
-            if statement is not None and statement != number:
-                needed.add(statement)
-            statement, loads = number, []
+            found = place.get(item)
+            if found is None or found[0] is not together:
+                # Stores of one pack go together, after what came before the first.
+                together = None if found is None else found[0]
+                earlier, statements, loads = [*statements, *loads], [], []
+            needed.update(earlier)
+            statements.append(number)
         for value in used:
             other = maker.get(value)
             if other is not None:
                 needed.add(other)
+        before.append(needed)
     return before
