@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from covector.backends.native import emit, engine
+from covector.backends.native.emit_externals import EXTERNALS
 from covector.backends.native.emit_polls import insert_polls
 from covector.core.errors import CompilationError
 from covector.loopir.builder import Builder
-from covector.loopir.ir import CONTEXT, SIMD, For, While, walk
+from covector.loopir.ir import CONTEXT, SIMD, For, LoopIRError, While, walk
+from covector.loopir.verifier import verify
 
 F32, F64, I32, I64 = (np.dtype(t) for t in ("f4", "f8", "i4", "i8"))
 
@@ -141,10 +144,10 @@ def test_unknown_externals_are_refused(compiled):
     b = Builder("entry")
     b.call("system", I32, b.argument(I32, (1,)))
     function = b.finish()
-    from covector.backends.native import engine
-
     with pytest.raises(CompilationError, match="'system', which is not on the list"):
-        engine.compile_function(function)
+        emit.emit(function, engine.get_engine().target)
+    with pytest.raises(LoopIRError, match="system is not on the list"):
+        verify(function, EXTERNALS)
 
 
 def test_cancelled_loops_stop(compiled):
