@@ -96,11 +96,11 @@ class Schedule:
         return known
 
     def _literal(self, literal: Literal) -> Tensor:
-        data = literal.value._value
+        data, dtype = literal.value._value, self.element_dtype(literal.aval)
         if data.ndim == 0:
-            value = self.builder.const(data[()], data.dtype)
-            return Lazy(self.builder, (), data.dtype, lambda index: value, 0.0, moves=True)
-        buffer = self.builder.constant(data.dtype, data.shape)
+            value = self.builder.const(data[()], dtype)
+            return Lazy(self.builder, (), dtype, lambda index: value, 0.0, moves=True)
+        buffer = self.builder.constant(dtype, data.shape)
         self.constants.append(np.ascontiguousarray(data))
         return Stored(self.builder, buffer, data.shape)
 
@@ -119,13 +119,33 @@ class Schedule:
             self.flush()
             tensors = self._prepared(equation, tensors)
         first = equation.outputs[0] if equation.outputs else None
-        self._target = None if elementwise or first is None else targets.get(first)
+        target = self._target = None if elementwise or first is None else targets.get(first)
         results = primitive.lower(self, *tensors, **equation.params)
-        self._target = None
+        taken, self._target = self._target is not target, None
         if not primitive.multiple_results:
             results = [results]
+        if taken and target is not None:
+            results = self._apart(results, target)
         for variable, result in zip(equation.outputs, results, strict=True):
             env[variable] = self._settle(result, uses.get(variable, 0), targets.get(variable))
+
+    def _apart(self, results: Sequence[Tensor], target: Stored) -> list[Tensor]:
+        """Results that can be written to a target which the lowering has used for something else.
+
+        One that is not stored may read that buffer, in another order than it is written in.
+        """
+        if type(results[0]) is Stored and results[0].buffer is target.buffer:
+            return list(results)
+        apart: list[Tensor] = []
+        for tensor in results:
+            if type(tensor) is Lazy:
+                buffer = self.builder.buffer(tensor.dtype, tensor.shape)
+                place = Stored(self.builder, buffer, tensor.shape)
+                self.flush()
+                self.fill(place, tensor)
+                tensor = place
+            apart.append(tensor)
+        return apart
 
     def _prepared(self, equation: Equation, tensors: list[Tensor]) -> list[Tensor]:
         """Operands, the costly ones computed first where each element is read more than once."""

@@ -108,7 +108,13 @@ class KeyArray(Array):
 
 
 def _restore(value: np.ndarray[Any, Any], weak_type: bool) -> Array:
+    value = _with_known_dtype(value, dtypes.from_short_name(dtypes.short_name(value.dtype)))
     return Array.of(value, Aval(value.shape, value.dtype, weak_type))
+
+
+def _with_known_dtype(value: np.ndarray[Any, Any], dtype: Any) -> np.ndarray[Any, Any]:
+    """The array with the one object that stands for its dtype: unpickled arrays have another."""
+    return value if value.dtype is dtype else value.view(dtype)
 
 
 def _restore_keys(value: np.ndarray[Any, Any], shape: tuple[int, ...], dtype: Any) -> Array:
@@ -130,5 +136,5 @@ def as_array(value: Any) -> Array:
     if isinstance(value, Array):
         return value
     dtype, weak = dtypes.dtype_of(value)
-    data = np.array(value, dtype=dtype, order="C")
+    data = _with_known_dtype(np.array(value, dtype=dtype, order="C"), dtype)
     return Array.of(data, Aval(data.shape, dtype, weak))

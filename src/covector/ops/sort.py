@@ -18,6 +18,7 @@ from covector.core.trace import aval_of
 from covector.loopir.ir import CONTEXT
 from covector.ops import indices
 from covector.ops.axes import iota, reshape
+from covector.ops.carries import scratch
 from covector.ops.common import Inseparable, batch_at_front, kind_of, same_lane
 from covector.ops.movement import check_axes, without
 from covector.ops.reduce import widened
@@ -210,7 +211,8 @@ def _with_axis_last(b: Any, x: Any, axis: int) -> Any:
     def element(index: Any) -> Any:
         return x.at((*index[:axis], index[-1], *index[axis:-1]))
 
-    copy = b.new(shape, x.dtype)
+    # What is moved back comes to another place than it is read from.
+    copy = b.new(shape, x.dtype) if axis == len(x.shape) - 1 else scratch(b, shape, x.dtype)
     b.fill(copy, b.lazy(shape, x.dtype, element, x.cost, moves=True))
     return copy
 
@@ -400,7 +402,7 @@ def _first_by_library(b: Any, keys: Any, k: Any, axis: int) -> Any:
     """The places of the `k` greatest keys, from a sort of all."""
     builder = b.builder
     columns = _with_axis_last(b, keys, axis)
-    order = b.new(columns.shape, _INT32)
+    order = scratch(b, columns.shape, _INT32)
     builder.call(
         "cv_argsort",
         _INT32,

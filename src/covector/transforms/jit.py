@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -147,6 +148,7 @@ class Compiler:
         self.name = function_name(fun)
         self.statics = statics
         self.donated = donated
+        self.options = options
         self.keep_unused: bool = options["keep_unused"]
         self.backend: str | None = options["backend"]
         self.inline: bool = options["inline"]
@@ -328,6 +330,15 @@ class JitFunction(_native.Dispatcher):
     def __repr__(self) -> str:
         return f"<jit of {self._compiler.name}>"
 
+    def __reduce__(self) -> Any:
+        # By name where the name means this object, as with a decorated function of a module.
+        fun = self._compiler.fun
+        module = sys.modules.get(getattr(fun, "__module__", ""))
+        name = getattr(fun, "__qualname__", "")
+        if module is not None and getattr(module, name, None) is self:
+            return name
+        return functools.partial(JitFunction, **self._compiler.options), (fun,)
+
     # --- staged compilation -------------------------------------------------------------------
 
     def trace(self, *args: Any, **kwargs: Any) -> Traced:
@@ -502,7 +513,7 @@ class Compiled:
         return self._executable.as_text(stage)
 
     def cost_analysis(self) -> dict[str, Any]:
-        """Estimated flops and bytes, and the buffers."""
+        """Estimated flops and bytes (see `covector.compiler.costs`), and the buffers."""
         return self._executable.cost()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from covector import _native
 from covector.backends.native import engine, libraries
+from covector.compiler.costs import cost_of
 from covector.compiler.pipeline import Scheduled, collection_paused, schedule
 from covector.core import dtypes, ladder
 from covector.core.array import Array, KeyArray
@@ -121,6 +122,7 @@ class NativeExecutable:
         """Figures of the program and what it compiled to."""
         function = self._scheduled.function
         return {
+            **cost_of(self._scheduled.program),
             "equations": count_equations(self._scheduled.program),
             "bytes_in": sum(_nbytes(a) for a in self._program.input_avals),
             "bytes_out": sum(_nbytes(a) for a in self._program.output_avals),

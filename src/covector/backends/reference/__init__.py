@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from covector.compiler.costs import cost_of
 from covector.core.array import Array, as_array
 from covector.core.avals import Aval
 from covector.core.backend import Options
@@ -67,9 +68,10 @@ class Interpreted:
 
         Returns:
             `equations`: how many are evaluated; `bytes`: what they and the inputs take if nothing
-            is freed.
+            is freed; and what `covector.compiler.costs.cost_of` estimates.
         """
         return {
+            **cost_of(self._program),
             "equations": count_equations(self._program),
             "bytes": sum([_bytes(v) for v in _variables(self._program)]),
         }

@@ -8,9 +8,9 @@ chunk's part of it: this is a demand, noted for whoever made the value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 from covector.core.avals import Aval, same_type
 from covector.core.errors import UnsupportedRuleError
@@ -25,11 +25,40 @@ MAX_CHOICES = 256
 """How many ways to cut uniform operands are tried for one equation."""
 
 
-class Axis(NamedTuple):
-    """The axis that is looked for: how many lanes it has, and how many make a chunk."""
+class Axis:
+    """The axis that is looked for, and what was found about equations along it.
 
-    size: int
-    width: int
+    Flows begin again whenever one more operand turns out to have lanes, and flows through nested
+    programs within flows: without a memory each level would multiply the work of those inside.
+
+    Args:
+        size: how many lanes it has.
+        width: how many make a chunk.
+    """
+
+    __slots__ = ("_answers", "size", "width")
+
+    def __init__(self, size: int, width: int) -> None:
+        self.size = size
+        self.width = width
+        self._answers: dict[Hashable, Any] = {}
+
+    def recall(self, question: Hashable, find: Callable[[], Any]) -> Any:
+        """The answer to a question, found the first time it is asked.
+
+        Raises:
+            Blocked: there was none.
+            Inseparable: likewise.
+        """
+        if question not in self._answers:
+            try:
+                self._answers[question] = find()
+            except (Blocked, Inseparable) as problem:
+                self._answers[question] = problem
+        answer = self._answers[question]
+        if isinstance(answer, (Blocked, Inseparable)):
+            raise answer.with_traceback(None)
+        return answer
 
 
 class Blocked(Exception):
@@ -128,12 +157,23 @@ class Flow:
 
     def step(self, equation: Equation) -> Step:
         """How an equation continues the states of its operands."""
+        found = [self.state(a) for a in equation.inputs]
+        if equation.effects:
+            raise Blocked("its effects would be those of every chunk", equation)
+        if all([s is None for s in found]):
+            return self._first_step(equation, found)
+        return self.continued(equation, found)
+
+    def continued(self, equation: Equation, found: Sequence[State]) -> Step:
+        """How an equation continues given states of its operands, not all of them uniform."""
+        used = tuple([self.uses.get(v, 0) > 0 for v in equation.outputs])
+        question = ("continued", equation, tuple(found), used)
+        return self.axis.recall(question, lambda: self._continued(equation, found))
+
+    def _continued(self, equation: Equation, found: Sequence[State]) -> Step:
         from covector.compiler.lanes.control import CONTROL
         from covector.compiler.lanes.partials import partial_step
 
-        found = [self.state(a) for a in equation.inputs]
-        if all([s is None for s in found]):
-            return self._first_step(equation, found)
         try:
             rule = CONTROL.get(equation.primitive.name)
             if rule is not None:
@@ -257,9 +297,11 @@ def cut(aval: Aval, state: State, width: int) -> Aval:
     return resized(aval, state, width) if type(state) is int else aval
 
 
-def form_of(
-    equation: Equation, number: int, dim: int, axis: Axis
-) -> tuple[list[State], list[State]] | None:
+Form = tuple[list[State], list[State]] | None
+"""The states of operands and results with which a result is computed for some lanes alone."""
+
+
+def form_of(equation: Equation, number: int, dim: int, axis: Axis) -> Form:
     """How to compute one result of a uniform equation for some lanes alone.
 
     Args:
@@ -271,6 +313,11 @@ def form_of(
     Returns:
         The states of operands and results; `None` if there is no way.
     """
+    question = ("form", equation, number, dim)
+    return axis.recall(question, lambda: _form_of(equation, number, dim, axis))
+
+
+def _form_of(equation: Equation, number: int, dim: int, axis: Axis) -> Form:
     primitive = equation.primitive
     avals = [a.aval for a in equation.inputs]
     whole: list[State] = [None] * len(avals)

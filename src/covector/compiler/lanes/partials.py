@@ -53,19 +53,27 @@ def partial_step(equation: Equation, found: Sequence[State]) -> Step:
         raise Inseparable("it uses a reduction over all lanes in each lane")
     (kind,) = kinds
     assert type(kind) is Partial
-    which = None if _rounds(equation) else _partial_operands(name, kind, found)
+    exact = name in MOVES or kind.operation != "add" or _keeps_sums(equation)
+    which = _partial_operands(name, kind, found) if exact else None
     if which is None or any([s is not None and not w for s, w in zip(found, which, strict=True)]):
         raise Inseparable(f"it needs the reduction ({kind.operation}) over all lanes")
     ins: list[State] = [kind if w else None for w in which]
     return Step(equation, ins, [kind] * len(equation.outputs))
 
 
-def _rounds(equation: Equation) -> bool:
-    """Whether it converts to a dtype in which sums of parts are not the parts of sums."""
-    if equation.primitive.name != "convert_element_type":
-        return False
+def _keeps_sums(equation: Equation) -> bool:
+    """Whether the sum of what parts give is what their sum gives, up to rounding.
+
+    Integers that wrap around are still sums modulo a power of two, which division and conversions
+    to more bits or to floats do not keep. From 32 bits on, signed ones are taken not to wrap around:
+    they count things, for averages and the like.
+    """
     before, after = equation.inputs[0].aval.dtype, equation.outputs[0].aval.dtype
-    return not dtypes.is_inexact(after) and (dtypes.is_inexact(before) or dtypes.is_bool(after))
+    if dtypes.is_inexact(before):
+        return dtypes.is_inexact(after)
+    if dtypes.is_inexact(after) or after.itemsize > before.itemsize:
+        return dtypes.is_signed(before) and before.itemsize >= 4
+    return equation.primitive.name != "div" and not dtypes.is_bool(after)
 
 
 def _partial_operands(name: str, kind: Partial, found: Sequence[State]) -> list[bool] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from covector.compiler.lanes.control import CONTROL, cut_where_demanded
+from covector.compiler.lanes.control import cut_where_demanded
 from covector.compiler.lanes.flow import Axis, Blocked, Flow, State, Step, form_of
 from covector.compiler.lanes.narrow import narrowed
 from covector.core.effects import NONE
@@ -128,7 +128,7 @@ class _Stages:
                 for atom, state in zip(equation.inputs, seed, strict=True):
                     if type(atom) is Variable and self.flow.state(atom) is None:
                         self.seeds[atom] = state
-                return _with_lanes(CONTROL[equation.primitive.name](self.flow, equation, seed))
+                return _with_lanes(self.flow.continued(equation, seed))
             if equation.effects or all([s is None for s in states]):
                 return None
             step = self.flow.step(equation)

@@ -63,14 +63,18 @@ class Lanes:
         Args:
             program: without calls: inlined.
         """
+        return self._decide(program, {})
+
+    def _decide(self, program: Program, axes: dict[int, Axis]) -> tuple[Program, list[Decision]]:
+        """As `decide`, with the axes met so far."""
         decisions: list[Decision] = []
         given_up: set[Equation] = set()
         while True:
             loops = [e for e in program.equations if is_loop(e) and e not in given_up]
             if not loops:
                 break
-            program = self._decide_loop(program, loops[0], given_up, decisions)
-        equations = [self._inside(e, decisions) for e in program.equations]
+            program = self._decide_loop(program, loops[0], axes, given_up, decisions)
+        equations = [self._inside(e, axes, decisions) for e in program.equations]
         return program.replace(equations=equations), decisions
 
     @property
@@ -81,11 +85,12 @@ class Lanes:
         self,
         program: Program,
         loop: Equation,
+        axes: dict[int, Axis],
         given_up: set[Equation],
         decisions: list[Decision],
     ) -> Program:
         problem = f"no axis of its operands has {self._fewest} elements"
-        for axis, seed in self._seeds(loop):
+        for axis, seed in self._seeds(loop, axes):
             try:
                 after = separate(program, loop, axis, seed)
             except (Blocked, Inseparable) as reason:
@@ -101,25 +106,27 @@ class Lanes:
         decisions.append(Decision(_title(loop), 0, problem))
         return program
 
-    def _seeds(self, loop: Equation) -> Iterator[tuple[Axis, list[State]]]:
+    def _seeds(self, loop: Equation, axes: dict[int, Axis]) -> Iterator[tuple[Axis, list[State]]]:
         """Axes to try: the longest first, those of what the loop carries before others."""
-        axes = [
+        places = [
             (-extent, order, place, dim)
             for order, place in enumerate(_carried_first(loop))
             for dim, extent in enumerate(loop.inputs[place].aval.shape)
             if type(extent) is int and extent >= self._fewest
         ]
-        for extent, _, place, dim in sorted(axes):
+        for extent, _, place, dim in sorted(places):
             seed: list[State] = [dim if k == place else None for k in range(len(loop.inputs))]
-            yield Axis(-extent, self.width), seed
+            yield axes.setdefault(-extent, Axis(-extent, self.width)), seed
 
-    def _inside(self, equation: Equation, decisions: list[Decision]) -> Equation:
+    def _inside(
+        self, equation: Equation, axes: dict[int, Axis], decisions: list[Decision]
+    ) -> Equation:
         """An equation that stayed outside, with the loops in its programs separated."""
         if equation.primitive.name not in CONTROL:
             return equation
 
         def inner(program: Program) -> Program:
-            after, more = self.decide(program)
+            after, more = self._decide(program, axes)
             decisions.extend(more)
             return after
 
