@@ -86,8 +86,9 @@ def _products(equation: Equation) -> float:
     lhs, out = equation.inputs[0].aval, equation.outputs[0].aval
     if equation.primitive.name == "conv_general_dilated":
         kernel = equation.inputs[1].aval
-        features: Any = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
-        return 2.0 * elements(out) * elements(kernel) / max(int(features), 1)
+        output_features: int = equation.params["dimension_numbers"].rhs_spec[0]
+        per_feature = kernel.shape[:output_features] + kernel.shape[output_features + 1 :]
+        return 2.0 * elements(out) * elements(kernel.update(shape=per_feature))
     (contracted, _), _ = equation.params["dimension_numbers"]
     terms = prod([n for d, n in enumerate(lhs.shape) if d in contracted and isinstance(n, int)])
     return 2.0 * elements(out) * terms

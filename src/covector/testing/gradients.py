@@ -9,6 +9,7 @@ import numpy as np
 
 import covector as cv
 from covector.core import dtypes
+from covector.testing.optable import Domain
 
 Array = np.ndarray[Any, Any]
 
@@ -109,10 +110,7 @@ def _check(
 
 
 def _random_like(rng: np.random.Generator, x: Array) -> Array:
-    t: Any = rng.normal(size=x.shape)
-    if dtypes.is_complex(x.dtype):
-        t = t + 1j * rng.normal(size=x.shape)
-    return np.asarray(t, x.dtype)
+    return Domain(-1.0, 1.0).sample(rng, x.dtype, x.shape)
 
 
 def _quotient(f: Flat, xs: list[Array], directions: list[Array], eps: float) -> list[Array]:

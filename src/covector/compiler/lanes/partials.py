@@ -65,8 +65,8 @@ def _keeps_sums(equation: Equation) -> bool:
     """Whether the sum of what parts give is what their sum gives, up to rounding.
 
     Integers that wrap around are still sums modulo a power of two, which division and conversions
-    to more bits or to floats do not keep. From 32 bits on, signed ones are taken not to wrap around:
-    they count things, for averages and the like.
+    to more bits or to floats do not keep. Signed ones of 32 bits or more are taken not to wrap
+    around there: they count things, for averages and the like.
     """
     before, after = equation.inputs[0].aval.dtype, equation.outputs[0].aval.dtype
     if dtypes.is_inexact(before):

@@ -87,6 +87,8 @@ class _Stages:
         seeds: for operands of loops the axes that lanes begin along.
         with_loops: the stages whose region is worth it.
         flow: the states of the results of lane equations.
+        defined: the equation of each variable.
+        readers: those that use it; `None` for an output of the program.
     """
 
     def __init__(
@@ -99,11 +101,22 @@ class _Stages:
         self.flow = Flow(program.replace(equations=[]), [None] * len(program.inputs), axis)
         self._ready: dict[Variable, int] = {}
         self._effects = 0
-        for equation in program.equations:
+        start = program.equations.index(first)
+        self.number.update(dict.fromkeys(program.equations[:start], 0))
+        for equation in program.equations[start:]:
             self._place(equation, seed if equation is first else None)
         loops = {self.number[e] for e in self.lane if is_loop(e)}
         self.with_loops = sorted(loops)
         self.lane = {e: s for e, s in self.lane.items() if self.number[e] in loops}
+        self.defined = definitions(program)
+        self.readers: dict[Variable, list[Equation | None]] = {}
+        for equation in program.equations:
+            for atom in equation.inputs:
+                if type(atom) is Variable:
+                    self.readers.setdefault(atom, []).append(equation)
+        for atom in program.outputs:
+            if type(atom) is Variable:
+                self.readers.setdefault(atom, []).append(None)
 
     def _place(self, equation: Equation, seed: Sequence[State] | None) -> None:
         step = self._step(equation, seed)
@@ -146,8 +159,8 @@ class _Stages:
         if equation.effects:
             stage = self._effects = max(stage, self._effects)
         self.number[equation] = stage
-        self.flow.add(Step(equation, [None] * len(equation.inputs), [None] * len(equation.outputs)))
-        self._ready.update(dict.fromkeys(equation.outputs, stage))
+        if stage:
+            self._ready.update(dict.fromkeys(equation.outputs, stage))
 
     def _stage(self, atom: Atom) -> int:
         return self._ready.get(atom, 0) if type(atom) is Variable else 0
@@ -172,7 +185,6 @@ class _Region:
         self._whole = program
         self._axis = axis
         self._stages = stages
-        self._defined = definitions(program)
         self._begin: dict[Variable, int] = {}
         members = {e for e in stages.lane if stages.number[e] == number}
         while True:
@@ -188,19 +200,12 @@ class _Region:
         made = {v for e in self.equations for v in e.outputs}
         reads = [a for e in self.equations for a in e.inputs if type(a) is Variable]
         inputs = list(dict.fromkeys([v for v in reads if v not in made]))
-        self._readers: dict[Variable, list[Equation | None]] = {}
-        for equation in self._whole.equations:
-            for atom in equation.inputs:
-                if type(atom) is Variable:
-                    self._readers.setdefault(atom, []).append(equation)
-        for atom in self._whole.outputs:
-            if type(atom) is Variable:
-                self._readers.setdefault(atom, []).append(None)
+        readers = self._stages.readers
         outputs = [
             v
             for e in self.equations
             for v in e.outputs
-            if any([reader not in members for reader in self._readers.get(v, [])])
+            if any([reader not in members for reader in readers.get(v, [])])
         ]
         self.program = Program(inputs, self.equations, outputs, "lanes")
         start = [self._start(v) for v in inputs]
@@ -221,35 +226,46 @@ class _Region:
 
     def _movable(self, members: set[Equation]) -> set[Equation]:
         """Equations outside whose results only the region reads, and which separate likewise."""
+        stages = self._stages
         found: set[Equation] = set()
-        for variable in self.program.inputs:
-            equation = self._defined.get(variable)
-            state = self.flow.states[variable]
-            if equation is None or equation in members or equation in self._stages.lane:
+        wanted: dict[Variable, set[State]] = {v: {self.flow.states[v]} for v in self.program.inputs}
+        for equation in reversed(self._whole.equations):
+            if equation.effects or equation in members or equation in stages.lane:
                 continue
-            if type(state) is not int or equation.effects:
+            number = next((k for k, v in enumerate(equation.outputs) if v in wanted), None)
+            if number is None or any(
+                [
+                    r not in members and r not in found
+                    for v in equation.outputs
+                    for r in stages.readers.get(v, [])
+                ]
+            ):
                 continue
-            number = list(equation.outputs).index(variable)
-            private = all(
-                [r in members for v in equation.outputs for r in self._readers.get(v, [])]
-            )
-            if private and form_of(equation, number, state, self._axis) is not None:
-                found.add(equation)
-                self._begin[variable] = state
+            variable = equation.outputs[number]
+            (state, *others) = wanted[variable]
+            if others or type(state) is not int:
+                continue
+            form = form_of(equation, number, state, self._axis)
+            if form is None:
+                continue
+            found.add(equation)
+            self._begin[variable] = state
+            for atom, used in zip(equation.inputs, form[0], strict=True):
+                if type(atom) is Variable:
+                    wanted.setdefault(atom, set()).add(used)
         return found
 
 
 def _rebuilt(
     program: Program, stages: _Stages, inside: set[Equation], lanes_of: Sequence[Equation]
 ) -> Program:
-    by_stage = dict(zip(stages.with_loops, lanes_of, strict=True))
-    equations: list[Equation] = []
-    for number in range(max(stages.number.values(), default=0) + 1):
-        equations += [
-            e for e in program.equations if e not in inside and stages.number[e] == number
-        ]
-        if number in by_stage:
-            equations.append(by_stage[number])
+    by_stage: dict[int, list[Equation]] = {}
+    for equation in program.equations:
+        if equation not in inside:
+            by_stage.setdefault(stages.number[equation], []).append(equation)
+    for number, equation in zip(stages.with_loops, lanes_of, strict=True):
+        by_stage.setdefault(number, []).append(equation)
+    equations = [e for number in sorted(by_stage) for e in by_stage[number]]
     return program.replace(equations=equations)
 
 
