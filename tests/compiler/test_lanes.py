@@ -12,11 +12,15 @@ import covector as cv
 import covector.numpy as cnp
 from covector import lax, random
 from covector.compiler import pipeline
+from covector.compiler.lanes.flow import Flow
 from covector.compiler.passes.lanes import Decision, Lanes
 from covector.compiler.pipeline import run_passes
-from covector.core import backend
+from covector.core import backend, dtypes
+from covector.core.avals import Aval
+from covector.core.dims import symbol
 from covector.core.interpret import run
 from covector.core.program import Program
+from covector.core.trace import trace_program
 from covector.core.verify import verify
 from covector.lax.callbacks import debug_callback
 from covector.ops.linalg import cholesky
@@ -469,3 +473,124 @@ def test_the_users_line_stays_with_the_equations_of_a_chunk() -> None:
     for inner in loop.params["program"].equations:
         assert inner.location is not None
         assert inner.location.function.endswith("step")
+
+
+# --- sums that are not sums of parts, effects, work -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: lax.div(x.sum(), np.int32(3)),
+        lambda x: (x.astype("u4") * np.uint32(2654435761)).sum().astype("f4"),
+        lambda x: x.astype("i1").sum(dtype="i1").astype("i4"),
+        lambda x: (x.sum() % 4 > 1).astype("i4"),
+    ],
+)
+def test_what_parts_of_an_integer_sum_do_not_give(function: Callable[..., Any]) -> None:
+    def loop(x: Any) -> Any:
+        return lax.scan(lambda x, _: (x + 1, function(x * 97)), x, None, length=4)
+
+    program, decisions = separated(loop, np.arange(-3, 8, dtype=np.int32))
+    assert in_lanes(program) == []
+    assert "needs the reduction (add)" in decisions[0].reason
+
+
+def test_averages_of_counts_are_sums_of_parts() -> None:
+    def loop(x: Any) -> Any:
+        return lax.scan(lambda x, _: (x * 1.5, (x > 1).sum() / 10), x, None, length=4)
+
+    program, _ = separated(loop, normal(10))
+    assert in_lanes(program) == [(10, (0, "add"))]
+
+
+def test_effects_in_a_loop_happen_once() -> None:
+    heard: list[int] = []
+
+    def talk(x: Any) -> Any:
+        def step(carry: Any, _: Any) -> Any:
+            x, i = carry
+            debug_callback(lambda i: heard.append(int(i)), i)
+            return (cnp.sin(x) * i, i + 1), None
+
+        return lax.scan(step, (x, 0), None, length=3)[0][0]
+
+    program, decisions = separated(talk, RHOS)
+    assert in_lanes(program) == []
+    assert "effects" in decisions[0].reason
+    assert heard == [0, 1, 2] * 3
+
+
+def steps_taken(program: Program, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How often the pass looks at an equation."""
+    taken = 0
+    step = Flow.step
+
+    def counted(flow: Flow, equation: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        return step(flow, equation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Flow, "step", counted)
+        Lanes(4, 2).decide(program)
+    return taken
+
+
+def test_work_does_not_multiply_with_the_depth_of_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nested(depth: int) -> Callable[..., Any]:
+        def step(carry: Any, _: Any) -> Any:
+            x, y, z = carry
+            if depth:
+                x, y, z = nested(depth - 1)((z, x, y))
+            return (cnp.sin(x), x + y, z * cnp.arange(10.0)), None
+
+        return lambda carry: lax.scan(step, carry, None, length=2)[0]
+
+    few, many = [
+        steps_taken(
+            run_passes(
+                cv.make_program(lambda x, d=d: nested(d)((x, cnp.zeros(10), cnp.zeros(10)))[0])(
+                    RHOS
+                )
+            ),
+            monkeypatch,
+        )
+        for d in (2, 6)
+    ]
+    assert many < 5 * few
+
+
+def test_work_grows_in_proportion_to_what_goes_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepared(length: int) -> Callable[..., Any]:
+        def function(x: Any) -> Any:
+            rates = cnp.arange(10.0)
+            for _ in range(length):
+                rates = cnp.sin(rates)
+            return lax.scan(lambda x, _: (x * rates, None), x, None, length=3)[0]
+
+        return function
+
+    few, many = [
+        steps_taken(run_passes(cv.make_program(prepared(n))(RHOS)), monkeypatch) for n in (10, 80)
+    ]
+    assert many < 10 * few
+    program, _ = separated(prepared(10), RHOS)
+    assert [e.primitive.name for e in program.equations] == ["lanes"]
+
+
+def test_a_square_matrix_sorts_along_either_axis() -> None:
+    x = normal(40, 40)
+    for axis in (0, 1):
+        np.testing.assert_array_equal(cv.jit(lambda x, a=axis: cnp.sort(x, a))(x), np.sort(x, axis))
+
+
+def test_lanes_of_a_loop_of_symbolic_length() -> None:
+    def function(x: Any, xs: Any) -> Any:
+        return lax.scan(lambda x, v: (lax.mul(lax.sin(x), v), lax.add(x, v)), x, xs)
+
+    avals = [Aval((5,), dtypes.float32), Aval((symbol("n"), 5), dtypes.float32)]
+    program, _ = trace_program(lambda *xs: cv.tree.leaves(function(*xs)), avals)
+    after = Lanes(2, 2).run(program)
+    verify(after)
+    assert in_lanes(after) == [(5, (0, 1))]

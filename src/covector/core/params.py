@@ -31,9 +31,9 @@ def register_param_type(cls: T) -> T:
 
     Example:
         >>> @register_param_type
-        ... class Padding(enum.Enum):
-        ...     SAME = 0
-        ...     VALID = 1
+        ... class BoundaryCondition(enum.Enum):
+        ...     DIRICHLET = 0
+        ...     NEUMANN = 1
     """
     fields = _field_names(cls)
     known = _by_name.get(cls.__name__)

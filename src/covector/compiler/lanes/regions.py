@@ -22,7 +22,7 @@ VECTOR = 16
 """Lanes that compute together in any case, whatever the width of a chunk."""
 
 UNKNOWN = 100
-"""Iterations a `while` loop is thought to make."""
+"""Iterations a loop is thought to make whose number is known at run time only."""
 
 
 def is_loop(equation: Equation) -> bool:
@@ -74,6 +74,7 @@ def work(program: Program) -> float:
     for equation in program.equations:
         inner = sum(work(p) for p in subprograms(equation.params))
         times = equation.params.get("length", UNKNOWN if is_loop(equation) else 1)
+        times = times if type(times) is int else UNKNOWN
         total += times * inner if inner else sum(elements(v.aval) for v in equation.outputs)
     return total
 
