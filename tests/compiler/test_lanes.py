@@ -537,28 +537,22 @@ def steps_taken(program: Program, monkeypatch: pytest.MonkeyPatch) -> int:
     return taken
 
 
-def test_work_does_not_multiply_with_the_depth_of_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_level_of_loops_is_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def nested(depth: int) -> Callable[..., Any]:
-        def step(carry: Any, _: Any) -> Any:
-            x, y, z = carry
-            if depth:
-                x, y, z = nested(depth - 1)((z, x, y))
-            return (cnp.sin(x), x + y, z * cnp.arange(10.0)), None
+        def body(carry: Any) -> Any:
+            x, y = carry
+            z = nested(depth - 1)(x, y) if depth else cnp.sin(x)
+            return lax.cond(z > 0.5, lambda z: z * y, lambda z: z + 1.0, z), y + 1
 
-        return lambda carry: lax.scan(step, carry, None, length=2)[0]
+        return lambda x, y: lax.while_loop(lambda c: c[0] < c[1], body, (x, y))[0]
 
-    few, many = [
+    one, two, four = [
         steps_taken(
-            run_passes(
-                cv.make_program(lambda x, d=d: nested(d)((x, cnp.zeros(10), cnp.zeros(10)))[0])(
-                    RHOS
-                )
-            ),
-            monkeypatch,
+            run_passes(cv.make_program(cv.vmap(nested(depth)))(RHOS, RHOS + 1)), monkeypatch
         )
-        for d in (2, 6)
+        for depth in (1, 2, 4)
     ]
-    assert many < 5 * few
+    assert four - two < 1.1 * 2 * (two - one)
 
 
 def test_work_grows_in_proportion_to_what_goes_along(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,20 +187,25 @@ BODIES = [wide_state, updated, looked_up, multiplied, factorised, drawn, branchi
 
 @pytest.mark.parametrize("body", BODIES)
 def test_bodies(body: Callable[[Any], Any]) -> None:
-    size = 64 if body is wide_state else 5
-    x = RNG.normal(size=(LANES, size)).astype(np.float32)
+    shape = (70, 64) if body is wide_state else (LANES, 5)
+    x = RNG.normal(size=shape).astype(np.float32)
     assert in_lanes(compiled(cv.vmap(body), x)) == 1
 
 
 @pytest.mark.parametrize("body", [b for b in BODIES if b not in (drawn, searching)])
 def test_gradients_of_bodies(body: Callable[[Any], Any]) -> None:
-    size = 64 if body is wide_state else 5
-    x = RNG.normal(size=(LANES, size)).astype(np.float32)
+    shape = (70, 64) if body is wide_state else (LANES, 5)
+    x = RNG.normal(size=shape).astype(np.float32)
 
     def loss(x: Any) -> Any:
         return sum([cnp.sum(r**2) for r in cv.tree.leaves(cv.vmap(body)(x)) if r.dtype.kind == "f"])
 
     assert in_lanes(compiled(cv.grad(loss), x)) >= 1
+
+
+def test_a_few_lanes_of_large_arrays_stay_together() -> None:
+    x = RNG.normal(size=(LANES, 64)).astype(np.float32)
+    assert in_lanes(compiled(cv.vmap(wide_state), x)) == 0
 
 
 def test_a_function_without_a_vector_form_keeps_lanes_together() -> None:

@@ -7,7 +7,7 @@ run between two stages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from covector.compiler.lanes.control import cut_where_demanded
 from covector.compiler.lanes.flow import Axis, Blocked, Flow, State, Step, form_of
@@ -17,6 +17,10 @@ from covector.core.program import Atom, Equation, Program, Variable, subprograms
 from covector.ops.common import Inseparable, Partial
 from covector.ops.lanes import lanes
 from covector.ops.nested import definitions, elements
+
+MANY_LANES = 64
+FEW_ELEMENTS = 16
+"""With fewer lanes than `MANY_LANES`, arrays of more elements in each lane stay as they are."""
 
 VECTOR = 16
 """Lanes that compute together in any case, whatever the width of a chunk."""
@@ -55,11 +59,21 @@ def separate(program: Program, first: Equation, axis: Axis, seed: Sequence[State
 
 
 def _check_worthwhile(region: _Region, axis: Axis, loop: Equation) -> None:
-    """Refuses if repeating in each chunk what lanes share outweighs the work of the lanes."""
+    """Refuses a few lanes of large arrays, and lanes that share most of their work.
+
+    The vectors of large arrays are as good as lanes; what lanes share each chunk would repeat.
+    """
     flow = region.flow
-    one, two = (work(narrowed(flow, flow.outputs, w)[0]) for w in (axis.width, axis.width + 1))
-    of_lanes = (two - one) * axis.size
-    shared = one - (two - one) * axis.width
+    programs = [narrowed(flow, flow.outputs, w)[0] for w in (axis.width, axis.width + 1)]
+    one, two = (work(program) for program in programs)
+    a_lane = two - one
+    elements_each = a_lane / max(steps(programs[0]), 1.0)
+    if axis.size < MANY_LANES and elements_each > FEW_ELEMENTS:
+        raise Blocked(
+            f"{axis.size} lanes are few for arrays of {elements_each:.0f} elements in each", loop
+        )
+    of_lanes = a_lane * axis.size
+    shared = one - a_lane * axis.width
     chunks = -(-axis.size // max(axis.width, VECTOR))
     if shared * chunks > of_lanes:
         share = 100 * shared / (shared + of_lanes)
@@ -70,12 +84,22 @@ def _check_worthwhile(region: _Region, axis: Axis, loop: Equation) -> None:
 
 def work(program: Program) -> float:
     """How many elements a program computes."""
+    return _executed(program, lambda e: sum(elements(v.aval) for v in e.outputs))
+
+
+def steps(program: Program) -> float:
+    """How many equations a program runs."""
+    return _executed(program, lambda _: 1.0)
+
+
+def _executed(program: Program, measure: Callable[[Equation], float]) -> float:
+    """The sum of a measure over all equations that are run, as often as they are."""
     total = 0.0
     for equation in program.equations:
-        inner = sum(work(p) for p in subprograms(equation.params))
+        inner = [_executed(p, measure) for p in subprograms(equation.params)]
         times = equation.params.get("length", UNKNOWN if is_loop(equation) else 1)
         times = times if type(times) is int else UNKNOWN
-        total += times * inner if inner else sum(elements(v.aval) for v in equation.outputs)
+        total += times * sum(inner) if inner else measure(equation)
     return total
 
 
