@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -12,6 +15,8 @@ import pytest
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs and loop IR are verified after every pass; it costs two percent of the suite's time.
 os.environ.setdefault("COVECTOR_CHECK", "1")
+
+from covector.core import backend
 
 _QUIET = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
 # "fast" draws the same examples in every run; ask for more with --hypothesis-profile=long.
@@ -56,6 +61,24 @@ class Golden:
         if not path.exists():
             pytest.fail(f"{path} is missing; to create it: pytest --update-golden")
         assert text == path.read_text(), f"differs from {path}; if intended, use --update-golden"
+
+
+MEMORY = 2 << 30
+"""Bytes of a process from which on compiled programs are forgotten between modules."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bounded_memory() -> Iterator[None]:
+    yield
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux
+        return
+    if pages * os.sysconf("SC_PAGESIZE") > MEMORY:
+        backend.clear_cache()
+        if "jax" in sys.modules:
+            sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
