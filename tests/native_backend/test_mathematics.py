@@ -227,7 +227,7 @@ SPECIAL: dict[str, list[tuple[float, ...]]] = {
     "erfc": [(0.0, 1), (INF, 0.0), (-INF, 2)],
     "erf_inv": [(0.0, 0.0), (-0.0, -0.0), (1, INF), (-1, -INF), (1.5, NAN)],
     "lgamma": [(1, 0.0), (2, 0.0), (0.0, INF), (-1, INF), (INF, INF), (-INF, INF)],
-    "digamma": [(0.0, NAN), (-0.0, NAN), (-1, NAN), (INF, INF), (-INF, NAN)],
+    "digamma": [(0.0, -INF), (-0.0, -INF), (-1, NAN), (INF, INF), (-INF, NAN)],
     "atan2": [
         (0.0, 1, 0.0),
         (-0.0, 1, -0.0),

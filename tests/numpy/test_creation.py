@@ -73,6 +73,8 @@ MADE = {
 @pytest.mark.parametrize("name", MADE)
 def test_made(name, x64, twins):
     with cv.enable_x64(x64), jax.enable_x64(x64):
+        if name == "tri" and x64 and jax.__version_info__ < (0, 11):
+            pytest.skip("float32 in older versions of JAX")
         values = "jax" if name == "mask_indices" else "numpy"
         rtol = 1e-12 if x64 and "space" not in name else 2e-6
         twins.agree(MADE[name], values=values, rtol=rtol)

@@ -38,12 +38,17 @@ SHAPES = {
 }
 
 
+NO_FLAT_CROSS = jax.__version_info__ >= (0, 11)
+
+
 @pytest.mark.parametrize(
     ("name", "shapes"), [(n, s) for n, each in SHAPES.items() for s in each], ids=str
 )
 def test_shapes(name, shapes, dtype, twins):
     if dtype.kind == "b" and name in ("cross", "kron"):
         pytest.skip("not in NumPy, or not in JAX")
+    if name == "cross" and NO_FLAT_CROSS and 2 in (shapes[0][-1], shapes[1][-1]):
+        pytest.skip("newer versions of JAX have no cross products in the plane")
     if not hasattr(np, name):
         pytest.skip(f"this NumPy has no {name}")
     x, y = twins.sample(dtype, shapes[0]), twins.sample(dtype, shapes[1], seed=1)
@@ -89,7 +94,8 @@ def test_dtype_of_the_result(name, twins):
 def test_axes_of_cross(axes, twins):
     x = twins.sample(np.float32, (3, 3))
     twins.agree(lambda m, x: m.cross(x, x.T, **axes), x)
-    twins.agree(lambda m, x: m.cross(x[:, :2], x[:, 1:]), x)
+    if not NO_FLAT_CROSS:
+        twins.agree(lambda m, x: m.cross(x[:, :2], x[:, 1:]), x)
 
 
 EINSUMS = {

@@ -105,8 +105,12 @@ def test_values_are_those_of_jax(row: OpRow, dtype: str) -> None:
     operands = operands_of(row, dtype)
     # Errors of complex functions are relative to the whole number, and grow near their poles.
     by = max(row.ulps, 256) if dtype in COMPLEXES else row.ulps
-    found = np.asarray(evaluate(row, operands))
-    assert_agree(row, operands, found, oracle(dtype)[row.name], by)
+    found, expected = np.asarray(evaluate(row, operands)), oracle(dtype)[row.name]
+    if row.name == "digamma" and jax.__version_info__ < (0, 11):
+        # Older versions say NaN at the pole.
+        regular = operands[0] != 0
+        operands, found, expected = [operands[0][regular]], found[regular], expected[regular]
+    assert_agree(row, operands, found, expected, by)
 
 
 @pytest.mark.slow
@@ -264,11 +268,19 @@ def jvp_oracle(dtype: str) -> dict[str, np.ndarray[Any, Any]]:
 
 # Without a derivative in JAX, NaN at its ends, off by one where the quotient rounds to an integer.
 NOT_THERE = ("zeta", "polygamma", "digamma", "rem")
+if jax.__version_info__ < (0, 11):
+    # Older versions lose the derivative far below 0, and have no digamma at 0.
+    NOT_THERE += ("expm1", "lgamma")
+# Newer versions of JAX do not compare complex numbers to choose whose derivative to take.
 JVP_COMPARED = [
-    case for case in DIFFERENTIABLE if case in COMPARED and case[0].name not in NOT_THERE
+    case
+    for case in DIFFERENTIABLE
+    if case in COMPARED
+    and case[0].name not in NOT_THERE
+    and not (case[0].name in ("max", "min") and case[1] in COMPLEXES)
 ]
 # Where the derivative cancels.
-LOOSE_JVP = {"tanh": 1e9, "tan": 1e9, "atanh": 1e4}
+LOOSE_JVP = {"expm1": 1e16, "tanh": 1e9, "tan": 1e9, "atanh": 1e4}
 
 
 @pytest.mark.parametrize(("row", "dtype"), JVP_COMPARED, ids=case_ids(JVP_COMPARED))
@@ -278,6 +290,10 @@ def test_forward_derivatives_are_those_of_jax(row: OpRow, dtype: str) -> None:
     primals = [operands[k] for k in active(row)]
     _, found = cv.jvp(restricted(row, row, operands), primals, tangents)
     expected, values = jvp_oracle(dtype)[row.name], np.asarray(found)
+    if row.name == "acosh" and dtype == "f64":
+        # Versions of JAX differ where the function is NaN.
+        regular = np.asarray(operands[0]) >= 1
+        values, expected = values[regular], expected[regular]
     if row.name == "div":
         # Of a quotient by zero, NaN on one side may be an infinity on the other.
         regular = np.asarray(operands[1]) != 0

@@ -82,8 +82,11 @@ def test_cholesky_of_indefinite_matrices_is_nan():
 @pytest.mark.parametrize("dtype", ["f8", "c16"])
 def test_transformed_cholesky(against_jax: Any, dtype: str):
     x = positive((3, 3), dtype)
-    against_jax.jvp(ops.cholesky, theirs_cholesky, (x,))
-    against_jax.vjp(ops.cholesky, theirs_cholesky, (x,))
+    # Versions of JAX differ in directions that leave the matrix asymmetric.
+    ours = lambda a: ops.cholesky((a + a.mT.conj()) / 2)  # noqa: E731
+    theirs = lambda a: theirs_cholesky((a + jnp.conj(a.mT)) / 2)  # noqa: E731
+    against_jax.jvp(ours, theirs, (x,))
+    against_jax.vjp(ours, theirs, (x,))
     batch = np.stack([x, positive((3, 3), dtype, seed=5)], axis=1)
     found = cv.vmap(ops.cholesky, in_axes=1)(batch)
     close(found, np.linalg.cholesky(np.moveaxis(batch, 1, 0)))

@@ -90,6 +90,7 @@ def digamma(x: Real) -> Real:
     value = negative.pick(value - math.pi / tangent, value)
     pole = (wide <= 0.0) & fraction.eq(0.0)
     value = pole.pick(math.nan, value)
+    value = wide.eq(0.0).pick(-math.inf, value)
     value = (wide < math.inf).pick(value, wide)
     return value.convert(x.dtype)
 

@@ -251,9 +251,9 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
         N: rows.
         M: columns, as many as rows by default.
         k: which diagonal, 0 the main one.
-        dtype: float32 by default.
+        dtype: floats by default.
     """
-    target = dtypes.float32 if dtype is None else dtypes.requested(dtype, "tri")
+    target = dtypes.requested(float if dtype is None else dtype, "tri")
     return asarray(np.tri(N, M, k), target)
 
 

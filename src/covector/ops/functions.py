@@ -123,11 +123,8 @@ def _exp2_jvp(t: Any, y: Any, x: Any) -> Any:
 exp2 = function("exp2", _exp2_evaluate, _exp2_jvp, jvp_uses_result=True, cost=12.0)
 
 
-def _expm1_jvp(t: Any, y: Any, x: Any) -> Any:
-    return mul(t, add(y, like(y, 1)))
-
-
-expm1 = function("expm1", np.expm1, _expm1_jvp, jvp_uses_result=True, cost=16.0)
+# Not from the result, which is -1 where the derivative is small.
+expm1 = function("expm1", np.expm1, lambda t, x: mul(t, exp(x)), cost=16.0)
 log = function("log", np.log, lambda t, x: div(t, x), cost=12.0)
 
 
@@ -362,7 +359,9 @@ def _asinh_jvp(t: Any, x: Any) -> Any:
 
 
 def _acosh_jvp(t: Any, x: Any) -> Any:
-    return mul(t, rsqrt(sub(mul(x, x), like(x, 1))))
+    # Not of x^2 - 1, which overflows, and cancels near 1.
+    one = like(x, 1)
+    return mul(t, mul(rsqrt(sub(x, one)), rsqrt(add(x, one))))
 
 
 def _atanh_jvp(t: Any, x: Any) -> Any:

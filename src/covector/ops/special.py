@@ -78,8 +78,9 @@ lgamma = function("lgamma", _lgamma_evaluate, lambda t, x: mul(t, digamma(x)), k
 
 
 def _digamma_evaluate(x: Array) -> Any:
-    pole = (x <= 0) & (x == np.floor(x))
-    return where(pole, np.nan, scipy_function("digamma")(x))
+    pole = (x < 0) & (x == np.floor(x))
+    value = where(pole, np.nan, scipy_function("digamma")(x))
+    return where(x == 0, -np.inf, value)
 
 
 def _digamma_jvp(t: Any, x: Any) -> Any:
