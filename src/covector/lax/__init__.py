@@ -10,6 +10,7 @@ from covector.lax.elementwise import *  # noqa: F403
 from covector.lax.fourier import *  # noqa: F403
 from covector.lax.operations import *  # noqa: F403
 from covector.lax.parallel import *  # noqa: F403
+from covector.lax.reductions import *  # noqa: F403
 from covector.lax.solvers import *  # noqa: F403
 from covector.lax.windowed import *  # noqa: F403
 from covector.ops.windows import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers

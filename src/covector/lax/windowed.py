@@ -78,7 +78,7 @@ def reduce_window(
             )
         )
     arrays = [_array(x) for x in xs]
-    starts = [_start(v, x) for v, x in zip(inits, arrays, strict=True)]
+    starts = [initial_value("lax.reduce_window", v, x) for v, x in zip(inits, arrays, strict=True)]
     window = _window(
         arrays[0].shape,
         window_dimensions,
@@ -90,7 +90,7 @@ def reduce_window(
     known = _known_reduction(computation, starts)
     if known is not None:
         return tree.unflatten([known(arrays[0], **window)])
-    program = _program(computation, tree, starts)
+    program = combination("lax.reduce_window", computation, tree, starts)
     return tree.unflatten(rw.reduce_window(*arrays, *starts, program=program, **window))
 
 
@@ -98,11 +98,11 @@ def _array(x: Any) -> Any:
     return operand(x, "lax.reduce_window")
 
 
-def _start(value: Any, x: Any) -> Any:
-    """An initial value in the operand's dtype; Python numbers take it."""
+def initial_value(name: str, value: Any, x: Any) -> Any:
+    """What a reduction of `x` starts from, in its dtype; Python numbers take it."""
     if isinstance(value, (bool, int, float, complex)):
         return Array.of(np.array(value).astype(x.dtype), Aval((), x.dtype))
-    start = operand(value, "lax.reduce_window")
+    start = operand(value, name)
     weak = start.aval.weak_type and start.dtype != x.dtype
     return convert(start, x.dtype) if weak else start
 
@@ -164,8 +164,20 @@ def _known_reduction(computation: Any, starts: Sequence[Any]) -> Primitive | Non
     return None
 
 
-def _program(computation: Callable[..., Any], tree: Any, starts: Sequence[Any]) -> Any:
-    """The program of what combines two elements."""
+def combination(
+    name: str, computation: Callable[..., Any], tree: Any, starts: Sequence[Any]
+) -> Any:
+    """The program of what combines two elements.
+
+    Args:
+        name: of the reduction, for messages.
+        computation: the user's function of two pytrees of scalars.
+        tree: their structure.
+        starts: the initial values.
+
+    Raises:
+        TypeError: it returns something else than it takes, or uses traced values from outside.
+    """
     count = len(starts)
 
     def combine(*scalars: Any) -> list[Any]:
@@ -174,7 +186,7 @@ def _program(computation: Callable[..., Any], tree: Any, starts: Sequence[Any]) 
         if out_tree != tree:
             raise TypeError(
                 compose(
-                    "the computation of lax.reduce_window must return what it takes",
+                    f"the computation of {name} must return what it takes",
                     found=f"{out_tree} for {tree}",
                     line=here(),
                 )
@@ -182,10 +194,10 @@ def _program(computation: Callable[..., Any], tree: Any, starts: Sequence[Any]) 
         return [_array(r) for r in results]
 
     avals = [Aval((), v.dtype) for v in starts]
-    program, captured = trace_program(combine, [*avals, *avals], "reduce_window")
+    program, captured = trace_program(combine, [*avals, *avals], name)
     if captured:
         raise TypeError(
-            "the computation of lax.reduce_window must depend on its arguments alone, it uses "
+            f"the computation of {name} must depend on its arguments alone, it uses "
             f"traced values {[str(c.aval) for c in captured]} of the functions around it"
         )
     return program
