@@ -228,3 +228,15 @@ def test_uniform_branches_with_several_results() -> None:
     x = RNG.normal(size=LANES).astype(np.float32)
     program = compiled(lambda x, low: cv.vmap(simulate, (0, None))(x, low), x, np.float32(0.5))
     assert in_lanes(program) == 1
+
+
+def test_the_debug_ladder_says_which_loops_run_in_lanes(capsys: pytest.CaptureFixture[str]) -> None:
+    def walk(x: Any) -> Any:
+        return lax.scan(lambda c, _: (c + x, c), 0.0, None, length=3)[1]
+
+    with cv.debug.debug_level(3):
+        cv.jit(cv.vmap(walk))(np.ones(LANES, np.float32))
+        cv.jit(lambda xs: lax.scan(lambda c, x: (c + x, c), 0.0, xs)[1])(np.ones(20, np.float32))
+    said = capsys.readouterr().err
+    assert f"in {LANES} lanes" in said
+    assert "not in lanes: along an axis of 20" in said

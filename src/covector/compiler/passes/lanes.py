@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from covector.compiler.lanes.control import CONTROL
 from covector.compiler.lanes.flow import Axis, Blocked, State
 from covector.compiler.lanes.regions import is_loop, separate
+from covector.core import ladder
 from covector.core.program import Equation, Program, map_subprograms
 from covector.ops.common import Inseparable
 
@@ -54,8 +55,11 @@ class Lanes:
     name: str = field(default="lanes", init=False)
 
     def run(self, program: Program) -> Program:
-        """The program with loops in lanes where possible."""
-        return self.decide(program)[0]
+        """The program with loops in lanes where possible; the debug ladder shows which, and why."""
+        program, decisions = self.decide(program)
+        if decisions:
+            ladder.show(ladder.PASSES, "loops in lanes", lambda: "\n".join(map(str, decisions)))
+        return program
 
     def decide(self, program: Program) -> tuple[Program, list[Decision]]:
         """The program, and what was decided about each loop.
@@ -150,6 +154,5 @@ def _title(loop: Equation) -> str:
 
 
 def _done(loop: Equation, axis: Axis) -> Decision:
-    return Decision(
-        _title(loop), axis.size, f"it treats them independently; chunks of {axis.width}"
-    )
+    chunks = f", in chunks of {axis.width}" if axis.width > 1 else ""
+    return Decision(_title(loop), axis.size, f"it treats them independently{chunks}")
