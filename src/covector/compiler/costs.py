@@ -5,11 +5,9 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from covector.core import dtypes
-from covector.core.avals import Aval
 from covector.core.program import Equation, Program, subprograms
 from covector.ops.common import CHEAP
-from covector.ops.nested import elements
+from covector.ops.nested import elements, nbytes
 
 
 def cost_of(program: Program) -> dict[str, Any]:
@@ -67,8 +65,8 @@ class _Totals:
 
     def _add_equation(self, equation: Equation, times: float) -> None:
         outs = [v.aval for v in equation.outputs]
-        self.moved += times * sum(_nbytes(a) for a in outs)
-        self.moved += times * sum(_nbytes(a.aval) for a in equation.inputs)
+        self.moved += times * sum(nbytes(a) for a in outs)
+        self.moved += times * sum(nbytes(a.aval) for a in equation.inputs)
         tags = equation.primitive.tags
         size = sum(elements(a) for a in outs)
         if "contraction" in tags:
@@ -92,8 +90,3 @@ def _products(equation: Equation) -> float:
     (contracted, _), _ = equation.params["dimension_numbers"]
     terms = prod([n for d, n in enumerate(lhs.shape) if d in contracted and isinstance(n, int)])
     return 2.0 * elements(out) * terms
-
-
-def _nbytes(aval: Aval) -> int:
-    dtype = aval.dtype
-    return elements(aval) * (4 * dtype.words if dtypes.is_key(dtype) else dtype.itemsize)

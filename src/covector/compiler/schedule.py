@@ -21,6 +21,8 @@ from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.loopir.builder import Builder
 from covector.loopir.ir import SERIAL, SIMD, For
 from covector.loopir.tensor import Index, Lazy, Registers, Scalar, Stored, Tensor
+from covector.ops.nested import count_uses
+from covector.ops.windows import static_size
 
 CHEAP = 3.0
 """Operations worth repeating at every use instead of storing their result."""
@@ -380,7 +382,7 @@ class Schedule:
             independent: no two indices touch the same memory, so that they may run in any order.
         """
         self.flush()
-        size = _static_size(shape)
+        size = static_size(shape)
         if size is not None and size <= (SMALL_IN_LOOP if self.builder.depth else 1):
             for index in np.ndindex(*shape):
                 body(index)
@@ -427,7 +429,7 @@ class Schedule:
         Returns:
             The combination, made in any order.
         """
-        size = _static_size(extents)
+        size = static_size(extents)
         limit = SMALL_IN_LOOP if self.builder.depth else UNROLLED_REDUCTION
         if size is not None and size <= limit:
             total = init
@@ -528,31 +530,9 @@ class Pending(Tensor):
         return self.target.at(index) if self.done else self.source.at(index)
 
 
-def count_uses(program: Program) -> dict[Variable, int]:
-    """How often each variable is read, the program's outputs included."""
-    uses: dict[Variable, int] = {}
-    for equation in program.equations:
-        for atom in equation.inputs:
-            if type(atom) is Variable:
-                uses[atom] = uses.get(atom, 0) + 1
-    for atom in program.outputs:
-        if type(atom) is Variable:
-            uses[atom] = uses.get(atom, 0) + 1
-    return uses
-
-
 def _elements(aval: Aval) -> int | None:
-    return _static_size(aval.shape)
+    return static_size(aval.shape)
 
 
 def _size(tensor: Tensor) -> int | None:
-    return _static_size(tensor.shape)
-
-
-def _static_size(shape: Sequence[Any]) -> int | None:
-    size = 1
-    for extent in shape:
-        if type(extent) is not int:
-            return None
-        size *= extent
-    return size
+    return static_size(tensor.shape)

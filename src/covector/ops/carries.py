@@ -23,6 +23,7 @@ from covector.core.program import Equation, Program, Variable
 from covector.loopir.tensor import Lowering, Registers, Row, Stored, Tensor
 from covector.ops import indices as ix
 from covector.ops.nested import count_uses, definitions
+from covector.ops.windows import static_size
 
 MAX_ELEMENTS = 32
 """Elements up to which a carried array lives in registers."""
@@ -318,13 +319,3 @@ def _store_group(b: Lowering, shape: Any, group: list[tuple[Row, Tensor]]) -> No
 def scratch(b: Lowering, shape: Sequence[Any], dtype: np.dtype[Any]) -> Stored:
     """A buffer that is never the caller's."""
     return Stored(b.builder, b.builder.buffer(dtype, shape), shape)
-
-
-def static_size(shape: Sequence[Any]) -> int | None:
-    """How many elements, `None` if known at run time only."""
-    size = 1
-    for extent in shape:
-        if type(extent) is not int:
-            return None
-        size *= extent
-    return size

@@ -16,10 +16,11 @@ from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.core.trace import aval_of, eval_program
 from covector.loopir.tensor import Lowering, Stored, Tensor
 from covector.ops import common
-from covector.ops.carries import MAX_ELEMENTS, MAX_TOTAL, as_registers, scratch, static_size
+from covector.ops.carries import MAX_ELEMENTS, MAX_TOTAL, as_registers, scratch
 from covector.ops.common import front, move_axis
 from covector.ops.guard import guard_loops, loops_inside
 from covector.ops.nested import chosen, either, others, prune, split, substitute, zero_atom
+from covector.ops.windows import static_size
 
 Branches = tuple[Program, ...]
 

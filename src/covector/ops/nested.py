@@ -175,3 +175,10 @@ def elements(aval: Aval) -> int:
     for extent in aval.shape:
         size *= extent if isinstance(extent, int) else 1000
     return size
+
+
+def nbytes(aval: Aval) -> int:
+    """How much memory an array takes; a guess for symbolic sizes."""
+    dtype = aval.dtype
+    width = dtype.words * 4 if isinstance(dtype, dtypes.KeyDType) else dtype.itemsize
+    return elements(aval) * width

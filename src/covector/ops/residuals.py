@@ -13,12 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from covector.core import dtypes
-from covector.core.avals import Aval
 from covector.core.primitive import Linearized
 from covector.core.program import Atom, Equation, Literal, Variable
 from covector.ops.common import CHEAP
-from covector.ops.nested import definitions, elements, split, substitute
+from covector.ops.nested import definitions, nbytes, split, substitute
 
 
 def choose_residuals(body: Linearized, num_outs: int, free: Collection[Variable]) -> Linearized:
@@ -116,7 +114,7 @@ def _minimum_cut(
         enter, leave = network.vertex(variable)
         if variable in free:
             continue  # nothing flows out of it: it need not be cut off
-        network.connect(enter, leave, _bytes(variable.aval))
+        network.connect(enter, leave, nbytes(variable.aval))
         equation = defined.get(variable)
         if equation is None:
             network.connect(_SOURCE, enter, _UNLIMITED)
@@ -136,12 +134,6 @@ def _minimum_cut(
 def _is_cut(ends: tuple[int, int], near_sink: set[int]) -> bool:
     enter, leave = ends
     return leave in near_sink and enter not in near_sink
-
-
-def _bytes(aval: Aval) -> int:
-    dtype = aval.dtype
-    width = dtype.words * 4 if isinstance(dtype, dtypes.KeyDType) else dtype.itemsize
-    return elements(aval) * width
 
 
 _SOURCE, _SINK = 0, 1

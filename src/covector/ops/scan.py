@@ -16,7 +16,7 @@ from covector.core.trace import aval_of
 from covector.loopir.tensor import Lowering, Row, Stored, Tensor
 from covector.ops import common
 from covector.ops import indices as ix
-from covector.ops.carries import Carries, scratch, static_size
+from covector.ops.carries import Carries, scratch
 from covector.ops.common import batch_at_front, move_axis
 from covector.ops.nested import (
     chosen,
@@ -31,6 +31,7 @@ from covector.ops.nested import (
     stored_zeros,
 )
 from covector.ops.scan_linearize import linearize_scan
+from covector.ops.windows import static_size
 
 # --- types and evaluation -------------------------------------------------------------------------
 
