@@ -14,7 +14,7 @@ from covector.core.trace import aval_of
 from covector.loopir.tensor import Lowering, Tensor
 from covector.ops import common
 from covector.ops.common import batch_at_front, front
-from covector.ops.nested import chosen, others, prune, split, substitute
+from covector.ops.nested import chosen, jvp_of_call, others, prune, split, substitute
 
 # --- jit ------------------------------------------------------------------------------------------
 
@@ -42,15 +42,7 @@ def _call_jvp(
     program: Program,
     **params: Any,
 ) -> tuple[list[Any], list[Any]]:
-    nonzero = [type(t) is not Zero for t in tangents]
-    both, nonzero_out = ctx.jvp(program, nonzero)
-    results = call(*primals, *chosen(tangents, nonzero), program=both, **params)
-    outs, found = results[: len(nonzero_out)], iter(results[len(nonzero_out) :])
-    out_tangents = [
-        next(found) if nz else Zero(aval_of(out).tangent())
-        for out, nz in zip(outs, nonzero_out, strict=True)
-    ]
-    return outs, out_tangents
+    return jvp_of_call(call, ctx, primals, tangents, program, params)
 
 
 def _call_linearize(

@@ -9,9 +9,11 @@ import numpy as np
 
 from covector.core import dtypes
 from covector.core.array import Array
-from covector.core.avals import Aval
+from covector.core.avals import Aval, Zero
 from covector.core.interpret import stored_form
+from covector.core.primitive import Context, Primitive
 from covector.core.program import Atom, Equation, Literal, Program, Variable, subprograms
+from covector.core.trace import aval_of
 from covector.ops import common
 
 
@@ -182,3 +184,23 @@ def nbytes(aval: Aval) -> int:
     dtype = aval.dtype
     width = dtype.words * 4 if isinstance(dtype, dtypes.KeyDType) else dtype.itemsize
     return elements(aval) * width
+
+
+def jvp_of_call(
+    primitive: Primitive,
+    ctx: Context,
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    program: Program,
+    params: dict[str, Any],
+) -> tuple[list[Any], list[Any]]:
+    """The jvp rule of a primitive that runs one program on its operands: it goes inside."""
+    nonzero = [type(t) is not Zero for t in tangents]
+    both, nonzero_out = ctx.jvp(program, nonzero)
+    results = primitive(*primals, *chosen(tangents, nonzero), program=both, **params)
+    outs, found = results[: len(nonzero_out)], iter(results[len(nonzero_out) :])
+    out_tangents = [
+        next(found) if nz else Zero(aval_of(out).tangent())
+        for out, nz in zip(outs, nonzero_out, strict=True)
+    ]
+    return outs, out_tangents

@@ -10,11 +10,11 @@ from covector.core.avals import Aval, Linear, Zero, same_type
 from covector.core.effects import Effects
 from covector.core.primitive import BatchContext, Context, Primitive, unsupported
 from covector.core.program import Program
-from covector.core.trace import aval_of, eval_program
+from covector.core.trace import eval_program
 from covector.loopir.tensor import Lowering, Tensor
 from covector.ops.common import front, instantiate
 from covector.ops.factory import lanes_elementwise
-from covector.ops.nested import chosen, others, prune
+from covector.ops.nested import chosen, jvp_of_call, others, prune
 from covector.ops.policies import Policy
 from covector.ops.remat_linearize import split_residuals
 
@@ -148,15 +148,7 @@ def _checkpoint_jvp(
     program: Program,
     **params: Any,
 ) -> tuple[list[Any], list[Any]]:
-    nonzero = [type(t) is not Zero for t in tangents]
-    both, nonzero_out = ctx.jvp(program, nonzero)
-    results = checkpoint(*primals, *chosen(tangents, nonzero), program=both, **params)
-    outs, found = results[: len(nonzero_out)], iter(results[len(nonzero_out) :])
-    out_tangents = [
-        next(found) if nz else Zero(aval_of(out).tangent())
-        for out, nz in zip(outs, nonzero_out, strict=True)
-    ]
-    return outs, out_tangents
+    return jvp_of_call(checkpoint, ctx, primals, tangents, program, params)
 
 
 def _checkpoint_linearize(
