@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from covector import _native
+import covector.numpy as jnp
+from covector import _native, jit, lax, vmap
 from covector.core import config as settings
 from covector.core.config import SETTINGS, config, enable_x64
 
@@ -46,6 +47,7 @@ def test_every_setting_has_an_attribute_and_a_line_in_the_documentation():
         ("COVECTOR_DEBUG", "3", "debug", "3"),
         ("COVECTOR_NUM_THREADS", "2", "num_threads", "2"),
         ("COVECTOR_BACKEND", "reference", "backend", "reference"),
+        ("COVECTOR_DISABLE", "lanes, cse", "disable - {'cse'}", "frozenset({'lanes'})"),
     ],
 )
 def test_the_environment_gives_the_first_value(variable, text, attribute, expected):
@@ -54,7 +56,11 @@ def test_the_environment_gives_the_first_value(variable, text, attribute, expect
 
 @pytest.mark.parametrize(
     ("variable", "text"),
-    [("COVECTOR_ENABLE_X64", "maybe"), ("COVECTOR_DEBUG", "7"), ("COVECTOR_NUM_THREADS", "-1")],
+    [
+        ("COVECTOR_ENABLE_X64", "maybe"),
+        ("COVECTOR_DEBUG", "7"),
+        ("COVECTOR_NUM_THREADS", "-1"),
+    ],
 )
 def test_a_bad_environment_variable_is_named(variable, text):
     assert f"environment variable {variable}='{text}': expected" in read(
@@ -173,3 +179,24 @@ def test_unknown_settings_and_bad_values_are_refused():
         enable_x64("maybe")
     with pytest.raises(ValueError, match="expected a name"):
         settings.default_backend("")
+
+
+def test_an_unknown_optimisation_is_refused_with_the_known_ones(restored):
+    with pytest.raises(ValueError, match=r"no optimisation loops; there are: .*lanes"):
+        config.update("disable", "lanes,loops")
+
+
+def test_what_is_disabled_is_left_out_and_compiled_anew(restored):
+    def batched(xs):
+        def step(x, _):
+            return jnp.sin(x), None
+
+        return vmap(lambda x: lax.scan(step, x, None, length=3)[0])(xs)
+
+    compiled, xs = jit(batched), jnp.arange(64.0)
+    with_lanes = compiled.lower(xs).as_text("optimized")
+    before = compiled(xs)
+    config.update("disable", "lanes")
+    assert "lanes" in with_lanes
+    assert "lanes" not in compiled.lower(xs).as_text("optimized")
+    assert before.tolist() == compiled(xs).tolist()

@@ -77,6 +77,8 @@ def run_passes(
 ) -> Program:
     """Applies program passes in order, verifying after each with `COVECTOR_CHECK=1`.
 
+    Those whose name is in the setting `disable` are left out.
+
     Args:
         program: a valid program.
         passes: what to apply.
@@ -86,6 +88,8 @@ def run_passes(
         The rewritten program.
     """
     for each in passes:
+        if each.name in config.disable:
+            continue
         start = time.perf_counter()
         program = each.run(program)
         if profile is not None:

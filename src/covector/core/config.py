@@ -15,6 +15,8 @@ context manager that overrides it for the current thread. The settings are:
 `disable_jit`  `COVECTOR_DISABLE_JIT`     run functions under `jit` eagerly
 `backend`      `COVECTOR_BACKEND`         the backend `jit` compiles with
 `num_threads`  `COVECTOR_NUM_THREADS`     threads of the pool; 0 is one for each core
+`disable`      `COVECTOR_DISABLE`         optimisations to leave out, with commas between:
+                                          names from `OPTIMIZATIONS`
 =============  =========================  ====================================================
 
 Reading one is an attribute read: `config.x64`.
@@ -29,6 +31,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from covector import _native
+
+OPTIMIZATIONS: dict[str, str] = {
+    "cse": "computing equal things once",
+    "lanes": "loops over a batch run lane by lane",
+    "residuals": "recomputing cheap residuals of loops instead of keeping them",
+    "superwords": "isomorphic scalar operations of a loop body become vectors",
+}
+"""What `disable` can leave out. None of them is needed for a result, only for its speed."""
 
 _TRUE = frozenset(("1", "true", "yes", "on"))
 _FALSE = frozenset(("0", "false", "no", "off", ""))
@@ -73,6 +83,16 @@ def _parse_name(value: Any) -> str:
     return value
 
 
+def _parse_optimizations(value: Any) -> frozenset[str]:
+    names: list[str] = value.split(",") if isinstance(value, str) else list(value)
+    chosen = frozenset([n.strip() for n in names]) - {""}
+    if unknown := sorted(chosen - OPTIMIZATIONS.keys()):
+        raise ValueError(
+            f"there is no optimisation {', '.join(unknown)}; there are: {', '.join(OPTIMIZATIONS)}"
+        )
+    return chosen
+
+
 class Setting(NamedTuple):
     """One row of `SETTINGS`: where a setting comes from and what depends on it."""
 
@@ -93,6 +113,7 @@ SETTINGS: dict[str, Setting] = {
     "disable_jit": Setting("COVECTOR_DISABLE_JIT", False, _parse_bool, traced=True),
     "backend": Setting("COVECTOR_BACKEND", "native", _parse_name, traced=True),
     "num_threads": Setting("COVECTOR_NUM_THREADS", 0, _parse_count, traced=False),
+    "disable": Setting("COVECTOR_DISABLE", frozenset[str](), _parse_optimizations, traced=True),
 }
 
 # Names that code written for JAX passes to `config.update`.
@@ -133,6 +154,7 @@ class Config(threading.local):
     disable_jit: bool = _from_environment("disable_jit")
     backend: str = _from_environment("backend")
     num_threads: int = _from_environment("num_threads")
+    disable: frozenset[str] = _from_environment("disable")
     epoch: int = 0
     """A number for the settings that traced programs depend on: equal when they all are."""
 

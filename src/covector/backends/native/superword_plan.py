@@ -16,6 +16,7 @@ from covector.backends.native.superwords import (
     Region,
     Search,
 )
+from covector.core.config import config
 from covector.loopir.ir import Item, Value, results
 from covector.loopir.scalars import TABLE
 
@@ -64,6 +65,8 @@ def plan_packs(region: Region, target: Target) -> Packing | None:
     Returns:
         The packing, or `None` if the block stays scalar.
     """
+    if "superwords" in config.disable:
+        return None
     search = Search(region, target)
     if not search.run():
         return None
