@@ -14,7 +14,7 @@ from covector import lax
 from covector.compiler.passes.cse import CommonSubexpressions
 from covector.compiler.passes.dce import DeadCode
 from covector.compiler.passes.inline import Inline
-from covector.compiler.pipeline import PASSES, run_passes
+from covector.compiler.pipeline import LAST, PASSES, run_passes
 from covector.core import interpret
 from covector.core.program import Program, count_equations
 from covector.core.verify import verify
@@ -50,7 +50,7 @@ def derivative(v: Any) -> Any:
 FUNCTIONS = (calls, nested_calls, repeated, loops, derivative)
 
 
-@pytest.mark.parametrize("each", PASSES, ids=lambda p: p.name)
+@pytest.mark.parametrize("each", [*PASSES, *LAST], ids=lambda p: p.name)
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 def test_pass_keeps_programs_valid_and_values_equal(
     each: Any, function: Callable[..., Any]

@@ -13,6 +13,7 @@ import numpy as np
 
 from covector.compiler import memory
 from covector.compiler.passes.base import Pass
+from covector.compiler.passes.contraction import Contraction
 from covector.compiler.passes.cse import CommonSubexpressions
 from covector.compiler.passes.dce import DeadCode
 from covector.compiler.passes.inline import Inline
@@ -32,6 +33,9 @@ PASSES: tuple[Pass, ...] = (Inline(), DeadCode(), CommonSubexpressions())
 
 LANES = Lanes(width=1)
 """Native code takes lanes one by one: they become those of its vectors."""
+
+LAST: tuple[Pass, ...] = (Contraction(), DeadCode())
+"""What comes after lanes: their analysis knows sums and products better than what fuses them."""
 
 
 @dataclass
@@ -115,12 +119,12 @@ def schedule(program: Program, name: str = "entry") -> Scheduled:
     """
     profile: dict[str, float] = {}
     plain = run_passes(program, PASSES, profile)
-    program = run_passes(plain, (LANES,), profile)
+    program = run_passes(plain, (LANES, *LAST), profile)
     start = time.perf_counter()
     try:
         lowering, function = _lower(program, name)
     except CallInLanes:
-        program = plain
+        program = run_passes(plain, LAST, profile)
         lowering, function = _lower(program, name)
     memory.plan(function)
     profile["schedule"] = time.perf_counter() - start

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 from covector import _native
 
 OPTIMIZATIONS: dict[str, str] = {
+    "contraction": "a product and a sum rounded once, as one operation",
     "cse": "computing equal things once",
     "lanes": "loops over a batch run lane by lane",
     "residuals": "recomputing cheap residuals of loops instead of keeping them",

@@ -102,6 +102,28 @@ mul = elementwise(
     kinds="iufc",
 )
 
+
+def _fused(x: Any, y: Any, z: Any) -> Any:
+    """A product and a sum with one rounding, where NumPy has floats wide enough for it."""
+    wide = np.float64 if x.dtype.itemsize < 8 else np.longdouble
+    return np.add(np.multiply(x, y, dtype=wide), z)
+
+
+def _fused_transpose(ctx: Any, ct: Any, x: Any, y: Any, z: Any) -> list[Any]:
+    from_product = _mul_transpose(ctx, ct, x, y) if is_linear(x) or is_linear(y) else [None, None]
+    return [*from_product, unbroadcast(ct, z.aval) if is_linear(z) else None]
+
+
+fma = elementwise(
+    "fma",
+    evaluate=_fused,
+    jvp=(lambda t, x, y, z: mul(t, y), lambda t, x, y, z: mul(x, t), lambda t, x, y, z: t),
+    transpose=_fused_transpose,
+    scalar="fma",
+    kinds="f",
+)
+"""`x * y + z`, rounded once. Compilation makes it of products and sums (`passes.contraction`)."""
+
 # --- division -----------------------------------------------------------------------------------
 
 

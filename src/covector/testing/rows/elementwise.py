@@ -96,6 +96,7 @@ _ARITHMETIC = (
     _binary("add_any", (ANY, ANY), np.add, dtypes=NUMBERS, jax=None),
     _binary("sub", (ANY, ANY), np.subtract, dtypes=NUMBERS),
     _binary("mul", (ANY, ANY), np.multiply, dtypes=NUMBERS),
+    OpRow("fma", ops.fma, (ANY, ANY, ANY), FLOATS),
     _binary("div", (ANY, NONZERO), np.divide, dtypes=FLOATS + COMPLEXES),
     _binary("rem", (Operand(Domain(-9, 9)), NONZERO), np.fmod, dtypes=FLOATS),
     _binary("nextafter", (ANY, ANY), np.nextafter, dtypes=FLOATS, order=0),
