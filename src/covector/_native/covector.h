@@ -65,6 +65,9 @@ enum {
     CV_OUT_OF_MEMORY = -3 /* ctx->alloc returned NULL; ctx->failed_site says where */
 };
 
+/* Instead of a site, what the error handler is told about memory that no site asked for. */
+enum { CV_PRIVATE_SITE = -1 /* of the threads of a parallel loop */ };
+
 /* ctx->alloc: `bytes` bytes aligned to 64, uninitialised, valid until entry returns; may be called
  * from any thread. NULL when memory is short (the entry then returns CV_OUT_OF_MEMORY or site + 1;
  * the caller raises MemoryError naming the site whichever it is). Zero bytes give a valid pointer.
@@ -77,6 +80,26 @@ enum {
  * non-zero, with ctx->cancel set, if the entry must return CV_CANCELLED. Inner loops may load
  * ctx->cancel alone. */
 int32_t cv_poll(cv_context *ctx);
+
+/* What an entry was called with, for the parts of it that other threads run. `heap` are the
+ * addresses of its heap buffers. */
+typedef struct {
+    const int64_t *dims;
+    void **args, **results;
+    cv_context *ctx;
+    void **heap;
+} cv_frame;
+
+/* Iterations `begin` to `end` of a loop. `memory` is the thread's own, uninitialised, aligned as
+ * for ctx->alloc; NULL if the loop needs none. Returns as an entry does. */
+typedef int32_t (*cv_body)(const int64_t *dims, void **args, void **results, cv_context *ctx,
+                           void **heap, void *memory, int64_t begin, int64_t end);
+
+/* Runs iterations `lower` to `upper` in pieces of `grain` on several threads, each with
+ * `private_bytes` of memory, or all at once on this thread if other threads are not worth it or
+ * not to be had. Returns 0, or what the failed piece with the lowest iterations returned. */
+int32_t cv_parallel(const cv_frame *frame, cv_body body, int64_t lower, int64_t upper,
+                    int64_t grain, int64_t private_bytes);
 
 /* Element types of cv_sort and cv_argsort. Types which are only carried along need the right
  * size, so that CV_U8 ... CV_C128 serve for all. */
@@ -156,6 +179,11 @@ void *cv_block_acquire(size_t bytes);     /* large blocks, recycled; NULL if mem
 void cv_block_release(void *data);        /* both need no interpreter lock */
 extern PyMethodDef cv_memory_methods[];
 int cv_memory_init(PyObject *module);
+
+/* pool.c */
+int cv_current_threads(void); /* how many a parallel loop of this thread uses at most */
+extern PyMethodDef cv_pool_methods[];
+int cv_pool_init(PyObject *module);
 
 /* array.c */
 typedef struct {

@@ -4,11 +4,12 @@
 
 static PyMethodDef *const method_tables[] = {
     cv_trace_methods, cv_source_methods, cv_memory_methods, cv_array_methods, cv_operator_methods,
-    cv_symbol_methods, cv_blas_methods,
+    cv_symbol_methods, cv_blas_methods, cv_pool_methods,
 };
 
 typedef int (*Initialiser)(PyObject *module);
-static const Initialiser initialisers[] = {cv_trace_init, cv_memory_init, cv_array_init};
+static const Initialiser initialisers[] = {cv_trace_init, cv_memory_init, cv_array_init,
+                                           cv_pool_init};
 
 static int
 add_types(PyObject *module)

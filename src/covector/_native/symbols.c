@@ -193,7 +193,7 @@ static const CvSymbol common_symbols[] = {
     {"__multi3", ADDRESS(multi3)},
 #endif
     {"cv_poll", ADDRESS(cv_poll)}, {"cv_sort", ADDRESS(cv_sort)},
-    {"cv_argsort", ADDRESS(cv_argsort)},
+    {"cv_argsort", ADDRESS(cv_argsort)}, {"cv_parallel", ADDRESS(cv_parallel)},
     {NULL, NULL},
 };
 

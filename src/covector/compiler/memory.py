@@ -1,14 +1,28 @@
 """Memory planning: places in one workspace for the buffers a function uses.
 
 A buffer is live from the first to the last statement of the function's body that touches it, loops
-counting as one statement. Buffers that are never live together may share a place.
+counting as one statement. Buffers that are never live together may share a place. Those that only
+one parallel loop touches are placed in memory that each of its threads has for itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
-from covector.loopir.ir import WORKSPACE, Block, Buffer, Function, Item, children, touched
+from covector.loopir.ir import (
+    PARALLEL,
+    PRIVATE,
+    WORKSPACE,
+    Block,
+    Buffer,
+    For,
+    Function,
+    Item,
+    children,
+    touched,
+    walk,
+)
 
 ALIGNMENT = 64
 
@@ -22,8 +36,34 @@ def plan(function: Function) -> None:
     Args:
         function: changed in place: buffers' `offset` and `alias_class`, `workspace_bytes`.
     """
-    spans = _live_spans(function.body)
+    touches = _count_touches(function.body)
+    for loop in walk(function.body):
+        if isinstance(loop, For) and loop.kind == PARALLEL:
+            own = _count_touches(loop.body)
+            private = [b for b, n in own.items() if b.space == WORKSPACE and n == touches[b]]
+            for buffer in private:
+                buffer.space = PRIVATE
+            loop.private_bytes = _place(private, loop.body, loop.private_bytes)
     buffers = [b for b in function.buffers if b.space == WORKSPACE and b.offset is None]
+    function.workspace_bytes = _place(buffers, function.body, function.workspace_bytes)
+
+
+def _count_touches(body: Block) -> Counter[Buffer]:
+    return Counter(buffer for item in body.items for buffer in _touched(item))
+
+
+def _place(buffers: Sequence[Buffer], body: Block, taken: int) -> int:
+    """Gives buffers their offsets by when statements of a block touch them.
+
+    Args:
+        buffers: without offsets.
+        body: outside of which none of them matters.
+        taken: bytes in use already.
+
+    Returns:
+        Bytes in use afterwards.
+    """
+    spans = _live_spans(body)
     slots: list[_Slot] = []
     for buffer in sorted(buffers, key=lambda b: spans.get(b, (0, 0))[0]):
         first, last = spans.get(buffer, (0, 0))
@@ -34,14 +74,14 @@ def plan(function: Function) -> None:
             slots.append(slot)
         slot.until = last
         slot.buffers.append(buffer)
-    end = _aligned(function.workspace_bytes)
+    end = _aligned(taken)
     for slot in slots:
         for buffer in slot.buffers:
             buffer.offset = end
             if len(slot.buffers) > 1:
                 buffer.alias_class = slot
         end += slot.nbytes
-    function.workspace_bytes = end
+    return end
 
 
 class _Slot:

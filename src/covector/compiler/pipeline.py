@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from covector.compiler import memory
+from covector.compiler import memory, parallel
 from covector.compiler.passes.base import Pass
 from covector.compiler.passes.contraction import Contraction
 from covector.compiler.passes.cse import CommonSubexpressions
@@ -126,6 +126,7 @@ def schedule(program: Program, name: str = "entry") -> Scheduled:
     except CallInLanes:
         program = run_passes(plain, LAST, profile)
         lowering, function = _lower(program, name)
+    parallel.choose(function)
     memory.plan(function)
     profile["schedule"] = time.perf_counter() - start
     if config.check:

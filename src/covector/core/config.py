@@ -38,6 +38,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "lanes": "loops over a batch run lane by lane",
     "residuals": "recomputing cheap residuals of loops instead of keeping them",
     "superwords": "isomorphic scalar operations of a loop body become vectors",
+    "threads": "loops of independent iterations run on several threads",
 }
 """What `disable` can leave out. None of them is needed for a result, only for its speed."""
 
@@ -183,6 +184,7 @@ class Config(threading.local):
             Config.epoch = _epoch_of({})
             _native.set_config_epoch(Config.epoch)
             _native.set_x64(Config.x64)
+            _native.set_num_threads(Config.num_threads)
             for overrides in _overriding.values():
                 overrides["epoch"] = _epoch_of(overrides)
             _renew_watching()
@@ -219,6 +221,7 @@ config = Config()
 # Native code reads neither Python attributes nor environment variables: it is told of changes.
 _native.set_config_epoch(Config.epoch)
 _native.set_x64(Config.x64)
+_native.set_num_threads(Config.num_threads)
 
 
 watching = False
@@ -295,6 +298,7 @@ def _set_override(overrides: dict[str, Any], name: str, value: Any) -> None:
         if name in _CHECKS:
             _renew_watching()
         _native.set_thread_x64(overrides.get("x64"))
+        _native.set_thread_num_threads(overrides.get("num_threads"))
 
 
 def enable_x64(new_val: bool = True) -> Override:

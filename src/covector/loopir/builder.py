@@ -10,6 +10,7 @@ from covector.loopir.contraction import remove_unused
 from covector.loopir.ir import (
     INDEX,
     LOOP_KINDS,
+    PARALLEL,
     READ_ONLY,
     SERIAL,
     SIMD,
@@ -87,6 +88,8 @@ class Builder(Storage):
         """
         if kind not in LOOP_KINDS or step < 1:
             raise LoopIRError(f"no loop of kind {kind!r} and step {step}")
+        if kind == PARALLEL and (init or step != 1):
+            raise LoopIRError("a parallel loop has steps of 1 and no carries")
         if self.lane is not None:
             kind = SERIAL  # one loop runs in lanes
         lower, upper = self._as_index(lower), self._as_index(upper)
@@ -260,13 +263,23 @@ class Builder(Storage):
         if self.lane is not None:
             raise CallInLanes(f"{what} cannot be called for some lanes of a vector")
 
-    def lanes(self, count: int, together: int, body: Callable[[Any], None]) -> None:
-        """A loop over independent lanes, some of them together.
+    def lanes(
+        self,
+        count: int,
+        together: int,
+        body: Callable[[Any], None],
+        group: int = 1,
+        around: Callable[[Any, Callable[[], None]], None] | None = None,
+    ) -> None:
+        """A parallel loop over independent lanes, some of them together.
 
         Args:
             count: how many lanes there are.
             together: how many of them share the memory of buffers made in the body.
             body: given the number of a lane.
+            group: how many times `together` lanes one thread takes one after the other.
+            around: given the number of such a group and what runs it; what it does before and
+                after is not in lanes.
 
         Raises:
             CallInLanes: the body calls a function for which there is no vector form.
@@ -290,7 +303,28 @@ class Builder(Storage):
             finally:
                 self.lane = None
 
-        self.loop(0, -(-count // together), chunk)
+        chunks = -(-count // together)
+
+        def chunks_of(number: Any) -> None:
+            first = self.op("mul", self._as_index(number), self.index(group))
+            rest = self.op("sub", self.index(chunks), first)
+            bound = self.op("min", rest, self.index(group))
+
+            def each(number: Any) -> None:
+                chunk(self.op("add", first, number))
+
+            self.loop(0, bound, each)
+
+        def run(number: Any) -> None:
+            if around is None:
+                chunks_of(number)
+            else:
+                around(number, partial(chunks_of, number))
+
+        if group == 1 and around is None:
+            self.loop(0, chunks, chunk, kind=PARALLEL)
+        else:
+            self.loop(0, -(-chunks // group), run, kind=PARALLEL)
 
     def check(self, ok: Value, site: int) -> None:
         """Leaves the function with an error unless a value is true.

@@ -22,12 +22,14 @@ RESULT = "result"
 CONSTANT = "constant"
 WORKSPACE = "workspace"
 HEAP = "heap"
-SPACES = (ARGUMENT, RESULT, CONSTANT, WORKSPACE, HEAP)
+PRIVATE = "private"
+SPACES = (ARGUMENT, RESULT, CONSTANT, WORKSPACE, HEAP, PRIVATE)
 READ_ONLY = frozenset({ARGUMENT, CONSTANT})
 
 SERIAL = "serial"
 SIMD = "simd"
-LOOP_KINDS = (SERIAL, SIMD)
+PARALLEL = "parallel"
+LOOP_KINDS = (SERIAL, SIMD, PARALLEL)
 
 
 class LoopIRError(ValueError):
@@ -112,9 +114,10 @@ class Buffer:
         dtype: element type as the program sees it.
         element: the scalar dtype in memory (the component type of complex buffers).
         shape: extents; an `int`, or an index value for a size known at run time only.
-        space: one of `SPACES`. "heap" buffers are allocated at entry through the context.
+        space: one of `SPACES`. "heap" buffers are allocated at entry through the context; each
+            thread that runs a parallel loop has its own "private" ones.
         index: position among the arguments, results or constants.
-        offset: byte offset in the workspace, set by the memory planner.
+        offset: byte offset in the workspace or in private memory, set by the memory planner.
         alias_class: buffers of one class may overlap in memory; `None` is a class of its own.
         strides: how many elements of `dtype` apart neighbours are along each axis.
         lane: for a buffer with an array for each lane of a loop, the lane: the array's elements
@@ -229,6 +232,8 @@ class For:
         kind: "simd" if iterations are independent of each other, apart from carries that are
             reductions by one associative operation, whose order is then the backend's; else
             "serial", which backends still vectorise where they see that nothing changes.
+            "parallel" if they are independent and there are no carries: several threads may share
+            them. A workspace buffer that nothing outside touches is each iteration's own.
         width: iterations in one vector step of a "simd" loop; 0 leaves it to the target.
         index: the value that counts.
         inits: values of the carries on entry.
@@ -236,16 +241,20 @@ class For:
         yields: values of the carries at its end.
         results: values of the carries after the loop.
         poll_every: after how many iterations to look whether to stop; 0 for never.
+        grain: how many iterations of a parallel loop a thread takes at once.
+        private_bytes: memory that each thread of a parallel loop needs for private buffers.
     """
 
     __slots__ = (
         "body",
+        "grain",
         "index",
         "inits",
         "kind",
         "lower",
         "params",
         "poll_every",
+        "private_bytes",
         "results",
         "step",
         "upper",
@@ -277,6 +286,8 @@ class For:
         self.yields: list[Value] = []
         self.results: list[Value] = []
         self.poll_every = 0
+        self.grain = 1
+        self.private_bytes = 0
 
     @property
     def trips(self) -> int | None:
@@ -423,6 +434,29 @@ class Segment:
         self.function = function
 
 
+class Parallel:
+    """Runs an outlined parallel loop; values pass through frame buffers.
+
+    Attributes:
+        function: runs the iterations between its two parameters.
+        lower: first index.
+        upper: bound, exclusive.
+        grain: as for `For`.
+        private_bytes: as for `For`.
+    """
+
+    __slots__ = ("function", "grain", "lower", "private_bytes", "upper")
+
+    def __init__(
+        self, function: Function, lower: Value, upper: Value, grain: int, private_bytes: int
+    ) -> None:
+        self.function = function
+        self.lower = lower
+        self.upper = upper
+        self.grain = grain
+        self.private_bytes = private_bytes
+
+
 class Reload:
     """Makes a value that was stored in a frame visible again, in the piece that goes on with it."""
 
@@ -438,14 +472,15 @@ class Function:
     """A function: buffers and a body.
 
     An entry function has no parameters and no returns; everything passes through buffers. A scalar
-    function (an elementary function's definition) has parameters and returns and no buffers.
+    function (an elementary function's definition) has parameters and returns and no buffers. The
+    parameters of a parallel loop's function are its bounds.
 
     Attributes:
         name: symbol.
         buffers: every buffer, in order of creation.
         body: the statements.
         dims: how many run-time sizes the caller passes.
-        params: parameters of a scalar function.
+        params: parameters.
         returns: results of a scalar function.
         values: how many value numbers are taken.
         workspace_bytes: size of the workspace, set by the memory planner.
@@ -474,7 +509,20 @@ class Function:
 
 
 CallArgument = Value | Pointer | Context | None
-Statement = Store | For | While | If | Call | Callback | Allocate | Check | Poll | Segment | Reload
+Statement = (
+    Store
+    | For
+    | While
+    | If
+    | Call
+    | Callback
+    | Allocate
+    | Check
+    | Poll
+    | Segment
+    | Parallel
+    | Reload
+)
 Item = Value | Statement
 
 
@@ -526,6 +574,8 @@ def operands(item: Item) -> tuple[Value, ...]:
         return (item.offset, item.value)
     if isinstance(item, For):
         return (item.lower, item.upper, *item.inits)
+    if isinstance(item, Parallel):
+        return (item.lower, item.upper)
     if isinstance(item, While):
         return tuple(item.inits)
     if isinstance(item, If):

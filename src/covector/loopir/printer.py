@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from covector.loopir.ir import (
+    PRIVATE,
     WORKSPACE,
     Allocate,
     Block,
@@ -18,6 +19,7 @@ from covector.loopir.ir import (
     Function,
     If,
     Item,
+    Parallel,
     Pointer,
     Poll,
     Reload,
@@ -99,7 +101,7 @@ class _Printer:
     def buffer(self, buffer: Buffer) -> str:
         shape = ",".join(str(e) if isinstance(e, int) else self.use(e) for e in buffer.shape)
         text = f"{buffer.space} {buffer.name}: {short_name(buffer.dtype)}[{shape}]"
-        if buffer.space == WORKSPACE and buffer.offset is not None:
+        if buffer.space in (WORKSPACE, PRIVATE) and buffer.offset is not None:
             text += f" at {buffer.offset}"
         return text
 
@@ -132,7 +134,7 @@ class _Printer:
         return f"{name} {self.uses(value.args)}"
 
     def simple(
-        self, item: Store | Call | Callback | Allocate | Check | Poll | Segment | Reload
+        self, item: Store | Call | Callback | Allocate | Check | Poll | Segment | Parallel | Reload
     ) -> str:
         if isinstance(item, Store):
             place = f"{item.buffer.name}[{self.use(item.offset)}]"
@@ -157,6 +159,10 @@ class _Printer:
         if isinstance(item, Segment):
             self.segments.append(item.function)
             return f"run {item.function.name}"
+        if isinstance(item, Parallel):
+            self.segments.append(item.function)
+            bounds = f"{self.use(item.lower)}..{self.use(item.upper)}"
+            return f"run {item.function.name} parallel in {bounds} by {item.grain}"
         return "poll"
 
     def loop(self, loop: For, indent: str) -> None:

@@ -9,6 +9,8 @@ from covector.loopir.ir import (
     BOOL,
     HEAP,
     INDEX,
+    PARALLEL,
+    PRIVATE,
     READ_ONLY,
     WORKSPACE,
     Allocate,
@@ -23,6 +25,7 @@ from covector.loopir.ir import (
     If,
     Item,
     LoopIRError,
+    Parallel,
     Pointer,
     Reload,
     Segment,
@@ -74,6 +77,7 @@ class _Verifier:
             Check: self.check,
             Reload: self.reload,
             Segment: self.segment,
+            Parallel: self.segment,
         }
 
     def run(self, segment: bool) -> None:
@@ -95,7 +99,7 @@ class _Verifier:
         for extent in buffer.shape:
             if isinstance(extent, int) and extent < 0:
                 raise LoopIRError(f"{buffer!r}: negative extent in {buffer.shape}")
-        if buffer.space == WORKSPACE and buffer.nbytes is None:
+        if buffer.space in (WORKSPACE, PRIVATE) and buffer.nbytes is None:
             raise LoopIRError(f"{buffer!r}: a run-time size needs the heap")
 
     def block(self, block: Block) -> set[Value]:
@@ -143,7 +147,7 @@ class _Verifier:
         if item.buffer not in self.buffers or item.buffer.element is not item.value.dtype:
             raise LoopIRError(f"reload of {item.value!r} from {item.buffer!r}")
 
-    def segment(self, item: Segment) -> None:
+    def segment(self, item: Segment | Parallel) -> None:
         _Verifier(item.function, self.externals).run(segment=True)
 
     def value(self, value: Value) -> None:
@@ -176,6 +180,8 @@ class _Verifier:
         self.typed(loop.upper, INDEX, "upper bound")
         if loop.step < 1:
             raise LoopIRError(f"loop with step {loop.step}")
+        if loop.kind == PARALLEL and (loop.params or loop.step != 1):
+            raise LoopIRError("a parallel loop with carries or steps")
         added: set[Value] = set()
         self.define(loop.index, added)
         for param in loop.params:

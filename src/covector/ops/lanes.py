@@ -13,7 +13,7 @@ no transformation ever meets it. Its parameters:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -123,6 +123,9 @@ TOGETHER = 32
 """Lanes whose arrays share memory: two of the widest vectors of float32, few enough for the tape of
 a loop of many steps to stay in cache."""
 
+GROUPS = 64
+"""Groups of lanes, at most, that have partial results of their own."""
+
 
 def _lanes_lower(
     b: Lowering,
@@ -138,8 +141,13 @@ def _lanes_lower(
     (program,) = programs
     builder = b.builder
     operands = tuple([_ready(b, x, d) for x, d in zip(operands, in_dims, strict=True)])
+    chunks = -(-length // TOGETHER)
+    partials = any([type(d) is str for d in out_dims])
+    group = -(-chunks // GROUPS) if partials else 1
+    groups = -(-chunks // group)
     results = [
-        _Result(b, aval, d, length) for aval, d in zip(program.output_avals, out_dims, strict=True)
+        _Partial(b, aval, d, groups) if isinstance(d, str) else _Result(b, aval, d, length)
+        for aval, d in zip(program.output_avals, out_dims, strict=True)
     ]
 
     def lane(number: Any) -> None:
@@ -149,7 +157,15 @@ def _lanes_lower(
         for result, out in zip(results, outs, strict=True):
             result.take(out, number)
 
-    builder.lanes(length, TOGETHER, lane)
+    def around(number: Any, run: Callable[[], None]) -> None:
+        sums = [result for result in results if isinstance(result, _Partial)]
+        for each in sums:
+            each.begin()
+        run()
+        for each in sums:
+            each.end(number)
+
+    builder.lanes(length, TOGETHER, lane, group, around if partials else None)
     return [result.whole() for result in results]
 
 
@@ -171,80 +187,132 @@ def _of_lane(b: Lowering, x: Tensor, dim: int | None, number: Any) -> Tensor:
 
 
 class _Result:
-    """Where the lanes leave one of their results.
+    """Where the lanes leave one of their results that is not a partial one.
 
-    One with lanes goes to its place. Of the others there is one for each of the lanes that run
-    together; partial results are combined there as chunk follows chunk, and in the end with each
-    other: in an order that depends on nothing but the number of lanes.
+    One with lanes goes to its place. Of others there is one for each of the lanes that run
+    together, the same for all of them.
     """
 
-    def __init__(self, b: Lowering, aval: Aval, dim: int | str | None, length: int) -> None:
+    def __init__(self, b: Lowering, aval: Aval, dim: int | None, length: int) -> None:
         self._b = b
         self._dim = dim
         self._dtype = b.element_dtype(aval)
-        shape = [*b.extents(aval)]
-        if type(dim) is int:
+        self._shape = shape = [*b.extents(aval)]
+        if dim is not None:
             shape[dim] = length
             self._memory = b.new(shape, self._dtype)
-            return
-        wide = accumulator(self._dtype) if type(dim) is str else self._dtype
-        buffer = b.builder.buffer(wide, (*shape, TOGETHER))
-        self._shape, self._memory = shape, Stored(b.builder, buffer, (*shape, TOGETHER))
-        if type(dim) is str:
-            self._combine = COMBINE[dim]
-            self._identity = b.builder.const(np.array(IDENTITIES[dim](wide)).astype(wide)[()], wide)
-            b.for_each(
-                self._memory.shape,
-                lambda index: b.builder.store(buffer, index, self._identity),
-                independent=True,
-            )
+        else:
+            self._memory = _beside(b, self._dtype, shape, TOGETHER)
 
     def take(self, out: Tensor, number: Any) -> None:
         """Takes the result of a lane."""
-        b, builder, memory = self._b, self._b.builder, self._memory
         dim = self._dim
-        assert builder.lane is not None
-        together = builder.lane[0]
+        together = _number_together(self._b)
 
         def store(index: Any) -> None:
-            value = out.at(index)
-            if type(dim) is int:
-                place = (*index[:dim], number, *index[dim + 1 :])
-            else:
-                place = (*index, together)
-            if type(dim) is str:
-                value = builder.convert(value, memory.dtype)
-                value = self._combine(builder, memory.at(place), value)
-            builder.store(memory.buffer, place, value)
+            place = (*index, together) if dim is None else (*index[:dim], number, *index[dim + 1 :])
+            self._b.builder.store(self._memory.buffer, place, out.at(index))
 
-        if isinstance(out, Registers):
-            for index in np.ndindex(*out.shape):
-                store(index)
-        else:
-            b.for_each(out.shape, store)
+        _visit(self._b, out, store)
+
+    def whole(self) -> Tensor:
+        """The result of all lanes."""
+        memory = self._memory
+        if self._dim is not None:
+            return memory
+        return self._b.lazy(
+            self._shape, self._dtype, lambda index: memory.at((*index, 0)), moves=True
+        )
+
+
+class _Partial:
+    """Partial results, combined in an order that depends on nothing but the number of lanes.
+
+    Those of a group of lanes are combined chunk by chunk, for each of the lanes that run together;
+    then with each other; in the end groups are combined.
+    """
+
+    def __init__(self, b: Lowering, aval: Aval, operation: str, groups: int) -> None:
+        self._b = b
+        self._dtype = b.element_dtype(aval)
+        self._shape = b.extents(aval)
+        self._wide = wide = accumulator(self._dtype)
+        self._combine = partial(COMBINE[operation], b.builder)
+        identity = np.array(IDENTITIES[operation](wide)).astype(wide)[()]
+        self._identity = b.builder.const(identity, wide)
+        self._groups = _beside(b, wide, self._shape, groups)
+
+    def begin(self) -> None:
+        """Before the lanes of a group."""
+        b, builder = self._b, self._b.builder
+        self._memory = memory = _beside(b, self._wide, self._shape, TOGETHER)
+
+        def clear(index: Any) -> None:
+            def element(lane: Any) -> None:
+                builder.store(memory.buffer, (*index, lane), self._identity)
+
+            builder.loop(0, TOGETHER, element, kind="simd")
+
+        b.for_each(self._shape, clear)
+
+    def take(self, out: Tensor, number: Any) -> None:
+        """Takes the result of a lane."""
+        builder, memory = self._b.builder, self._memory
+        together = _number_together(self._b)
+
+        def store(index: Any) -> None:
+            value = builder.convert(out.at(index), memory.dtype)
+            place = (*index, together)
+            builder.store(memory.buffer, place, self._combine(memory.at(place), value))
+
+        _visit(self._b, out, store)
+
+    def end(self, number: Any) -> None:
+        """After the lanes of a group."""
+        b, memory = self._b, self._memory
+
+        def total(index: Any) -> None:
+            def step(lane: Any, value: Any) -> list[Any]:
+                return [self._combine(value, memory.at((*index, lane)))]
+
+            (value,) = b.builder.loop(0, TOGETHER, step, [self._identity], kind="simd")
+            b.builder.store(self._groups.buffer, (*index, number), value)
+
+        b.for_each(self._shape, total)
 
     def whole(self) -> Tensor:
         """The result of all lanes."""
         b: Any = self._b
-        memory, dim = self._memory, self._dim
-        if type(dim) is int:
-            return memory
-
-        def first(index: Any) -> Any:
-            return memory.at((*index, 0))
-
-        if dim is None:
-            return b.lazy(self._shape, self._dtype, first, moves=True)
+        memory = self._groups
 
         def total(index: Any) -> Any:
             def element(place: Any) -> Any:
                 return memory.at((*index, *place))
 
-            combine = partial(self._combine, b.builder)
-            value = b.reduce((TOGETHER,), element, combine, self._identity)
+            value = b.reduce(memory.shape[-1:], element, self._combine, self._identity)
             return b.builder.convert(value, self._dtype)
 
         return b.stored(b.lazy(self._shape, self._dtype, total, 2.0 * TOGETHER))
+
+
+def _beside(b: Lowering, dtype: Any, shape: Sequence[Any], count: int) -> Stored:
+    """Some arrays, equal elements of all of them neighbours."""
+    extents = (*shape, count)
+    return Stored(b.builder, b.builder.buffer(dtype, extents), extents)
+
+
+def _number_together(b: Lowering) -> Any:
+    assert b.builder.lane is not None
+    return b.builder.lane[0]
+
+
+def _visit(b: Lowering, out: Tensor, store: Callable[[Any], None]) -> None:
+    """Stores every element of a lane's result."""
+    if isinstance(out, Registers):
+        for index in np.ndindex(*out.shape):
+            store(index)
+    else:
+        b.for_each(out.shape, store)
 
 
 _AFTERWARDS = "the compiler makes it, after all transformations"

@@ -17,7 +17,7 @@ from covector.core.array import Array, KeyArray
 from covector.core.avals import Aval
 from covector.core.backend import Options
 from covector.core.program import Program, count_equations
-from covector.loopir.ir import Block, For, Function, Value, While, children
+from covector.loopir.ir import Block, For, Function, Parallel, Value, While, children
 from covector.loopir.printer import print_function
 
 OUT_OF_MEMORY = -3
@@ -142,6 +142,8 @@ def _iterations(block: Block) -> int:
     for item in block.items:
         if type(item) is Value:
             continue
+        if isinstance(item, Parallel):
+            return LONG
         inner = 1 + sum([_iterations(child) for child in children(item)])
         if isinstance(item, For):
             inner *= LONG if item.trips is None else max(item.trips, 1)

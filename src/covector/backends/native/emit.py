@@ -13,7 +13,7 @@ from covector.backends.native.emit_types import register_type, suffix
 from covector.backends.native.emit_vectors import Emitter
 from covector.core.errors import CompilationError
 from covector.loopir import mathematics
-from covector.loopir.ir import HEAP, DType, Function, Segment, walk
+from covector.loopir.ir import HEAP, DType, Function, Parallel, Segment, walk
 from covector.loopir.scalars import F32, F64, TABLE
 
 INLINED_LINES = 400
@@ -89,7 +89,8 @@ def emit(function: Function, target: Target) -> Module:
     heap = [b for b in buffers if b.space == HEAP]
     texts = [_entry(function, target, Memory(scopes, metadata, heap, segment=False))]
     for each in functions[1:]:
-        texts.append(_entry(each, target, Memory(scopes, metadata, heap, segment=True)))
+        memory = Memory(scopes, metadata, heap, segment=True, ranges=bool(each.params))
+        texts.append(_entry(each, target, memory))
     return _module(function.name, texts, _names(functions), target, metadata.lines)
 
 
@@ -135,7 +136,7 @@ def segments(function: Function) -> list[Function]:
     """
     found: list[Function] = []
     for item in walk(function.body):
-        if isinstance(item, Segment):
+        if isinstance(item, Segment | Parallel):
             found.append(item.function)
             found += segments(item.function)
     return found
@@ -153,6 +154,7 @@ def _declare(symbol: str) -> str:
 
 def _entry(function: Function, target: Target, memory: Memory) -> str:
     emitter = Emitter(target, memory)
+    emitter.names.update(zip(function.params, ("%begin", "%end"), strict=False))
     if function.body.depth:  # a piece of a loop's body
         emitter.plan_block(function.body, (), (), depth=0)
     emitter.block(function.body)

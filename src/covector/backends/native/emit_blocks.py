@@ -23,6 +23,7 @@ from covector.loopir.ir import (
     Check,
     For,
     If,
+    Parallel,
     Poll,
     Reload,
     Segment,
@@ -66,6 +67,7 @@ class BlockEmitter(Writer):
             Check: self.check,
             Poll: self.poll,
             Segment: self.segment,
+            Parallel: self.parallel,
             Reload: self.reload,
         }
 

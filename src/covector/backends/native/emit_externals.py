@@ -40,6 +40,7 @@ PURE: dict[str, Signature] = {}
 
 EXTERNALS: dict[str, Signature] = {
     "cv_poll": (("ptr",), _STATUS),
+    "cv_parallel": (_numbers_and_pointers("ppnnnn"), _STATUS),
     "cv_sort": (_numbers_and_pointers("pnnnnnpppppppp"), _STATUS),
     "cv_argsort": (_numbers_and_pointers("pnnnnnnppppp"), _STATUS),
     **dict.fromkeys(("cv_fft_c64", "cv_fft_c128"), (_numbers_and_pointers("pnnnpn"), _STATUS)),

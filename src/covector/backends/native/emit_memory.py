@@ -14,6 +14,7 @@ from covector.loopir.ir import (
     ARGUMENT,
     CONSTANT,
     HEAP,
+    PRIVATE,
     READ_ONLY,
     RESULT,
     WORKSPACE,
@@ -25,6 +26,8 @@ MAX_SCOPES = 64
 """Scopes in one module; further buffers share them, since LLVM looks through the lists often."""
 
 _PARAMETERS = "ptr %dims, ptr %args, ptr %results, ptr %ctx"
+_OF_PIECES = f"{_PARAMETERS}, ptr %heap, ptr %private"
+_FRAME = ("%dims", "%args", "%results", "%ctx")
 
 
 class Metadata:
@@ -119,15 +122,22 @@ class Memory:
         metadata: of the module; `None` for functions whose text is kept for other modules.
         heap: heap buffers of the whole module, in the order of the table of their addresses.
         segment: whether the function is an outlined piece, which gets that table from its caller.
+        ranges: whether it is a parallel loop, which gets its bounds besides.
     """
 
     def __init__(
-        self, scopes: Scopes, metadata: Metadata | None, heap: list[Buffer], segment: bool
+        self,
+        scopes: Scopes,
+        metadata: Metadata | None,
+        heap: list[Buffer],
+        segment: bool,
+        ranges: bool = False,
     ) -> None:
         self._scopes = scopes
         self._metadata = metadata
         self._heap = heap
         self.is_segment = segment
+        self._ranges = ranges
         self._bases: dict[Buffer, str] = {}
         self._dims: dict[int, str] = {}
         self._fields: dict[int, str] = {}
@@ -139,11 +149,19 @@ class Memory:
         """The parameter list of the function."""
         if not self.is_segment:
             return _PARAMETERS
-        return f"{_PARAMETERS}, ptr %heap"
+        return f"{_OF_PIECES}, i64 %begin, i64 %end" if self._ranges else _OF_PIECES
 
     def passed(self) -> str:
         """The arguments of a call of an outlined piece."""
-        return f"{_PARAMETERS}, ptr %heap" if self._heap else f"{_PARAMETERS}, ptr null"
+        private = "%private" if self.is_segment else "null"
+        return f"{_PARAMETERS}, ptr {self._heap_table()}, ptr {private}"
+
+    def frame(self) -> tuple[str, ...]:
+        """The members of a `cv_frame`."""
+        return (*_FRAME, self._heap_table())
+
+    def _heap_table(self) -> str:
+        return "%heap" if self._heap else "null"
 
     def scope(self, buffer: Buffer) -> str:
         """What to append to an access to a buffer."""
@@ -179,6 +197,8 @@ class Memory:
                 raise LoopIRError(f"{buffer!r} has no place in the workspace")
             table = self._table(CONTEXT_WORKSPACE)
             return [f"  {name} = getelementptr inbounds i8, ptr {table}, i64 {buffer.offset}"]
+        if buffer.space == PRIVATE:
+            return [f"  {name} = getelementptr inbounds i8, ptr %private, i64 {buffer.offset}"]
         if buffer.space == HEAP:
             if not self.is_segment:
                 raise LoopIRError(f"{buffer!r} is used before it is allocated")

@@ -29,6 +29,7 @@ from covector.loopir.ir import (
     Context,
     DType,
     LoopIRError,
+    Parallel,
     Pointer,
     Poll,
     Reload,
@@ -321,6 +322,26 @@ class Writer:
             item: the statement.
         """
         self.leave_with(self.define(f"call i32 @{item.function.name}({self.memory.passed()})"))
+
+    def parallel(self, item: Parallel) -> None:
+        """Emits a parallel loop whose iterations are a function.
+
+        Args:
+            item: the statement.
+        """
+        frame = f"%frame{len(self.allocas)}"
+        members = self.memory.frame()
+        self.allocas.append(f"  {frame} = alloca [{len(members)} x ptr]")
+        for k, member in enumerate(members):
+            place = self.define(f"getelementptr inbounds ptr, ptr {frame}, i64 {k}")
+            self.lines.append(f"  store ptr {member}, ptr {place}")
+        bounds = f"i64 {self.use(item.lower)}, i64 {self.use(item.upper)}"
+        self.leave_with(
+            self.define(
+                f"call i32 @cv_parallel(ptr {frame}, ptr @{item.function.name}, {bounds}, "
+                f"i64 {item.grain}, i64 {item.private_bytes})"
+            )
+        )
 
     def reload(self, item: Reload) -> None:
         """Emits the load of a value from a frame.

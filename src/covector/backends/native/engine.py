@@ -19,6 +19,7 @@ from covector.backends.native.emit_externals import EXTERNALS, IMPLIED
 from covector.backends.native.emit_objects import undefined_symbols
 from covector.backends.native.emit_ops import Target
 from covector.backends.native.emit_polls import insert_polls
+from covector.backends.native.outline import outline
 from covector.backends.native.split import split
 from covector.core.config import config
 from covector.core.errors import CompilationError
@@ -360,6 +361,7 @@ def compile_function(function: Function, effort: int = 2, cpu: str | None = None
     engine = get_engine(cpu)
     insert_polls(function)
     split(function, engine.target)
+    outline(function)
     if config.check:
         verify(function, EXTERNALS)
     return engine.compile(emit.emit(function, engine.target), effort)

@@ -29,6 +29,8 @@ from covector.backends.native.emit_lanes import plan_loop
 from covector.backends.native.emit_ops import Target
 from covector.loopir.ir import (
     INDEX,
+    PARALLEL,
+    PRIVATE,
     WORKSPACE,
     Block,
     Buffer,
@@ -51,6 +53,9 @@ from covector.loopir.printer import short_name
 
 LIMIT = 500
 """Items of a function beyond which it is split."""
+
+ALIGNMENT = 64
+"""Bytes to whose multiples frames are aligned."""
 
 SHORTEST = 300
 """Items of a segment from which on it may end where fewest values cross."""
@@ -80,6 +85,7 @@ class _Splitter:
         self.count = 0
         self.number = function.values
         self.indices: dict[int, Value] = {}
+        self.parallel: For | None = None
 
     def block(self, block: Block, needed: Sequence[Value]) -> int:
         """Splits a block.
@@ -104,6 +110,11 @@ class _Splitter:
 
     def item(self, item: Item) -> int:
         """Splits the blocks inside an item and counts what is left."""
+        if isinstance(item, For) and item.kind == PARALLEL:
+            self.parallel = item
+            self.block(item.body, ())
+            self.parallel = None
+            return 1  # it becomes a function of its own
         if isinstance(item, For):
             whole = 1 + _count(item.body)
             if whole <= self.limit or plan_loop(item, self.target) is not None:
@@ -112,7 +123,7 @@ class _Splitter:
         for child, values in zip(children(item), closing(item), strict=True):
             needed = list(values)
             if isinstance(item, While) and child is item.header:
-                needed += _used(item.body)
+                needed += used_in(item.body)
                 needed += item.yields
             size += self.block(child, needed)
         return size
@@ -122,15 +133,9 @@ class _Splitter:
         return Function(f"{self.function.name}.{self.count}")
 
     def frame(self, dtype: DType, slots: int) -> Buffer:
-        """A new frame buffer at the end of the workspace."""
+        """A new frame buffer at the end of the workspace, or of a thread's own memory."""
         name = f"frame{self.count}.{short_name(dtype)}"
-        buffer = Buffer(name, dtype, (slots,), WORKSPACE, 0, (1,))
-        end = -(-self.function.workspace_bytes // 64) * 64
-        buffer.offset = end
-        buffer.alias_class = "frame"
-        self.function.workspace_bytes = end + slots * dtype.itemsize
-        self.function.buffers.append(buffer)
-        return buffer
+        return new_frame(self.function, name, dtype, slots, self.parallel)
 
     def index(self, number: int) -> Value:
         known = self.indices.get(number)
@@ -141,18 +146,46 @@ class _Splitter:
         return known
 
 
+def new_frame(
+    function: Function, name: str, dtype: DType, slots: int, parallel: For | None = None
+) -> Buffer:
+    """A buffer in which values pass from one piece of a function to others.
+
+    Args:
+        function: gets the buffer, at the end of its workspace.
+        name: of the buffer.
+        dtype: of the values.
+        slots: how many there are.
+        parallel: the loop whose threads each need one of their own.
+
+    Returns:
+        The buffer.
+    """
+    buffer = Buffer(name, dtype, (slots,), WORKSPACE if parallel is None else PRIVATE, 0, (1,))
+    buffer.alias_class = "frame"
+    taken = function.workspace_bytes if parallel is None else parallel.private_bytes
+    buffer.offset = -(-taken // ALIGNMENT) * ALIGNMENT
+    end = buffer.offset + slots * dtype.itemsize
+    if parallel is None:
+        function.workspace_bytes = end
+    else:
+        parallel.private_bytes = end
+    function.buffers.append(buffer)
+    return buffer
+
+
 def _count(block: Block) -> int:
     return sum(1 + sum(_count(child) for child in children(item)) for item in block.items)
 
 
-def _used(block: Block) -> list[Value]:
+def used_in(block: Block) -> list[Value]:
     """Values that a block and those inside it read."""
     used: list[Value] = []
     for item in block.items:
         used += operands(item)
         for child, values in zip(children(item), closing(item), strict=True):
             used += values
-            used += _used(child)
+            used += used_in(child)
     return used
 
 
@@ -170,7 +203,7 @@ def reads(item: Item) -> Sequence[Value]:
     used = list(operands(item))
     for child, values in zip(children(item), closing(item), strict=True):
         used += values
-        used += _used(child)
+        used += used_in(child)
     return used
 
 
@@ -264,7 +297,7 @@ class _Outliner:
                             last_user[value] = number
                     maker[item] = number
                     continue
-                inside.update(_defined_inside(item))
+                inside.update(defined_inside(item))
                 for value in reads(item):
                     if maker.get(value) != number and value.op != "const" and value not in inside:
                         last_user[value] = number
@@ -330,12 +363,12 @@ class _Outliner:
         function = self.splitter.segment()
         function.body.items = body
         function.body.depth = self.depth
-        function.buffers = list(dict.fromkeys(_all_touched(body)))
+        function.buffers = list(dict.fromkeys(all_touched(body)))
         function.values = self.splitter.number
         return Segment(function)
 
 
-def _defined_inside(item: Item) -> list[Value]:
+def defined_inside(item: Item) -> list[Value]:
     """Values defined in the blocks inside an item."""
     found: list[Value] = []
     if isinstance(item, For):
@@ -345,11 +378,12 @@ def _defined_inside(item: Item) -> list[Value]:
     for child in children(item):
         for inner in child.items:
             found += results(inner)
-            found += _defined_inside(inner)
+            found += defined_inside(inner)
     return found
 
 
-def _all_touched(items: Iterable[Item]) -> Iterable[Buffer]:
+def all_touched(items: Iterable[Item]) -> Iterable[Buffer]:
+    """The buffers that items read or write, in the blocks and pieces inside them too."""
     for item in items:
         if type(item) is Value:
             if item.op == "load":
@@ -359,4 +393,4 @@ def _all_touched(items: Iterable[Item]) -> Iterable[Buffer]:
         if isinstance(item, Segment):
             yield from item.function.buffers
         for child in children(item):
-            yield from _all_touched(child.items)
+            yield from all_touched(child.items)

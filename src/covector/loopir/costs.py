@@ -1,0 +1,82 @@
+"""How long loop IR takes, by rule of thumb: for decisions that a factor of two does not change."""
+
+from __future__ import annotations
+
+from covector.loopir.ir import (
+    SIMD,
+    Block,
+    Call,
+    Callback,
+    For,
+    Item,
+    Segment,
+    Value,
+    While,
+    children,
+)
+from covector.loopir.scalars import TABLE
+
+_OPERATIONS = {
+    **{name: 5.0 for name, spec in TABLE.items() if spec.elementary},
+    **dict.fromkeys(("div", "rem", "sqrt"), 3.0),
+    "call": 20.0,
+}
+"""Nanoseconds of operations; of others `_SIMPLE`."""
+
+_SIMPLE = 0.3
+
+SIMD_GAIN = 8.0
+"""By how much lanes make a loop faster."""
+
+UNKNOWN_TRIPS = 100
+"""Iterations of a loop of which it is not known."""
+
+
+def operation_cost(value: Value) -> float:
+    """Nanoseconds of one value.
+
+    Args:
+        value: an operation, load or call.
+
+    Returns:
+        The estimate.
+    """
+    return _OPERATIONS.get(value.op, _SIMPLE)
+
+
+def statement_cost(item: Item) -> float:
+    """Nanoseconds of a statement without blocks.
+
+    Args:
+        item: a store, call, check ...
+
+    Returns:
+        The estimate.
+    """
+    if isinstance(item, Call | Callback):
+        return 1000.0
+    return 10.0 if isinstance(item, Segment) else 0.5
+
+
+def block_cost(block: Block) -> float:
+    """Nanoseconds of a block with what is inside it.
+
+    Args:
+        block: any block.
+
+    Returns:
+        The estimate, both sides of branches included.
+    """
+    total = 0.0
+    for item in block.items:
+        if type(item) is Value:
+            total += operation_cost(item)
+            continue
+        inner = sum([block_cost(child) for child in children(item)])
+        if isinstance(item, For):
+            inner *= UNKNOWN_TRIPS if item.trips is None else item.trips
+            inner /= SIMD_GAIN if item.kind == SIMD else 1.0
+        elif isinstance(item, While):
+            inner *= UNKNOWN_TRIPS
+        total += inner or statement_cost(item)
+    return total
