@@ -255,6 +255,41 @@ def _erfcx_mapped(centre: int) -> Function:
     return function
 
 
+def denominator(function: Function, low: float, high: float, degrees: tuple[int, int]) -> list[float]:
+    """The denominator of a rational approximation of small absolute error, its first term 1.
+
+    Least squares of the linearised error, weighted by the last denominator (C. K. Sanathanan and
+    J. Koerner, 1963) and by the errors before (C. L. Lawson, 1961).
+    """
+    top, bottom = degrees
+    middle, half = (low + high) / 2, (high - low) / 2
+    x = middle - half * np.cos(np.pi * (np.arange(2000) + 0.5) / 2000)
+    values = np.array([float(function(mp.mpf(p))) for p in x])
+    powers = np.vander(x / high, max(degrees) + 1, increasing=True)
+    weights, below, least = np.ones_like(x), np.ones_like(x), np.inf
+    best = np.ones(1)
+    for _ in range(60):
+        scale = np.sqrt(weights) / below
+        columns = [powers[:, : top + 1], -values[:, None] * powers[:, 1 : bottom + 1]]
+        system = np.hstack(columns) * scale[:, None]
+        norms = np.linalg.norm(system, axis=0)
+        solution = np.linalg.lstsq(system / norms, values * scale, rcond=1e-17)[0] / norms
+        found = np.concatenate([[1.0], solution[top + 1 :]])
+        below = powers[:, : bottom + 1] @ found
+        errors = np.abs(powers[:, : top + 1] @ solution[: top + 1] / below - values)
+        if errors.max() < least and np.all(below > 0):
+            best, least = found * high ** -np.arange(bottom + 1.0), errors.max()
+        weights *= errors / errors.max() + 1e-3
+        weights /= weights.mean()
+    return [float(np.float32(c)) for c in best]
+
+
+def _tanh_rest(x: mp.mpf) -> mp.mpf:
+    return 2 / (1 + mp.exp(2 * x))
+
+
+TANH_POLES = [mp.mpf(c) for c in denominator(_tanh_rest, 0.98, 9.2, (7, 5))]
+
 DIGAMMA_ROOT = mp.findroot(mp.digamma, mp.mpf("1.4616321449683623"))
 
 
@@ -357,10 +392,39 @@ FITS: list[Fit] = [
         "TANH",
         smooth(_even(lambda x: (mp.tanh(x) / x - 1) / x**2)),
         mp.mpf(0),
+        mp.mpf("1.0001"),
+        (6, 10),
+        lambda t: t,
+        "(tanh(x) / x - 1) / x^2 in x^2 for |x| <= 1",
+    )[:1],
+    *both(
+        "TANH",
+        smooth(_even(lambda x: (mp.tanh(x) / x - 1) / x**2)),
+        mp.mpf(0),
         mp.mpf("0.3026"),
         (4, 10),
         lambda t: t,
         "(tanh(x) / x - 1) / x^2 in x^2 for |x| <= 0.55",
+    )[1:],
+    Fit(
+        "TANH_REST_ABOVE",
+        lambda x: _tanh_rest(x) * horner(TANH_POLES, x),
+        mp.mpf("0.99"),
+        mp.mpf("9.2"),
+        7,
+        lambda x: 1 / horner(TANH_POLES, x),
+        True,
+        "numerator of 1 - tanh(x) for 1 <= x <= 9.2",
+    ),
+    Fit(
+        "TANH_REST_BELOW",
+        lambda x: horner(TANH_POLES, x),
+        mp.mpf("0.99"),
+        mp.mpf("9.2"),
+        5,
+        lambda x: 1 / horner(TANH_POLES, x),
+        True,
+        "its denominator",
     ),
     *both(
         "SIN",

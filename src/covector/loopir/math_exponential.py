@@ -133,23 +133,36 @@ def cosh(x: Real) -> Real:
 
 
 def tanh(x: Real) -> Real:
-    """A polynomial for small x, else 1 - 2 / (1 + e^(2 |x|)).
+    """A polynomial for small x, else 1 - f(|x|), which keeps the error of f out of the result.
 
-    Loops often wait for it, so it is written for a short way from x to the result. The exponential
-    is 2^n (1 + r q(r)) with n + r = 2 |x| / log(2), in one step: what the rounded factor does to r
-    grows with |x| far slower than the exponential's share in the result shrinks.
+    Loops often wait for it, so it is written for a short way from x to the result.
     """
     size = abs(x)
     square = x * x
-    near = (x * square).fma(polynomial(square, _TANH[x.dtype]), x)
-    # From there on the result is 1.
-    enough = size.op("min", 9.1 if x.fmt is SINGLE else 19.1)
-    factor, magic = x.const(2.0 / math.log(2.0)), x.const(x.fmt.magic)
+    far, rest = (1.0, _tanh_rest_f32) if x.fmt is SINGLE else (0.55, _tanh_rest_f64)
+    near = (x * square).fma(estrin(square, _TANH[x.dtype]), x)
+    return (size < far).pick(near, 1.0 - rest(size)).copysign(x)
+
+
+def _tanh_rest_f32(size: Real) -> Real:
+    """1 - tanh as a rational function; from 9.2 on tanh is 1."""
+    enough = size.op("min", 9.2)
+    return estrin(enough, table.TANH_REST_ABOVE) / estrin(enough, table.TANH_REST_BELOW)
+
+
+def _tanh_rest_f64(size: Real) -> Real:
+    """2 / (1 + e^(2 |x|)), the exponential 2^n (1 + r q(r)) with n + r = 2 |x| / log(2).
+
+    That in one step: what the rounded factor does to r grows with |x| far slower than the
+    exponential's share in the result shrinks.
+    """
+    # From there on tanh is 1.
+    enough = size.op("min", 19.1)
+    factor, magic = size.const(2.0 / math.log(2.0)), size.const(size.fmt.magic)
     shifted = enough.fma(factor, magic)
     r = enough.fma(factor, magic - shifted)
-    scale = power_of_two(shifted.as_bits(), 0, x.fmt)
-    denominator = (r * scale).fma(estrin(r, _EXP2[x.dtype]), scale + 1.0)
-    return (size < 0.55).pick(near, 1.0 - 2.0 / denominator).copysign(x)
+    scale = power_of_two(shifted.as_bits(), 0, size.fmt)
+    return 2.0 / (r * scale).fma(estrin(r, _EXP2[size.dtype]), scale + 1.0)
 
 
 def logistic(x: Real) -> Real:
