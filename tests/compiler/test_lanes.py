@@ -17,6 +17,7 @@ from covector.compiler.passes.lanes import Decision, Lanes
 from covector.compiler.pipeline import run_passes
 from covector.core import backend, dtypes
 from covector.core.avals import Aval
+from covector.core.config import config
 from covector.core.dims import symbol
 from covector.core.interpret import run
 from covector.core.program import Program
@@ -445,9 +446,12 @@ def test_work_that_lanes_share_is_not_repeated_for_each_chunk() -> None:
 
         return lax.scan(step, (x, cnp.asarray(shared)), None, length=3)[0][0]
 
-    program, decisions = separated(mostly_shared, RHOS)
+    with config.override("disable", "distribution"):
+        program, decisions = separated(mostly_shared, RHOS)
     assert in_lanes(program) == []
     assert "shared" in decisions[0].reason
+    program, _ = separated(mostly_shared, RHOS)
+    assert in_lanes(program) == [(10, (0,))]
 
 
 def test_neighbours_and_sequences_do_not_separate() -> None:
@@ -491,7 +495,8 @@ def test_what_parts_of_an_integer_sum_do_not_give(function: Callable[..., Any]) 
     def loop(x: Any) -> Any:
         return lax.scan(lambda x, _: (x + 1, function(x * 97)), x, None, length=4)
 
-    program, decisions = separated(loop, np.arange(-3, 8, dtype=np.int32))
+    with config.override("disable", "distribution"):
+        program, decisions = separated(loop, np.arange(-3, 8, dtype=np.int32))
     assert in_lanes(program) == []
     assert "needs the reduction (add)" in decisions[0].reason
 

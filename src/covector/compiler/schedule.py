@@ -102,8 +102,10 @@ class Schedule:
         if data.ndim == 0:
             value = self.builder.const(data[()], dtype)
             return Lazy(self.builder, (), dtype, lambda index: value, 0.0, moves=True)
-        buffer = self.builder.constant(dtype, data.shape)
-        self.constants.append(np.ascontiguousarray(data))
+        data = np.ascontiguousarray(data)
+        indices = data if dtypes.is_integer(dtype) else None
+        buffer = self.builder.constant(dtype, data.shape, data=indices)
+        self.constants.append(data)
         return Stored(self.builder, buffer, data.shape)
 
     def _lower_equation(

@@ -35,6 +35,7 @@ from covector import _native
 OPTIMIZATIONS: dict[str, str] = {
     "contraction": "a product and a sum rounded once, as one operation",
     "cse": "computing equal things once",
+    "distribution": "what all lanes of a loop share runs in a loop of its own",
     "lanes": "loops over a batch run lane by lane",
     "residuals": "recomputing cheap residuals of loops instead of keeping them",
     "superwords": "isomorphic scalar operations of a loop body become vectors",

@@ -123,10 +123,12 @@ class Buffer:
         lane: for a buffer with an array for each lane of a loop, the lane: the array's elements
             are as far apart as there are lanes, `shape` has the lanes as one more axis at the end.
         version: counts stores while building, so that loads are merged only between stores.
+        data: the elements of a constant, where the builder may look at them.
     """
 
     __slots__ = (
         "alias_class",
+        "data",
         "dtype",
         "element",
         "index",
@@ -161,6 +163,7 @@ class Buffer:
         self.strides: tuple[Extent, ...] = tuple(strides) if strides is not None else ()
         self.lane: Value | None = None
         self.version = 0
+        self.data: Any = None
 
     @property
     def size(self) -> int | None:

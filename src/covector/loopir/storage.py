@@ -71,18 +71,23 @@ class Storage(Expressions):
         """
         return self._buffer(dtype, shape, RESULT, name)
 
-    def constant(self, dtype: DType, shape: Sequence[int], name: str | None = None) -> Buffer:
+    def constant(
+        self, dtype: DType, shape: Sequence[int], name: str | None = None, data: Any = None
+    ) -> Buffer:
         """The next constant array that the executable owns.
 
         Args:
             dtype: element type.
             shape: extents.
             name: for people.
+            data: its elements, if reading one of them at a known place should give a constant.
 
         Returns:
             A read-only buffer.
         """
-        return self._buffer(dtype, shape, CONSTANT, name)
+        buffer = self._buffer(dtype, shape, CONSTANT, name)
+        buffer.data = data
+        return buffer
 
     def buffer(
         self, dtype: DType, shape: Sequence[Extent], name: str | None = None, site: int = 0
@@ -225,6 +230,8 @@ class Storage(Expressions):
         return ComplexValue(self._load(buffer, first), self._load(buffer, second), buffer.dtype)
 
     def _load(self, buffer: Buffer, offset: Value) -> Value:
+        if buffer.data is not None and offset.op == "const" and 0 <= offset.attr < buffer.data.size:
+            return self.const(buffer.data.flat[offset.attr], buffer.element)
         # What a block reads stays the same until a store; loops may store further down.
         fixed = buffer.space in READ_ONLY
         key = ("load", buffer, offset, None if fixed else (buffer.version, self.block))

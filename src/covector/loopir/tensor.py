@@ -16,7 +16,7 @@ import numpy as np
 from covector.core.avals import Aval
 from covector.core.program import Program
 from covector.loopir.builder import Builder
-from covector.loopir.ir import Buffer
+from covector.loopir.ir import Buffer, Value
 
 Extent = Any
 """An `int`, or a loop IR value for a size known at run time only."""
@@ -146,10 +146,11 @@ class Registers(Tensor):
         self._spilled: Tensor | None = None
 
     def at(self, index: Index) -> Scalar:
-        for i in index:
+        known = tuple([i.attr if type(i) is Value and i.op == "const" else i for i in index])
+        for i in known:
             if type(i) is not int:
                 return self._spill(self).at(index)
-        return self.values[index]
+        return self.values[known]
 
 
 class Lowering(Protocol):

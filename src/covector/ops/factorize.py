@@ -102,6 +102,28 @@ def solve_small(
     return solve
 
 
+def taken_small(builder: Any, column: Array, rows: Array) -> Array:
+    """The elements of a column whose numbers are given: chosen, not looked up in memory."""
+    taken = np.empty(len(rows), object)
+    for i, row in enumerate(rows):
+        value = column[0]
+        for j in range(1, len(column)):
+            value = builder.select(builder.op("eq", row, j), column[j], value)
+        taken[i] = value
+    return taken
+
+
+def spread_small(builder: Any, column: Array, rows: Array) -> Array:
+    """The inverse of `taken_small` where `rows` is a permutation."""
+    spread = np.empty(len(rows), object)
+    for j in range(len(rows)):
+        value = column[0]
+        for i in range(1, len(rows)):
+            value = builder.select(builder.op("eq", rows[i], j), column[i], value)
+        spread[j] = value
+    return spread
+
+
 def lu_small(builder: Any, a: Array) -> tuple[Array, Array, Array]:
     """Gaussian elimination with row exchanges.
 

@@ -19,3 +19,4 @@ stop_gradient = elementwise(
     kinds=None,
     cost=0.0,
 )
+stop_gradient.tags |= {"same"}

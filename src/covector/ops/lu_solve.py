@@ -6,6 +6,8 @@ costs one more solution with the same factors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +20,20 @@ from covector.ops import common
 from covector.ops import indices as ix
 from covector.ops import matrices as mx
 from covector.ops.arithmetic import neg
-from covector.ops.common import batch_at_front, move_axis
+from covector.ops.common import batch_at_front
+from covector.ops.factorize import solve_small, spread_small, taken_small
 from covector.ops.gradient import stop_gradient
 from covector.ops.lu import lu
-from covector.ops.matrix_primitives import check_batches, check_matrices, is_empty, matrix_primitive
-from covector.ops.shape import reshape
+from covector.ops.matrix_primitives import (
+    SMALL,
+    check_batches,
+    check_matrices,
+    column_lane,
+    is_empty,
+    matrix_primitive,
+    shared_matrix_batch,
+    substitute,
+)
 from covector.ops.triangular import triangular_solve
 
 Array = np.ndarray[Any, Any]
@@ -84,19 +95,32 @@ def _batch(ctx: Any, args: Any, dims: Any, *, transposed: bool) -> Any:
     if any(d is not None for d in dims[:3]):
         args = [batch_at_front(x, d, ctx.axis_size) for x, d in zip(args, dims, strict=True)]
         return lu_solve(*args, transposed=transposed), 0
-    # One matrix for all examples: more columns of one right-hand side.
-    *factored, b = args
-    b = move_axis(b, dims[3], len(mx.shape_of(b)) - 1)
-    shape = mx.shape_of(b)
-    merged = reshape(b, new_sizes=(*shape[:-2], shape[-2] * shape[-1]), dimensions=None)
-    out = lu_solve(*factored, merged, transposed=transposed)
-    return reshape(out, new_sizes=shape, dimensions=None), len(shape) - 1
+    return shared_matrix_batch(lu_solve, args, dims[3], ctx, transposed=transposed)
+
+
+def _lanes(dims: Any, *avals: Aval, transposed: bool) -> int | None:
+    return column_lane(dims, avals, (2, 2, 1, 2), left_side=True)
+
+
+def _solver(
+    builder: Any, transposed: bool, factors: Array, rows: Array
+) -> Callable[[Array], Array]:
+    """The solution for a column, from all elements of small factors."""
+    if transposed:
+        first = solve_small(builder, factors.T, True, False)
+        second = solve_small(builder, factors.T, False, True)
+        return lambda column: spread_small(builder, second(first(column)), rows)
+    first = solve_small(builder, factors, True, True)
+    second = solve_small(builder, factors, False, False)
+    return lambda column: second(first(taken_small(builder, column, rows)))
 
 
 def _lower(b: Lowering, a: Any, factors: Any, rows: Any, rhs: Any, *, transposed: bool) -> Any:
     if is_empty(rhs.shape):
         return rhs
     solve, builder, n = triangular_solve.lower, b.builder, rhs.shape[-2]
+    if n <= SMALL:
+        return substitute(b, [factors, rows], rhs, partial(_solver, builder, transposed))
 
     def number(index: tuple[Any, ...]) -> Any:
         place = builder.convert(rows.at(index[:-1]), np.dtype(np.int64))
@@ -131,6 +155,7 @@ lu_solve = matrix_primitive(
     jvp=_jvp,
     transpose=_transpose,
     batch=_batch,
+    lanes=_lanes,
     lower=_lower,
 )
 """The X with a X = b (a^T X = b if `transposed`), given the LU decomposition of a.

@@ -13,7 +13,8 @@ from covector.core.avals import Aval
 from covector.core.primitive import Primitive, Rule, unsupported
 from covector.loopir.tensor import Lowering
 from covector.ops import indices as ix
-from covector.ops.common import Inseparable, batch_at_front
+from covector.ops.axes import reshape
+from covector.ops.common import Inseparable, batch_at_front, move_axis
 from covector.ops.windows import as_value, static_size
 
 Array = np.ndarray[Any, Any]
@@ -91,6 +92,7 @@ def matrix_primitive(
     lower: Rule,
     transpose: Rule | None = None,
     batch: Rule | None = None,
+    lanes: Rule | None = None,
     results: int = 1,
 ) -> Primitive:
     """A primitive that treats each matrix of a batch alike.
@@ -104,6 +106,7 @@ def matrix_primitive(
         lower: likewise.
         transpose: likewise; `None` if it is not linear.
         batch: likewise; by default the batch axis becomes the first of all operands.
+        lanes: likewise; by default lanes are along a batch axis.
         results: the number of results; 0 if it depends on parameters.
     """
 
@@ -125,7 +128,7 @@ def matrix_primitive(
         jvp=jvp,
         transpose=transpose or unsupported(NOT_LINEAR),
         batch=batch or batch_rule,
-        lanes=lanes_rule,
+        lanes=lanes or lanes_rule,
         lower=lower,
         multiple_results=results != 1,
     )
@@ -141,6 +144,71 @@ def _common_lane(
     if lane is not None and lane >= avals[0].ndim - cores[0]:
         raise Inseparable("it mixes the rows and columns of a matrix")
     return lane
+
+
+def column_lane(
+    dims: Sequence[int | None], avals: Sequence[Aval], cores: Sequence[int], left_side: bool
+) -> int | None:
+    """The lanes rule of solutions: along a batch axis, or along right-hand sides of one matrix.
+
+    Args:
+        dims: of the operands, the right-hand sides last.
+        avals: the operands.
+        cores: how many trailing axes of each are not batch axes.
+        left_side: whether right-hand sides are columns.
+    """
+    vectors = avals[-1].ndim - (1 if left_side else 2)
+    if dims[-1] == vectors and all([d is None for d in dims[:-1]]):
+        return vectors
+    return _common_lane(dims, avals, cores)
+
+
+def shared_matrix_batch(
+    primitive: Primitive, args: Sequence[Any], dim: int, ctx: Any, **params: Any
+) -> tuple[Any, int]:
+    """The batching rule of solutions with one matrix for all examples.
+
+    Right-hand sides of all examples become those of one system. Small matrices are repeated
+    instead unless there is one right-hand side for each: it costs nothing to compute with the same
+    elements again, and the examples keep an axis of their own.
+
+    Args:
+        primitive: solves.
+        args: what describes the matrix, and the right-hand sides.
+        dim: the batch axis of these.
+        ctx: of the batching.
+        **params: of the primitive; `left_side` says whether right-hand sides are columns.
+
+    Returns:
+        The solutions and their batch axis.
+    """
+    from covector.ops import matrices as mx
+
+    *factored, b = args
+    left_side = params.get("left_side", True)
+    rank = len(mx.shape_of(b))
+    n, vectors = _order(mx.shape_of(b), dim, left_side)
+    if type(n) is int and n <= SMALL and vectors != 1:
+        size = ctx.axis_size
+        shapes = [mx.shape_of(x) for x in factored]
+        factored = [
+            mx.expand(x, (size, *shape), range(1, len(shape) + 1))
+            for x, shape in zip(factored, shapes, strict=True)
+        ]
+        return primitive(*factored, batch_at_front(b, dim, size), **params), 0
+    axis = rank - 1 if left_side else rank - 2
+    b = move_axis(b, dim, axis)
+    shape = mx.shape_of(b)
+    first = axis - 1
+    merged = (*shape[:first], shape[first] * shape[axis], *shape[axis + 1 :])
+    out = primitive(*factored, reshape(b, new_sizes=merged, dimensions=None), **params)
+    return reshape(out, new_sizes=shape, dimensions=None), axis
+
+
+def _order(shape: Sequence[Any], batch: int, left_side: bool) -> tuple[Any, Any]:
+    """Number of equations and of right-hand sides."""
+    core = [n for axis, n in enumerate(shape) if axis != batch][-2:]
+    return (core[0], core[1]) if left_side else (core[1], core[0])
 
 
 # --- evaluation ----------------------------------------------------------------------------------
@@ -244,6 +312,56 @@ def spell_out(
     else:
         _in_lanes(b, operands, batch, outs, compute)
     return outs
+
+
+def substitute(
+    b: Lowering,
+    matrix: Sequence[Any],
+    rhs: Any,
+    prepare: Callable[..., Callable[[Any], Array]],
+    left_side: bool = True,
+) -> Any:
+    """For each column (or row) of right-hand sides, a solution spelled out.
+
+    Args:
+        b: the lowering.
+        matrix: tensors that describe a small matrix, with batch axes.
+        rhs: the right-hand sides, with the same batch axes.
+        prepare: from the elements of `matrix` to a function from a column to its solution.
+        left_side: whether right-hand sides are columns.
+    """
+    builder = b.builder
+    batch, core = rhs.shape[:-2], rhs.shape[-2:]
+    n, vectors = core if left_side else core[::-1]
+    if vectors <= SMALL:
+
+        def compute(*values: Array) -> list[Array]:
+            *described, known = values
+            solve = prepare(*described)
+            columns = known if left_side else known.T
+            solved = np.stack([solve(columns[:, j]) for j in range(vectors)], axis=1)
+            return [solved if left_side else solved.T]
+
+        return spell_out(b, [*matrix, rhs], batch, [(core, rhs.dtype)], compute)[0]
+    out = b.new(rhs.shape, rhs.dtype)
+
+    def one(index: tuple[Any, ...]) -> None:
+        solve = prepare(*[elements(t, index) for t in matrix])
+
+        def place(i: int, j: Any) -> tuple[Any, ...]:
+            return (*index, i, j) if left_side else (*index, j, i)
+
+        def column(which: tuple[Any, ...]) -> None:
+            known = np.empty(n, object)
+            for i in range(n):
+                known[i] = rhs.at(place(i, which[0]))
+            for i, value in enumerate(solve(known)):
+                builder.store(out.buffer, place(i, which[0]), value)
+
+        b.for_each((vectors,), column, independent=True)
+
+    b.for_each(batch, one)
+    return out
 
 
 def _store_elements(b: Lowering, out: Any, index: Sequence[Any], values: Array) -> None:

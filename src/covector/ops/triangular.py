@@ -15,7 +15,7 @@ from covector.loopir.tensor import Lowering
 from covector.ops import common
 from covector.ops import matrices as mx
 from covector.ops.arithmetic import mul, neg
-from covector.ops.common import batch_at_front, kind_of, move_axis
+from covector.ops.common import batch_at_front, kind_of
 from covector.ops.compare import select_n
 from covector.ops.factorize import cholesky_small, conjugate_value, solve_small
 from covector.ops.matrix_primitives import (
@@ -24,17 +24,18 @@ from covector.ops.matrix_primitives import (
     call_library,
     check_batches,
     check_matrices,
+    column_lane,
     each_matrix,
-    elements,
     is_empty,
     library,
     matrix_primitive,
     nan_of,
     pointer,
+    shared_matrix_batch,
     spell_out,
     spoil,
+    substitute,
 )
-from covector.ops.shape import reshape
 
 Array = np.ndarray[Any, Any]
 
@@ -235,15 +236,11 @@ def _solve_batch(ctx: Any, args: Any, dims: Any, **params: Any) -> Any:
     if dims[0] is not None:
         a = batch_at_front(a, dims[0], ctx.axis_size)
         return triangular_solve(a, batch_at_front(b, dims[1], ctx.axis_size), **params), 0
-    # One matrix for all examples: more columns (or rows) of one right-hand side.
-    rank = len(mx.shape_of(b))
-    axis = rank - 1 if params["left_side"] else rank - 2
-    b = move_axis(b, dims[1], axis)
-    shape = mx.shape_of(b)
-    first = rank - 2 if params["left_side"] else rank - 3
-    merged = (*shape[:first], shape[first] * shape[first + 1], *shape[first + 2 :])
-    out = triangular_solve(a, reshape(b, new_sizes=merged, dimensions=None), **params)
-    return reshape(out, new_sizes=shape, dimensions=None), axis
+    return shared_matrix_batch(triangular_solve, (a, b), dims[1], ctx, **params)
+
+
+def _solve_lanes(dims: Any, *avals: Aval, left_side: bool, **params: Any) -> int | None:
+    return column_lane(dims, avals, (2, 2), left_side)
 
 
 def _solve_lower(
@@ -303,36 +300,7 @@ def _solve_small(
                 values[place] = conjugate_value(builder, value)
         return solve_small(builder, values.T if exchange else values, forward, unit_diagonal)
 
-    n, vectors = a.shape[-1], rhs.shape[-1 if left_side else -2]
-    batch, core = rhs.shape[:-2], rhs.shape[-2:]
-    if vectors <= SMALL:
-
-        def compute(matrix: Array, known: Array) -> list[Array]:
-            solve = prepare(matrix)
-            columns = known if left_side else known.T
-            solved = np.stack([solve(columns[:, j]) for j in range(vectors)], axis=1)
-            return [solved if left_side else solved.T]
-
-        return spell_out(b, [a, rhs], batch, [(core, rhs.dtype)], compute)[0]
-    out = b.new(rhs.shape, rhs.dtype)
-
-    def one(index: tuple[Any, ...]) -> None:
-        solve = prepare(elements(a, index))
-
-        def place(i: int, j: Any) -> tuple[Any, ...]:
-            return (*index, i, j) if left_side else (*index, j, i)
-
-        def column(which: tuple[Any, ...]) -> None:
-            known = np.empty(n, object)
-            for i in range(n):
-                known[i] = rhs.at(place(i, which[0]))
-            for i, value in enumerate(solve(known)):
-                builder.store(out.buffer, place(i, which[0]), value)
-
-        b.for_each((vectors,), column, independent=True)
-
-    b.for_each(batch, one)
-    return out
+    return substitute(b, [a], rhs, prepare, left_side)
 
 
 triangular_solve = matrix_primitive(
@@ -343,6 +311,7 @@ triangular_solve = matrix_primitive(
     jvp=_solve_jvp,
     transpose=_solve_transpose,
     batch=_solve_batch,
+    lanes=_solve_lanes,
     lower=_solve_lower,
 )
 """The X with op(a) X = b (or X op(a) = b without `left_side`); one triangle of `a` is read."""

@@ -30,6 +30,10 @@ LINEAR: dict[str, tuple[int, ...] | str] = {
     **dict.fromkeys(("neg", "reduce_sum", "cumsum", "real", "imag", "conj"), _FIRST),
     "convert_element_type": _FIRST,
     "div": _FIRST,
+    "gather": _FIRST,
+    "triangular_solve": (1,),
+    "lu_solve": (3,),
+    "scatter-add": (0, 2),
     **dict.fromkeys(("add", "add_any", "sub"), "all"),
     **dict.fromkeys(("mul", "dot_general"), "one"),
 }

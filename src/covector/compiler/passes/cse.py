@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from covector.compiler.passes.base import Substitution, substitute, with_inputs
-from covector.core.program import Atom, Equation, Literal, Program, param_key
+from covector.core.program import (
+    Atom,
+    Equation,
+    Literal,
+    Program,
+    map_subprograms,
+    param_key,
+    subprograms,
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,9 @@ class CommonSubexpressions:
     ```
 
     Equations with effects are all kept, and so are barriers, and with them what reads their
-    results: `checkpoint` computes values again behind them.
+    results: `checkpoint` computes values again behind them. Nested programs are treated likewise,
+    each by itself. What only says something to transformations, such as `stop_gradient`, is left
+    out.
     """
 
     name: str = "cse"
@@ -32,6 +42,10 @@ class CommonSubexpressions:
         kept: list[Equation] = []
         for equation in program.equations:
             inputs = [substitute(a, names) for a in equation.inputs] if names else equation.inputs
+            if "same" in equation.primitive.tags and inputs[0].aval == equation.outputs[0].aval:
+                names[equation.outputs[0]] = inputs[0]
+                continue
+            equation = self._inside(equation)
             if not equation.effects and "barrier" not in equation.primitive.tags:
                 key = (
                     equation.primitive,
@@ -43,10 +57,15 @@ class CommonSubexpressions:
                     names.update(zip(equation.outputs, first.outputs, strict=True))
                     continue
             kept.append(with_inputs(equation, list(inputs)) if names else equation)
-        if not names:
-            return program
         outputs = [substitute(a, names) for a in program.outputs]
         return program.replace(equations=kept, outputs=outputs)
+
+    def _inside(self, equation: Equation) -> Equation:
+        """An equation with its own programs rewritten."""
+        params = equation.params
+        if next(subprograms(params), None) is None:
+            return equation
+        return equation.replace(params=map_subprograms(params, self.run))
 
 
 def _atom_key(atom: Atom) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from covector.compiler.lanes.control import CONTROL
+from covector.compiler.lanes.distribute import Distributed, distributed
 from covector.compiler.lanes.flow import Axis, Blocked, State
 from covector.compiler.lanes.regions import is_loop, separate
 from covector.core import ladder
+from covector.core.config import config
 from covector.core.program import Equation, Program, map_subprograms
 from covector.ops.common import Inseparable
 
@@ -96,7 +98,7 @@ class Lanes:
         problem = f"no axis of its operands has {self._fewest} elements"
         for axis, seed in self._seeds(loop, axes):
             try:
-                after = separate(program, loop, axis, seed)
+                after = self._separated(program, loop, axis, seed)
             except (Blocked, Inseparable) as reason:
                 if problem.startswith("no axis"):
                     problem = f"along an axis of {axis.size}: {reason}"
@@ -109,6 +111,40 @@ class Lanes:
         given_up.add(loop)
         decisions.append(Decision(_title(loop), 0, problem))
         return program
+
+    def _separated(
+        self, program: Program, loop: Equation, axis: Axis, seed: Sequence[State]
+    ) -> Program:
+        """The program with a loop in lanes: what lanes share in loops of its own, if that pays.
+
+        The loops that follow it are distributed, too, so that they can run in the same lanes.
+        """
+        if "distribution" in config.disable:
+            return separate(program, loop, axis, seed)
+        try:
+            whole, start = self._distributed(program, loop, axis, seed, False)
+            return separate(whole, start.loop, axis, start.seed)
+        except (Blocked, Inseparable):
+            whole, start = self._distributed(program, loop, axis, seed, True)
+            if len(whole.equations) == len(program.equations):
+                raise
+            return separate(whole, start.loop, axis, start.seed)
+
+    def _distributed(
+        self, program: Program, loop: Equation, axis: Axis, seed: Sequence[State], totals: bool
+    ) -> tuple[Program, Distributed]:
+        """The program with scans in parts along an axis; the parts of one of them."""
+        own = distributed(loop, axis, seed, totals)
+        equations: list[Equation] = []
+        for equation in program.equations:
+            parts = own if equation is loop else None
+            if is_loop(equation) and equation is not loop:
+                seeds = [s for a, s in self._seeds(equation, {axis.size: axis}) if a is axis]
+                parts = next(
+                    filter(None, [distributed(equation, axis, s, totals) for s in seeds]), None
+                )
+            equations += [equation] if parts is None else parts.equations
+        return program.replace(equations=equations), own or Distributed([loop], loop, list(seed))
 
     def _seeds(self, loop: Equation, axes: dict[int, Axis]) -> Iterator[tuple[Axis, list[State]]]:
         """Axes to try: the longest first, those of what the loop carries before others."""
