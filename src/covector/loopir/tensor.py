@@ -146,11 +146,15 @@ class Registers(Tensor):
         self._spilled: Tensor | None = None
 
     def at(self, index: Index) -> Scalar:
-        known = tuple([i.attr if type(i) is Value and i.op == "const" else i for i in index])
+        known: Index = tuple([i.attr if _is_constant(i) else i for i in index])
         for i in known:
             if type(i) is not int:
                 return self._spill(self).at(index)
         return self.values[known]
+
+
+def _is_constant(i: Any) -> bool:
+    return type(i) is Value and i.op == "const"
 
 
 class Lowering(Protocol):

@@ -67,9 +67,7 @@ def cholesky_small(builder: Any, a: Array) -> Array:
     return factor
 
 
-def solve_small(
-    builder: Any, a: Array, forward: bool, unit: bool
-) -> Callable[[Sequence[Any]], Array]:
+def solve_small(builder: Any, a: Array, forward: bool, unit: bool) -> Callable[[Array], Array]:
     """Substitution with a triangular matrix.
 
     Args:
@@ -88,7 +86,7 @@ def solve_small(
         one = builder.const(1, a[0, 0].dtype)
         inverses = [builder.op("div", one, a[i, i]) for i in range(n)]
 
-    def solve(known: Sequence[Any]) -> Array:
+    def solve(known: Array) -> Array:
         solution = np.empty(n, object)
         done: list[int] = []
         for i in order:

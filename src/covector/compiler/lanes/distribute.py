@@ -93,7 +93,8 @@ class _Parts:
         params = loop.params
         self.loop = loop
         self.body: Program = params["program"]
-        self.num_consts, self.num_carry = params["num_consts"], params["num_carry"]
+        self.num_consts: int = params["num_consts"]
+        self.num_carry: int = params["num_carry"]
         self._axis = axis
         first_x = self.num_consts + self.num_carry
         if any([s == 0 for s in seed[first_x:]]):
@@ -178,8 +179,9 @@ class _Parts:
         defined = definitions(self.body)
         for variable, dims in flow.demands.items():
             if variable in defined and len(dims) == 1:
+                (dim,) = dims
                 number = defined[variable].outputs.index(variable)
-                self._cut.setdefault(defined[variable], (number, *dims))
+                self._cut.setdefault(defined[variable], (number, dim))
         return before != (self.states, self.carries, len(self._cut))
 
     def _keep_sums(self) -> None:
@@ -335,7 +337,9 @@ class _Parts:
         """
         read = count_uses(body)
         first_x = self.num_consts + self.num_carry
-        every = list(zip(self.body.inputs, self.loop.inputs, self.states, strict=True))
+        every: list[tuple[Variable, Atom, State]] = list(
+            zip(self.body.inputs, self.loop.inputs, self.states, strict=True)
+        )
         consts = [item for item in every[: self.num_consts] if item[0] in read]
         carries = [every[self.num_consts + k] for k in mine]
         xs = [(v, a, _outside(s)) for v, a, s in every[first_x:] if v in read]
@@ -360,7 +364,7 @@ def _operations(equation: Equation) -> float:
     out = sum([elements(v.aval) for v in equation.outputs])
     tags = equation.primitive.tags
     if "contraction" in tags and equation.primitive.name == "dot_general":
-        (contracted, _), _ = equation.params["dimension_numbers"]
+        contracted: Sequence[int] = equation.params["dimension_numbers"][0][0]
         shape = equation.inputs[0].aval.shape
-        return out * prod([n for d in contracted if type(n := shape[d]) is int])
+        return out * prod([n for d, n in enumerate(shape) if d in contracted and type(n) is int])
     return out

@@ -140,9 +140,8 @@ class Lanes:
             parts = own if equation is loop else None
             if is_loop(equation) and equation is not loop:
                 seeds = [s for a, s in self._seeds(equation, {axis.size: axis}) if a is axis]
-                parts = next(
-                    filter(None, [distributed(equation, axis, s, totals) for s in seeds]), None
-                )
+                found = [distributed(equation, axis, s, totals) for s in seeds]
+                parts = next(filter(None, found), None)
             equations += [equation] if parts is None else parts.equations
         return program.replace(equations=equations), own or Distributed([loop], loop, list(seed))
 
