@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 import covector as cv
 import covector.numpy as cnp
+from covector.compiler import parallel, schedule
 from covector.compiler.passes.lanes import Lanes
 from covector.compiler.pipeline import run_passes
 from covector.core import backend
-from covector.core.config import checked
+from covector.core.config import checked, num_threads
 from covector.core.interpret import run
 from covector.core.parsing import parse
 from covector.core.program import Program, count_equations
@@ -88,6 +89,25 @@ def check_native(function: Function, expected: Expected) -> None:
             np.testing.assert_array_equal(np.asarray(a), np.asarray(b), "the second call differs")
 
 
+def check_threads(function: Function, expected: Expected) -> None:
+    """With every loop that can be parallel run so, however small it is."""
+    program = trace(function)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"WORTHWHILE": 0.0, "PIECE": 1.0, "MANY": 4, "BLOCKS": (4, 16)}.items():
+            patch.setattr(parallel, name, value)
+        patch.setattr(parallel, "LONG_REDUCTION", 16)
+        patch.setattr(schedule, "REDUCTION_BLOCK", 8)
+        executable = backend.get_backend("native").compile(program, backend.Options())
+    results: list[Any] = []
+    for count in (1, 3):
+        with num_threads(count):
+            results.append(executable(*map(np.asarray, function.arguments())))
+    demand("threads", expected, results[1])
+    for a, b in zip(*results, strict=True):
+        if np.asarray(a).tobytes() != np.asarray(b).tobytes():
+            raise Mismatch("one thread and three give different bits")
+
+
 def check_eager(function: Function, expected: Expected) -> None:
     demand("eager", expected, function(OURS, *map(cnp.asarray, function.arguments())))
 
@@ -136,7 +156,7 @@ def check_lanes(function: Function) -> None:
             raise Mismatch(f"lanes: {[str(d) for d in decisions]}")
 
 
-def check(function: Function, ways: str = "text native eager jax lanes") -> bool:
+def check(function: Function, ways: str = "text native threads eager jax lanes") -> bool:
     """Checks one function in some ways; returns whether its decisions are stable."""
     with cv.enable_x64(function.style.wide), jax.enable_x64(function.style.wide):
         program = trace(function)
@@ -146,6 +166,8 @@ def check(function: Function, ways: str = "text native eager jax lanes") -> bool
             check_text(program)
         if "native" in ways:
             check_native(function, expected)
+        if "threads" in ways:
+            check_threads(function, expected)
         if "eager" in ways:
             check_eager(function, expected)
         if "jax" in ways:
@@ -170,8 +192,9 @@ def report(seed: int, ways: str, error: Exception) -> str:
 
 
 def ways_of(seed: int) -> str:
-    everything = "text native eager jax lanes"
-    return everything if THOROUGH else f"text native {('jax', 'eager', 'lanes')[seed % 3]}"
+    everything = "text native threads eager jax lanes"
+    some = ("jax", "eager", "lanes", "threads")[seed % 4]
+    return everything if THOROUGH else f"text native {some}"
 
 
 @pytest.mark.parametrize("first", GROUPS)

@@ -13,7 +13,7 @@ import pytest
 import covector as cv
 import covector.numpy as cnp
 from covector import _native, lax, random
-from covector.compiler import memory, parallel
+from covector.compiler import memory, parallel, schedule
 from covector.core import backend
 from covector.core.backend import Options
 from covector.core.config import config, num_threads
@@ -31,6 +31,10 @@ def _small_loops_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every parallel loop runs on threads, in pieces as small as can be."""
     monkeypatch.setattr(parallel, "WORTHWHILE", 0.0)
     monkeypatch.setattr(parallel, "PIECE", 1.0)
+    monkeypatch.setattr(parallel, "MANY", 4)
+    monkeypatch.setattr(parallel, "BLOCKS", (4, 16))
+    monkeypatch.setattr(parallel, "LONG_REDUCTION", 16)
+    monkeypatch.setattr(schedule, "REDUCTION_BLOCK", 8)
 
 
 def compiled(f: Callable[..., Any], *args: Any) -> Any:
@@ -42,7 +46,8 @@ def compiled(f: Callable[..., Any], *args: Any) -> Any:
 def same_bits(f: Callable[..., Any], *args: Any, loops: bool = True) -> list[np.ndarray]:
     """The results, the same for every number of threads."""
     executable = compiled(f, *args)
-    assert (" parallel in " in executable.as_text("loopir")) == loops
+    if loops:
+        assert " parallel in " in executable.as_text("loopir")
     leaves = [np.asarray(x) for x in cv.tree.leaves(args)]
     results: list[list[np.ndarray]] = []
     for count in COUNTS:
@@ -211,6 +216,50 @@ def test_callbacks_stay_on_the_calling_thread() -> None:
     with num_threads(3):
         np.testing.assert_array_equal(np.asarray(executable(x)[0]), x + 3)
     assert threads == {threading.get_ident()}
+
+
+SHAPES = [(50,), (64,), (1031,), (3, 41), (2, 3, 29), (70, 5), (9000, 2)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_elementwise_loops(shape: tuple[int, ...]) -> None:
+    x = RNG.normal(size=shape).astype(F32)
+    found = same_bits(lambda x: (cnp.exp(x) + 1, cnp.flip(x).T * 2), x)
+    np.testing.assert_allclose(found[0], np.exp(x) + 1, rtol=1e-6)
+    np.testing.assert_array_equal(found[1], np.flip(x).T * 2)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "int32", "complex64", "bool", "float16"])
+def test_reductions(shape: tuple[int, ...], dtype: str) -> None:
+    x = (RNG.normal(size=shape) * 3).astype(dtype)
+    found = same_bits(lambda x: (x.sum(), x.sum(0), x.sum(-1), x.mean(), x.prod(0)), x)
+    near = 1e-3 if dtype == "float16" else 1e-5
+    exact = x.astype("complex128" if dtype == "complex64" else "float64")
+    wanted = [exact.sum(), exact.sum(0), exact.sum(-1), exact.mean()]
+    for a, b in zip(found[:4], wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=near, atol=near * 100)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_extrema(shape: tuple[int, ...]) -> None:
+    x = RNG.integers(-50, 50, shape).astype(F32)
+    found = same_bits(lambda x: (x.max(), x.argmax(), x.min(0), x.argmin(-1)), x)
+    for a, b in zip(found, [x.max(), x.argmax(), x.min(0), x.argmin(-1)], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_threads_off_gives_the_same_bits() -> None:
+    x = RNG.normal(size=5000).astype(F32)
+
+    def f(x: Any) -> Any:
+        return (x * cnp.sin(x)).sum(), cnp.exp(x), cv.grad(lambda y: (y**3).mean())(x)
+
+    on = same_bits(f, x)
+    with config.override("disable", "threads"):
+        off = compiled(f, x)(x)
+    for a, b in zip(on, off, strict=True):
+        assert a.tobytes() == np.asarray(b).tobytes()
 
 
 # --- user threads, forks -------------------------------------------------------------------------

@@ -1,9 +1,11 @@
-"""Which parallel loops are worth several threads, and how many iterations a thread takes at once.
+"""Which loops several threads share, and how many iterations a thread takes at once.
 
-Lowerings mark loops of independent iterations as parallel wherever they find them. Of loops inside
-each other one is chosen; what takes less time than waking threads pays for stays serial, and so
-does what threads must not do: callbacks belong to the calling thread, and libraries have threads of
-their own.
+Lowerings mark loops of independent iterations as parallel wherever they find them; `share` does so
+for the nests of the schedule. In the end `choose` decides. Of loops inside each other one is
+chosen; what takes less time than waking threads pays for stays serial, and so does what threads
+must not do: callbacks belong to the calling thread, and libraries have threads of their own.
+
+Nothing here depends on how many threads there are: so results do not either.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ import math
 from collections import Counter
 
 from covector.core.config import config
-from covector.loopir.costs import block_cost
+from covector.loopir.builder import Builder
+from covector.loopir.costs import SIMD_GAIN, block_cost
 from covector.loopir.ir import (
     HEAP,
     PARALLEL,
     SERIAL,
+    SIMD,
     Block,
     Buffer,
     Call,
@@ -24,6 +28,7 @@ from covector.loopir.ir import (
     For,
     Function,
     Value,
+    While,
     children,
     touched,
     walk,
@@ -38,8 +43,79 @@ PIECE = 10_000.0
 FEW = 8
 """Iterations below which a parallel loop inside is preferred."""
 
+MANY = 64
+"""Iterations that are enough for all threads; loops inside those of fewer are looked at first."""
+
+BLOCKS = (64, 16384)
+"""The least and greatest number of neighbouring elements that a thread takes at once. The least is
+one vector of the narrowest type, so that no thread needs masks but for the last elements."""
+
+LONG_REDUCTION = 1 << 16
+"""Elements of a reduction from which on threads share it."""
+
 _THREAD_SAFE = ("cv_fft", "cv_rfft", "cv_irfft", "cv_sort", "cv_argsort")
 """Functions called by generated code that know no threads."""
+
+
+def share(builder: Builder) -> None:
+    """Makes the nest of loops just built parallel, if it is worth it.
+
+    Args:
+        builder: the last statement is a nest whose iterations are independent along all axes.
+    """
+    block = builder.block
+    while block.items and isinstance(loop := block.items[-1], For):
+        trips = loop.trips
+        if builder.shared or builder.lane is not None or loop.params or trips is None:
+            return
+        if trips * block_cost(loop.body) < WORTHWHILE or _has_parallel(loop.body):
+            return
+        if trips < MANY and _is_loop_around(loop, 4 * WORTHWHILE):
+            block = loop.body
+            continue
+        if loop.kind != SIMD and _has_loops(loop.body):
+            loop.kind = PARALLEL
+        else:
+            _share_blocks(builder, block, loop, trips)
+        return
+
+
+def _is_loop_around(loop: For, cost: float) -> bool:
+    """Whether the last thing in a loop is another one that takes some time."""
+    inner = loop.body.items[-1] if loop.body.items else None
+    if not isinstance(inner, For) or inner.params or inner.trips is None:
+        return False
+    return inner.trips * block_cost(inner.body) >= cost
+
+
+def _has_loops(block: Block) -> bool:
+    return any(isinstance(item, For | While) for item in walk(block))
+
+
+def _share_blocks(builder: Builder, block: Block, loop: For, trips: int) -> None:
+    """Puts a parallel loop over blocks of neighbouring elements around a loop over elements."""
+    cost = block_cost(loop.body) / (SIMD_GAIN if loop.kind == SIMD else 1.0)
+    size = block_size(trips, PIECE / max(cost, 1e-3))
+    if size < trips:
+        builder.in_blocks(block, size)
+
+
+def block_size(extent: int, wanted: float) -> int:
+    """Into how large blocks to divide neighbouring elements.
+
+    Args:
+        extent: how many there are.
+        wanted: about how many make one block.
+
+    Returns:
+        A multiple of the least size, which divides the extent where that is possible.
+    """
+    least, most = BLOCKS
+    top = min(max(int(wanted), least), most) // least * least
+    for size in range(top, top // 4, -least):
+        if extent % size == 0:
+            return size
+    return top
 
 
 def choose(function: Function) -> None:

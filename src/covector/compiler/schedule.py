@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from covector.compiler import parallel
 from covector.compiler.strides import has_simd_loop, reads_contiguously
 from covector.core import dtypes
 from covector.core.avals import Aval
 from covector.core.errors import CompilationError
 from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.loopir.builder import Builder
-from covector.loopir.ir import SERIAL, SIMD, For
+from covector.loopir.ir import PARALLEL, SERIAL, SIMD, For
 from covector.loopir.tensor import Index, Lazy, Registers, Scalar, Stored, Tensor
 from covector.ops.nested import count_uses
 from covector.ops.windows import static_size
@@ -390,6 +391,8 @@ class Schedule:
                 body(index)
             return
         self._nest(tuple(shape), (), body, SIMD if independent else SERIAL)
+        if independent:
+            parallel.share(self.builder)
 
     def _nest(self, shape: Index, index: Index, body: Callable[[Index], None], kind: str) -> None:
         if not shape:
@@ -438,7 +441,49 @@ class Schedule:
             for index in np.ndindex(*extents):
                 total = combine(total, element(index))
             return total
+        if size is not None and size >= parallel.LONG_REDUCTION and not self.builder.shared:
+            return self._reduce_shared(tuple(extents), (), element, combine, (init, init))
         return self._reduce_nest(tuple(extents), (), element, combine, (init, init))
+
+    def _reduce_shared(
+        self,
+        extents: Index,
+        index: Index,
+        element: Callable[[Index], Scalar],
+        combine: Callable[[Scalar, Scalar], Scalar],
+        start: tuple[Scalar, Scalar],
+    ) -> Scalar:
+        """A reduction whose blocks threads may combine: first each block, then their results."""
+        carry, neutral = start
+        builder, rest = self.builder, extents[1:]
+        if rest and extents[0] < parallel.MANY:
+
+            def outer(i: Any, total: Scalar) -> list[Scalar]:
+                along = (total, neutral)
+                return [self._reduce_shared(rest, (*index, i), element, combine, along)]
+
+            return builder.loop(0, extents[0], outer, [carry])[0]
+        size = max(1, REDUCTION_BLOCK // (static_size(rest) or 1))
+        count = -(-extents[0] // size)
+        results = builder.buffer(neutral.dtype, (count,))
+
+        def block(k: Any) -> None:
+            low = builder.op("mul", k, builder.index(size))
+            high = builder.op("add", low, builder.index(size))
+            if extents[0] % size:
+                high = builder.op("min", high, builder.index(extents[0]))
+
+            def step(i: Any, total: Scalar) -> list[Scalar]:
+                return [self._reduce_nest(rest, (*index, i), element, combine, (total, neutral))]
+
+            builder.store(results, (k,), self._reduction_loop(low, high, step, neutral))
+
+        builder.loop(0, count, block, kind=PARALLEL)
+
+        def part(i: Index) -> Scalar:
+            return builder.load(results, *i)
+
+        return self._reduce_nest((count,), (), part, combine, (carry, neutral))
 
     def _reduce_nest(
         self,

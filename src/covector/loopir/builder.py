@@ -54,7 +54,12 @@ class Builder(Storage):
         >>> function = b.finish()
     """
 
-    __slots__ = ()
+    __slots__ = ("shared",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.shared = False
+        """Inside a parallel loop: loops there need not be made so that threads can share them."""
 
     # Control flow
 
@@ -103,12 +108,45 @@ class Builder(Storage):
         low, high = self.bounds(lower)[0], self.bounds(upper)[1] - 1
         index = self._inner("index", (low, high), INDEX)
         self._bounds[index] = (low, high)
+        before, self.shared = self.shared, self.shared or kind == PARALLEL
         params = [self._inner("parameter", None, v.dtype) for v in inits]
         block = self.block
         loop = For(lower, upper, step, kind, width, index, inits, params, block)
         loop.yields = _flatten(_as_list(body(index, *_unflatten(params, init)), init))
         self._leave()
+        self.shared = before
         return self._close(loop, init)
+
+    def in_blocks(self, block: Block, size: int) -> None:
+        """Puts a parallel loop over blocks of iterations around a loop that was built.
+
+        Args:
+            block: its last statement is the loop: from 0 to a constant, its iterations independent
+                and without carries.
+            size: iterations of one block.
+        """
+        loop: For = block.items.pop()
+        trips = loop.trips
+        assert trips is not None
+        depth = block.depth  # as far as the loop inside is concerned, nothing has changed
+
+        def value(op: str, *args: Value, attr: Any = None) -> Value:
+            return Value(op, args, attr, INDEX, self._number(), depth)
+
+        count = -(-trips // size)
+        number = value("index", attr=(0, count - 1))
+        low = value("mul", number, self.index(size))
+        high = value("add", low, self.index(size))
+        outer = For(
+            self.index(0), self.index(count), 1, PARALLEL, 0, number, [], [], Block(depth + 1)
+        )
+        outer.body.items += [low, high]
+        if trips % size:
+            high = value("min", high, loop.upper)
+            outer.body.items.append(high)
+        loop.lower, loop.upper = low, high
+        outer.body.items.append(loop)
+        block.items.append(outer)
 
     def while_(
         self,

@@ -58,6 +58,27 @@ def statement_cost(item: Item) -> float:
     return 10.0 if isinstance(item, Segment) else 0.5
 
 
+def trips_at_most(loop: For) -> int:
+    """How many iterations a loop has at most, as far as can be seen.
+
+    Args:
+        loop: any loop.
+
+    Returns:
+        A bound for loops over a block of a longer range, else the number or a guess of it.
+    """
+    trips = loop.trips
+    if trips is not None:
+        return trips
+    lower, upper = loop.lower, loop.upper
+    for bound in upper.args if upper.op == "min" else ():
+        if bound.op == "const" and lower.op == "const":
+            return bound.attr - lower.attr
+        if bound.op == "add" and bound.args[0] is lower and bound.args[1].op == "const":
+            return bound.args[1].attr
+    return UNKNOWN_TRIPS
+
+
 def block_cost(block: Block) -> float:
     """Nanoseconds of a block with what is inside it.
 
@@ -74,7 +95,7 @@ def block_cost(block: Block) -> float:
             continue
         inner = sum([block_cost(child) for child in children(item)])
         if isinstance(item, For):
-            inner *= UNKNOWN_TRIPS if item.trips is None else item.trips
+            inner *= trips_at_most(item)
             inner /= SIMD_GAIN if item.kind == SIMD else 1.0
         elif isinstance(item, While):
             inner *= UNKNOWN_TRIPS

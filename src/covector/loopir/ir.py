@@ -295,6 +295,9 @@ class For:
     @property
     def trips(self) -> int | None:
         """How many iterations; `None` if known at run time only."""
+        lower, upper = self.lower, self.upper
+        if upper.op == "add" and upper.args[0] is lower and upper.args[1].op == "const":
+            return max(0, -(-upper.args[1].attr // self.step))
         if self.lower.op != "const" or self.upper.op != "const":
             return None
         return max(0, -(-(self.upper.attr - self.lower.attr) // self.step))

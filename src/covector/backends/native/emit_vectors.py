@@ -99,7 +99,10 @@ class Emitter(LaneEmitter):
         """
         trips = item.trips
         if trips is not None:
-            return constant(item.lower.attr + trips - trips % lanes, INDEX)
+            whole = trips - trips % lanes
+            if item.lower.op == "const":
+                return constant(item.lower.attr + whole, INDEX)
+            return self.define(f"add i64 {lower}, {whole}")
         count = self.define(f"sub i64 {upper}, {lower}")
         count = self.define(f"call i64 @llvm.smax.i64(i64 {count}, i64 0)")
         whole = self.define(f"and i64 {count}, {-lanes}")
