@@ -1,9 +1,14 @@
-"""Compile time as programs grow: seconds, and Python time for each equation."""
+"""Growth: compile time with the program, run time with lanes and steps."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
+
+from benchmarks.client import Peer
+from benchmarks.measure import measure as measure_workload
+from benchmarks.workloads import WORKLOADS
 
 
 def chain(count: int, turn: int) -> Any:
@@ -62,3 +67,42 @@ def table(sizes: tuple[int, ...] = (1000, 4000, 16000)) -> list[dict[str, Any]]:
         )
         for size in sizes
     ]
+
+
+ENSEMBLE = "RK4 Lorenz 16384 x 1000"
+
+
+def ensemble(repeats: int, folder: Path, log: Path, tiny: bool = False) -> list[dict[str, Any]]:
+    """Run time of an ensemble as lanes and steps grow, on Covector.
+
+    Args:
+        repeats: turns; the fastest counts.
+        folder: for results that pass between processes.
+        log: where the worker prints.
+        tiny: toy sizes.
+
+    Returns:
+        For each size its seconds, and nanoseconds for a lane's step.
+    """
+    workload = next(w for w in WORKLOADS if w.name == ENSEMBLE)
+    peer = Peer("covector", log)
+    rows: list[dict[str, Any]] = []
+    for lanes, steps in ((40, 10), (80, 10)) if tiny else GROWING:
+        sizes = {"lanes": lanes, "steps": steps}
+        row = measure_workload(workload, {"covector": peer}, repeats, folder, sizes=sizes)
+        figures = row.versions["covector"]
+        if "min" in figures:
+            seconds = figures["min"]
+            nanoseconds = seconds / lanes / steps * 1e9
+            rows.append({**sizes, "seconds": seconds, "ns_per_lane_step": nanoseconds})
+        else:
+            rows.append({**sizes, "error": figures["error"]})
+    peer.close()
+    return rows
+
+
+GROWING = (
+    *((lanes, 1000) for lanes in (1024, 4096, 16384, 65536)),
+    *((4096, steps) for steps in (250, 4000, 16000)),
+)
+"""Lanes and steps."""

@@ -1,12 +1,19 @@
-"""A peer's process: builds workloads and times them on request, one JSON object a line."""
+"""A peer's process: builds workloads and times them on request, one JSON object a line.
+
+`python -m benchmarks.worker PEER`. Requests are what `benchmarks.client.Peer.ask` sends; an answer
+with `error` says why there is no other.
+"""
 
 from __future__ import annotations
 
-import base64
-import io
+import gc
 import json
+import os
 import sys
 import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,54 +22,150 @@ from benchmarks.peers import PEERS
 from benchmarks.workloads import WORKLOADS, Case
 
 
-def _encode(array: Any) -> str:
-    stream = io.BytesIO()
-    np.save(stream, np.asarray(array))
-    return base64.b64encode(stream.getvalue()).decode()
+def _timed(case: Case, calls: int) -> float:
+    """Seconds that a number of calls take."""
+    if case.before is None:
+        start = time.perf_counter()
+        for _ in range(calls):
+            case.run()
+        return time.perf_counter() - start
+    spent = 0.0
+    for _ in range(calls):
+        case.before()
+        start = time.perf_counter()
+        case.run()
+        spent += time.perf_counter() - start
+    return spent
 
 
 def _calls_for(case: Case, seconds: float) -> int:
     """How many calls take about that long."""
     count = 1
     while True:
-        start = time.perf_counter()
-        for _ in range(count):
-            case.run()
-        spent = time.perf_counter() - start
+        spent = _timed(case, count)
         if spent > seconds / 4 or count >= 1 << 20:
             return max(1, int(count * seconds / max(spent, 1e-9)))
         count *= 4
 
 
-def _time(case: Case, calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
+def _memory(field: str) -> int:
+    """A figure of this process in bytes: VmRSS is what it holds, VmHWM the most it has held."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
+class Worker:
+    """Answers requests; one method for each.
+
+    Args:
+        api: the peer's namespace.
+    """
+
+    def __init__(self, api: Any) -> None:
+        self.api = api
+        self.workloads = {w.name: w for w in WORKLOADS}
+        self.cases: dict[str, tuple[Case, int]] = {}
+
+    def _build(self, workload: str, version: str, sizes: dict[str, int]) -> Case:
+        versions = self.workloads[workload].versions
+        # A name that no version has is Covector in another environment.
+        return versions.get(version, versions["covector"])(self.api, **sizes)
+
+    def build(
+        self, workload: str, version: str, sizes: dict[str, int], seconds: float, results: str
+    ) -> dict[str, Any]:
+        """Builds a version and calls it; its results go to the file `results`."""
+        case = self._build(workload, version, sizes)
+        start = time.perf_counter()
         case.run()
-    return (time.perf_counter() - start) / calls
+        first = time.perf_counter() - start
+        if case.result is not None:
+            np.savez(results, *case.result())
+        self.cases[version] = case, _calls_for(case, seconds)
+        return {"first": first, "calls": self.cases[version][1]}
+
+    def time(self, version: str) -> dict[str, Any]:
+        """Seconds that a call takes."""
+        case, calls = self.cases[version]
+        return {"seconds": _timed(case, calls) / calls}
+
+    def drop(self) -> dict[str, Any]:
+        """Forgets what was built."""
+        self.cases.clear()
+        gc.collect()
+        return {}
+
+    def peak(self, workload: str, version: str, sizes: dict[str, int]) -> dict[str, Any]:
+        """Bytes that a first call holds at most, beyond what it found when it was compiled."""
+        case = self._build(workload, version, sizes)
+        assert case.compiled is not None
+        run = case.compiled()
+        gc.collect()
+        before = _memory("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
+        run()
+        return {"bytes": _memory("VmHWM") - before}
+
+    def first_results(self, names: list[str]) -> dict[str, Any]:
+        """Seconds to the first results of several workloads, toy-sized: compilation, mostly."""
+        seconds: dict[str, float] = {}
+        for name in names:
+            workload = self.workloads[name]
+            case = workload.versions["covector"](self.api, **workload.tiny)
+            start = time.perf_counter()
+            case.run()
+            seconds[name] = time.perf_counter() - start
+        return {"seconds": seconds}
+
+    def compilations(self, sizes: list[int]) -> dict[str, Any]:
+        """How often LLVM compiles for one function and several batch sizes (Covector alone)."""
+        from covector.backends.native import engine
+
+        compile_function, count = engine.compile_function, 0
+
+        def counting(*args: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            return compile_function(*args, **options)
+
+        engine.compile_function = counting
+        ensemble = self.api.jit(self.api.vmap(_decay(self.api)))
+        try:
+            for size in sizes:
+                ensemble(self.api.put(np.linspace(0.0, 1.0, size, dtype="float32")))
+        finally:
+            engine.compile_function = compile_function
+        return {"count": count}
+
+
+def _decay(api: Any) -> Callable[[Any], Any]:
+    def one(x: Any) -> Any:
+        return api.lax.scan(lambda y, _: (y - 0.01 * api.np.sin(y), None), x, None, length=100)[0]
+
+    return one
 
 
 def main() -> None:
     """Serves requests until standard input ends."""
-    peer = sys.argv[1]
-    api = PEERS[peer]()
-    workloads = {w.name: w for w in WORKLOADS}
-    case: Case | None = None
-    calls = 1
-    replies = sys.stdout
-    sys.stdout = sys.stderr  # what workloads print is not a reply
-    print(json.dumps({"version": api.version}), file=replies, flush=True)
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what workloads and their libraries print is not a reply
+    try:
+        worker = Worker(PEERS[sys.argv[1]]())
+    except ImportError as error:
+        print(json.dumps({"error": str(error)}), file=replies, flush=True)
+        return
+    hello = {"version": worker.api.version, "threads": worker.api.threads}
+    print(json.dumps(hello), file=replies, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        if request["do"] == "build":
-            case = workloads[request["workload"]].build(api)
-            start = time.perf_counter()
-            case.run()
-            reply: dict[str, Any] = {"first": time.perf_counter() - start}
-            reply["result"] = None if case.result is None else _encode(case.result())
-            calls = _calls_for(case, request["seconds"])
-        else:
-            assert case is not None
-            reply = {"seconds": _time(case, calls)}
+        try:
+            reply = getattr(worker, request.pop("do"))(**request)
+        except Exception as error:  # the row reports it, the run goes on
+            traceback.print_exc()
+            text = str(error).strip() or "no message"
+            reply = {"error": f"{type(error).__name__}: {text.splitlines()[0]}"}
         print(json.dumps(reply), file=replies, flush=True)
 
 

@@ -1,0 +1,136 @@
+"""The peers' processes, as the harness sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+ENVIRONMENTS = {"jax": "JAX", "diffrax": "JAX", "torch": "TORCH", "numba": "NUMBA"}
+"""Whose interpreter a peer runs in: COVECTOR_BENCH_JAX_PYTHON and so on; else in this one."""
+
+LONGEST = 900.0
+"""Seconds after which an answer is no longer waited for."""
+
+
+class PeerError(RuntimeError):
+    """A peer cannot do what it was asked; the text says why."""
+
+
+def interpreter(peer: str) -> str:
+    """The interpreter that a peer runs in."""
+    name = ENVIRONMENTS.get(peer)
+    return os.environ.get(f"COVECTOR_BENCH_{name}_PYTHON", sys.executable)
+
+
+class Peer:
+    """A worker process, started again after it has died.
+
+    Args:
+        name: key of `benchmarks.peers.PEERS`.
+        log: where to write what the worker prints, a file.
+        environment: variables beyond those of this process.
+
+    Raises:
+        PeerError: the interpreter is missing, or lacks the library.
+    """
+
+    def __init__(
+        self, name: str, log: Path | None = None, environment: dict[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self._log = log
+        # No cache on disk knows what is compiled here.
+        self._caches = tempfile.TemporaryDirectory(prefix="covector-bench-")
+        self._environment = {
+            **os.environ,
+            "XDG_CACHE_HOME": self._caches.name,
+            **(environment or {}),
+        }
+        self._process: subprocess.Popen[str] | None = None
+        self.version, self.threads = "", ""
+        try:
+            self._start()
+        except PeerError:
+            self.close()
+            raise
+
+    def _start(self) -> None:
+        command = [interpreter(self.name), "-m", "benchmarks.worker", self.name]
+        printed = open(self._log, "a") if self._log else None  # noqa: SIM115  # the worker's
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=printed or subprocess.DEVNULL,
+                text=True,
+                cwd=ROOT,
+                env=self._environment,
+            )
+        except OSError as error:
+            raise PeerError(f"{command[0]}: {error.strerror}") from None
+        finally:
+            if printed:
+                printed.close()
+        hello = self._reply(LONGEST)
+        self.version, self.threads = hello["version"], str(hello["threads"])
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        """Sends a request and waits for the answer.
+
+        Args:
+            do: a method of `benchmarks.worker.Worker`.
+            **request: its arguments.
+
+        Returns:
+            The answer.
+
+        Raises:
+            PeerError: the peer failed, died or took too long.
+        """
+        if self._process is None:
+            self._start()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._end()
+            raise PeerError("the process has died") from None
+        return self._reply(LONGEST)
+
+    def _reply(self, seconds: float) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            self._end()
+            raise PeerError(f"no answer within {seconds:.0f} s")
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            self._end()
+            raise PeerError(f"the process has died with {code}")
+        reply = json.loads(line)
+        if "error" in reply:
+            raise PeerError(reply["error"])
+        return reply
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()  # waits, and closes the pipes
+            self._process = None
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._end()
+        self._caches.cleanup()
