@@ -16,6 +16,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs and loop IR are verified after every pass; it costs two percent of the suite's time.
 os.environ.setdefault("COVECTOR_CHECK", "1")
 
+# What one test compiles must not hide that another one compiles it wrong.
+os.environ.setdefault("COVECTOR_CACHE_SIZE", "0")
+
 from covector.core import backend
 
 _QUIET = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]

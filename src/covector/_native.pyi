@@ -124,6 +124,23 @@ def symbols() -> dict[str, int]: ...
 def set_library_function(name: str, address: int, int_bytes: int, /) -> None: ...
 def library_functions() -> tuple[str, ...]: ...
 
+# ---- image.c ----
+
+@final
+class Image:
+    def __new__(
+        cls,
+        code: Any,
+        addresses: Iterable[tuple[int, int]] = (),
+        relative: Iterable[tuple[int, int]] = (),
+    ) -> Self: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+
+def processor() -> bytes: ...
+
 # ---- executable.c ----
 
 # Entries of a shape: a size, or -(k + 1) for the k-th run-time size: dims, then expressions.

@@ -8,8 +8,9 @@ import threading
 import numpy as np
 import pytest
 
-from covector.backends.native import emit, engine
+from covector.backends.native import emit, engine, loading
 from covector.backends.native.emit_ops import Target
+from covector.core.config import config
 from covector.core.errors import CompilationError
 from covector.loopir.builder import Builder
 from covector.loopir.ir import SIMD
@@ -59,15 +60,16 @@ def test_code_object(compiled):
     assert "entry" in repr(code)
 
 
-def test_processor_from_the_environment(monkeypatch, compiled):
-    monkeypatch.setenv(engine.CPU_VARIABLE, "x86-64-v2")
-    code = compiled(formula()).code
+def test_processor_of_the_setting(compiled):
+    with config.override("cpu", "x86-64-v2"):
+        code = compiled(formula()).code
     assert code.cpu == "x86-64-v2"
     assert "<4 x float>" in code.llvm_text
     assert "ymm" not in code.assembly()
-    monkeypatch.setenv(engine.CPU_VARIABLE, "pentium")
-    with pytest.raises(CompilationError, match="COVECTOR_CPU='pentium' is not supported"):
-        engine.compile_function(formula())
+    with pytest.raises(CompilationError, match=r"'pentium' .* is not supported"):
+        engine.compile_function(formula(), cpu="pentium")
+    with pytest.raises(ValueError, match="setting cpu='pentium': expected one of native"):
+        config.override("cpu", "pentium")
 
 
 def test_invalid_text_is_reported():
@@ -142,10 +144,9 @@ def test_long_functions_are_compiled_once(compiled):
         return compiled(b.finish())
 
     first = wave(1.0)
-    machine = engine.get_engine()
-    known = dict(machine._shared)
+    known = dict(loading._loaded)
     second = wave(2.0)
-    assert machine._shared == known
+    assert loading._loaded == known
     x = np.linspace(-1e6, 1e6, 16).astype(np.float32)
     for scale, run in ((1, first), (2, second)):
         text = run.code.llvm_text

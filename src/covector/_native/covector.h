@@ -372,4 +372,9 @@ extern PyTypeObject CvDispatcher_Type;
 
 extern PyMethodDef cv_symbol_methods[], cv_blas_methods[];
 
+/* ---- image.c ---- */
+
+extern PyTypeObject CvImage_Type;
+extern PyMethodDef cv_image_methods[];
+
 #endif

@@ -4,7 +4,7 @@
 
 static PyMethodDef *const method_tables[] = {
     cv_trace_methods, cv_source_methods, cv_memory_methods, cv_array_methods, cv_operator_methods,
-    cv_symbol_methods, cv_blas_methods, cv_pool_methods,
+    cv_symbol_methods, cv_blas_methods, cv_pool_methods, cv_image_methods,
 };
 
 typedef int (*Initialiser)(PyObject *module);
@@ -14,7 +14,8 @@ static const Initialiser initialisers[] = {cv_trace_init, cv_memory_init, cv_arr
 static int
 add_types(PyObject *module)
 {
-    PyTypeObject *const types[] = {&CvArray_Type, &CvExecutable_Type, &CvDispatcher_Type};
+    PyTypeObject *const types[] = {&CvArray_Type, &CvExecutable_Type, &CvDispatcher_Type,
+                                   &CvImage_Type};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(types); i++)
         if (PyModule_AddType(module, types[i]) < 0)
             return -1;

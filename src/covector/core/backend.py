@@ -111,7 +111,7 @@ class _Cache:
     entries: dict[Any, Executable] = field(default_factory=dict[Any, Any])
 
     def get(self, program: Program, options: Options, backend: str | None) -> Executable:
-        key = (program.key(), options, config.disable, backend or config.backend)
+        key = (program.key(), options, config.disable, config.cpu, backend or config.backend)
         found = self.entries.get(key)
         if found is None:
             with _collection_paused(), ladder.compilation(options.name, program) as done:

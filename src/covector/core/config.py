@@ -17,6 +17,11 @@ context manager that overrides it for the current thread. The settings are:
 `num_threads`  `COVECTOR_NUM_THREADS`     threads of the pool; 0 is one for each core
 `disable`      `COVECTOR_DISABLE`         optimisations to leave out, with commas between:
                                           names from `OPTIMIZATIONS`
+`cpu`          `COVECTOR_CPU`             the processor code is for: native (this one), or a level
+                                          that others have too: x86-64, x86-64-v2, -v3, -v4
+`cache_dir`    `COVECTOR_CACHE_DIR`       where compiled programs are kept for later processes;
+                                          empty is `covector` in the user's cache directory
+`cache_size`   `COVECTOR_CACHE_SIZE`      how much they may take, as in 512M or 2G; 0 keeps none
 =============  =========================  ====================================================
 
 Reading one is an attribute read: `config.x64`.
@@ -35,6 +40,7 @@ from covector import _native
 OPTIMIZATIONS: dict[str, str] = {
     "contraction": "a product and a sum rounded once, as one operation",
     "cse": "computing equal things once",
+    "disk_cache": "keeping compiled programs for later processes",
     "distribution": "what all lanes of a loop share runs in a loop of its own",
     "lanes": "loops over a batch run lane by lane",
     "residuals": "recomputing cheap residuals of loops instead of keeping them",
@@ -96,6 +102,30 @@ def _parse_optimizations(value: Any) -> frozenset[str]:
     return chosen
 
 
+CPUS = ("native", "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4")
+"""What `cpu` may be."""
+
+
+def _parse_cpu(value: Any) -> str:
+    if value in ("", None):
+        return "native"
+    if value not in CPUS:
+        raise ValueError(f"expected one of {', '.join(CPUS)}")
+    return value
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def _parse_bytes(value: Any) -> int:
+    text = str(value).strip().upper()
+    unit = text[-1:] if text[-1:] in _UNITS else ""
+    try:
+        return _parse_count(text.removesuffix(unit)) * _UNITS[unit]
+    except ValueError:
+        raise ValueError("expected a number of bytes, as in 1048576, 512M or 2G") from None
+
+
 class Setting(NamedTuple):
     """One row of `SETTINGS`: where a setting comes from and what depends on it."""
 
@@ -117,6 +147,9 @@ SETTINGS: dict[str, Setting] = {
     "backend": Setting("COVECTOR_BACKEND", "native", _parse_name, traced=True),
     "num_threads": Setting("COVECTOR_NUM_THREADS", 0, _parse_count, traced=False),
     "disable": Setting("COVECTOR_DISABLE", frozenset[str](), _parse_optimizations, traced=True),
+    "cpu": Setting("COVECTOR_CPU", "native", _parse_cpu, traced=True),
+    "cache_dir": Setting("COVECTOR_CACHE_DIR", "", _parse_path, traced=False),
+    "cache_size": Setting("COVECTOR_CACHE_SIZE", 1 << 30, _parse_bytes, traced=False),
 }
 
 # Names that code written for JAX passes to `config.update`.
@@ -158,6 +191,9 @@ class Config(threading.local):
     backend: str = _from_environment("backend")
     num_threads: int = _from_environment("num_threads")
     disable: frozenset[str] = _from_environment("disable")
+    cpu: str = _from_environment("cpu")
+    cache_dir: str = _from_environment("cache_dir")
+    cache_size: int = _from_environment("cache_size")
     epoch: int = 0
     """A number for the settings that traced programs depend on: equal when they all are."""
 

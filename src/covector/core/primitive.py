@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -90,10 +91,15 @@ class Primitive:
         direct: optional, `(*operands, **params) -> outputs` on arrays: replaces `evaluate` in eager
             code, for primitives that hold Python functions.
         compiled: eager calls compile a one-equation program instead of using `evaluate`.
+
+    Attributes:
+        built_in: whether a module of this package defines it, so that its rules cannot change
+            while the package stays the same.
     """
 
     __slots__ = (
         "batch",
+        "built_in",
         "compiled",
         "creates",
         "direct",
@@ -152,6 +158,7 @@ class Primitive:
         self.multiple_results = multiple_results
         self.compiled = compiled
         self.tags = tags
+        self.built_in = _is_built_in()
         for rule in RULES:
             value = getattr(self, rule)
             if isinstance(value, Unsupported):
@@ -169,6 +176,21 @@ class Primitive:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_by_name, (self.name,))
+
+
+def _is_built_in() -> bool:
+    """Whether a primitive is being made by a module of this package, not by one of its functions.
+
+    A user may call the same factories.
+    """
+    frame = sys._getframe(2)
+    while frame.f_globals.get("__name__", "").startswith("covector."):
+        if frame.f_code.co_name == "<module>":
+            return True
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return False
 
 
 def _by_name(name: str) -> Primitive:

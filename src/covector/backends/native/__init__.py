@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from covector import _native
-from covector.backends.native import engine, libraries
+from covector.backends.native import cache, loading
+from covector.backends.native.compiled import Compiled, place_of, sites_of
 from covector.compiler.costs import cost_of
-from covector.compiler.pipeline import Scheduled, collection_paused, schedule
 from covector.core import dtypes, ladder
 from covector.core.array import Array, KeyArray
 from covector.core.avals import Aval
 from covector.core.backend import Options
+from covector.core.config import config
 from covector.core.program import Program, count_equations
 from covector.loopir.ir import Block, For, Function, Parallel, Value, While, children
 from covector.loopir.printer import print_function
+
+# The compiler and LLVM are imported where something is compiled: a program from the disk cache
+# runs without them.
 
 OUT_OF_MEMORY = -3
 """What generated code returns when it gets no memory (CV_OUT_OF_MEMORY)."""
@@ -35,7 +43,7 @@ class NativeBackend:
     name = "native"
 
     def compile(self, program: Program, options: Options) -> NativeExecutable:
-        """Compiles a program.
+        """Compiles a program, or finds it in the disk cache.
 
         Args:
             program: any valid program without symbolic sizes.
@@ -47,16 +55,63 @@ class NativeBackend:
         Raises:
             CompilationError: for a primitive that cannot be lowered.
         """
-        with collection_paused():
-            scheduled = schedule(program)
-            start = time.perf_counter()
-            code = engine.compile_function(scheduled.function, effort=options.effort)
-            libraries.ensure_loaded(code.externals)
-            scheduled.profile["llvm"] = time.perf_counter() - start
-            executable = NativeExecutable(program, scheduled, code, options)
+        start = time.perf_counter()
+        key = cache.program_key(program, options)
+        found = None if key is None else cache.load_program(key, program)
+        seconds = time.perf_counter() - start
+        if found is None:
+            executable = _compile(program, options, key, seconds)
+        else:
+            executable = NativeExecutable(program, options, found, {"disk_cache": seconds}, "hit")
         for rung, stage in _STAGES.items():
             ladder.show(rung, stage, functools.partial(executable.as_text, stage))
         return executable
+
+
+class _Stages:
+    """Stages of compilation that people may look at."""
+
+    def __init__(self, program: Program, options: Options, by_text: bool) -> None:
+        from covector.backends.native import engine
+        from covector.compiler.pipeline import collection_paused, schedule
+
+        with collection_paused():
+            self.scheduled = schedule(program)
+            start = time.perf_counter()
+            self.code = engine.compile_function(
+                self.scheduled.function, options.effort, by_text=by_text
+            )
+            self.scheduled.profile["llvm"] = time.perf_counter() - start
+        _recent.append(self)
+
+
+_recent: deque[_Stages] = deque(maxlen=8)
+"""Stages are many times larger than code: those of the latest compilations are kept."""
+
+
+def _compile(
+    program: Program, options: Options, key: str | None, seconds: float
+) -> NativeExecutable:
+    stages = _Stages(program, options, by_text=key is None)
+    scheduled, code, profile = stages.scheduled, stages.code, stages.scheduled.profile
+    compiled = Compiled(
+        code.machine,
+        scheduled.function.workspace_bytes,
+        _is_long(scheduled.function),
+        scheduled.constants,
+        sites_of(program, scheduled.sites),
+    )
+    start = time.perf_counter()
+    if key is not None and not scheduled.callbacks:
+        cache.store_program(key, compiled, program)
+    if cache.enabled():
+        profile["disk_cache"] = seconds + time.perf_counter() - start
+    status = "partial" if code.was_kept else "miss" if cache.enabled() else "off"
+    executable = NativeExecutable(
+        program, options, compiled, profile, status, code.loaded, scheduled.callbacks
+    )
+    executable.remember(stages)
+    return executable
 
 
 class NativeExecutable:
@@ -64,35 +119,67 @@ class NativeExecutable:
 
     Attributes:
         profile: seconds spent in each stage of compilation.
+        disk_cache: "hit", "miss", "partial" (only the machine code was found), or "off".
     """
 
-    def __init__(self, program: Program, scheduled: Scheduled, code: Any, options: Options) -> None:
+    def __init__(
+        self,
+        program: Program,
+        options: Options,
+        compiled: Compiled,
+        profile: dict[str, float],
+        disk_cache: str,
+        loaded: loading.Loaded | None = None,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
         self._program = program
-        self._scheduled = scheduled
-        self._code = code
-        self.profile = scheduled.profile
+        self._options = options
+        self._compiled = compiled
+        self._settings = {name: getattr(config, name) for name in ("cpu", "disable")}
+        self._stages: Callable[[], _Stages | None] = _none
+        self.profile = profile
+        self.disk_cache = disk_cache
+        if loaded is None:
+            start = time.perf_counter()
+            loaded = loading.load(compiled.machine, config.cpu)
+            profile["load"] = time.perf_counter() - start
         self.native = _native.Executable(
-            code.address,
-            code,
+            loaded.address,
+            loaded,
             [_input_spec(a) for a in program.input_avals],
             [_output_spec(a) for a in program.output_avals],
-            workspace_bytes=scheduled.function.workspace_bytes,
-            constants=scheduled.constants,
-            callbacks=scheduled.callbacks,
+            workspace_bytes=compiled.workspace_bytes,
+            constants=compiled.constants,
+            callbacks=callbacks,
             error_handler=self._fail,
             name=options.name or program.name or "program",
-            release_gil=_is_long(scheduled.function),
+            release_gil=compiled.release_gil,
         )
 
     def __call__(self, *args: Any) -> list[Array]:
         return self.native(*args)
 
+    def remember(self, stages: _Stages) -> None:
+        """Keeps the stages of compilation at hand, as long as others do."""
+        self._stages = weakref.ref(stages)
+
+    def _inspected(self) -> _Stages:
+        """The stages of compilation, gone through again where they are no longer at hand."""
+        stages = self._stages()
+        if stages is None:
+            with contextlib.ExitStack() as overrides:
+                for name, value in self._settings.items():
+                    overrides.enter_context(config.override(name, value))
+                stages = _Stages(self._program, self._options, by_text=False)
+            self.remember(stages)
+        return stages
+
     def _fail(self, code: int, site: int) -> NoReturn:
         if code == OUT_OF_MEMORY:
             raise MemoryError(f"{self.native.name}: not enough memory for a temporary array")
-        message, equation = self._scheduled.sites[site]
-        place = "" if equation is None else equation.place
-        raise RuntimeError(f"{message}\n  at: {place}" if place else message)
+        found = self._compiled.sites[site]
+        place = place_of(self._program, found)
+        raise RuntimeError(f"{found.message}\n  at: {place}" if place else found.message)
 
     def as_text(self, stage: str = "") -> str:
         """The code at one stage.
@@ -109,27 +196,32 @@ class NativeExecutable:
         if stage == "program":
             return self._program.as_text()
         if stage == "optimized":
-            return self._scheduled.program.as_text()
+            return self._inspected().scheduled.program.as_text()
         if stage in ("", "loopir"):
-            return print_function(self._scheduled.function)
+            return print_function(self._inspected().scheduled.function)
         if stage == "llvm":
-            return self._code.llvm_text
+            return self._inspected().code.llvm_text
         if stage == "assembly":
-            return self._code.assembly()
+            return self._inspected().code.assembly()
         raise ValueError(f"no stage {stage!r}: choose program, optimized, loopir, llvm or assembly")
 
     def cost(self) -> dict[str, Any]:
         """Figures of the program and what it compiled to."""
-        function = self._scheduled.function
+        scheduled = self._inspected().scheduled
         return {
-            **cost_of(self._scheduled.program),
-            "equations": count_equations(self._scheduled.program),
+            **cost_of(scheduled.program),
+            "equations": count_equations(scheduled.program),
             "bytes_in": sum(_nbytes(a) for a in self._program.input_avals),
             "bytes_out": sum(_nbytes(a) for a in self._program.output_avals),
-            "workspace_bytes": function.workspace_bytes,
-            "buffers": len(function.buffers),
+            "workspace_bytes": self._compiled.workspace_bytes,
+            "buffers": len(scheduled.function.buffers),
             "seconds": dict(self.profile),
+            "disk_cache": self.disk_cache,
         }
+
+
+def _none() -> None:
+    return None
 
 
 def _is_long(function: Function) -> bool:

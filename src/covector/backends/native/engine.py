@@ -1,33 +1,34 @@
 """The LLVM engine: from loop IR functions to code in memory.
 
-LLVM is loaded when the first function is compiled. Code goes through LLVM's ORC LLJIT, which
-refuses missing symbols (MCJIT would crash on them). llvmlite's calls are serialised by a lock of
-its own; the lock here guards what this module caches.
+LLVM is loaded when the first function is compiled. What it makes is linked in `linking.py`; object
+files of other formats go through LLVM's ORC LLJIT, which refuses missing symbols too (MCJIT would
+crash on them). llvmlite's calls are serialised by a lock of its own; the lock here guards what this
+module caches.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-import os
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 from covector import _native
-from covector.backends.native import emit
+from covector.backends.native import cache, emit, loading
+from covector.backends.native.compiled import Machine
 from covector.backends.native.emit_externals import EXTERNALS, IMPLIED
 from covector.backends.native.emit_objects import undefined_symbols
 from covector.backends.native.emit_ops import Target
 from covector.backends.native.emit_polls import insert_polls
 from covector.backends.native.outline import outline
 from covector.backends.native.split import split
-from covector.core.config import config
+from covector.core.config import CPUS, config
 from covector.core.errors import CompilationError
 from covector.loopir.ir import Function
 from covector.loopir.verifier import verify
 
-CPU_VARIABLE = "COVECTOR_CPU"
-GENERIC_CPUS = ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4")
+GENERIC_CPUS = CPUS[1:]
 
 _RUNTIME = "covector.runtime"
 
@@ -48,24 +49,32 @@ class Code:
     Attributes:
         address: of the entry function.
         symbol: its name.
-        object_code: the relocatable object file.
+        machine: the code in the form in which it can be kept.
+        was_kept: whether it comes from the disk cache.
         llvm_text: the LLVM IR before LLVM's passes.
         cpu: what it was compiled for.
-        externals: the functions it calls.
+        loaded: what keeps it in memory.
     """
 
     def __init__(
-        self, engine: Engine, module: emit.Module, object_code: bytes, effort: int
+        self, engine: Engine, module: emit.Module, effort: int, kept: Machine | None = None
     ) -> None:
         self.symbol = module.symbol
-        self.object_code = object_code
         self.llvm_text = module.text
         self.cpu = engine.cpu
-        self.externals = module.externals
+        self.was_kept = kept is not None
         self._engine = engine
         self._effort = effort
-        self._tracker = engine.link(object_code, module.symbol, module.shared)
-        self.address: int = self._tracker[module.symbol]
+        self.machine = kept or loading.machine_of(
+            module.symbol, self.object_code, module.externals, module.shared
+        )
+        self.loaded = loading.load(self.machine, engine.name)
+        self.address = self.loaded.address
+
+    @functools.cached_property
+    def object_code(self) -> bytes:
+        """The relocatable object file."""
+        return self._engine.object_code(self.llvm_text, self._effort)
 
     def assembly(self) -> str:
         """The machine code as assembly text, compiled anew.
@@ -76,7 +85,7 @@ class Code:
         return self._engine.assembly(self.llvm_text, self._effort)
 
     def __repr__(self) -> str:
-        return f"<native code {self.symbol} for {self.cpu}: {len(self.object_code)} bytes>"
+        return f"<native code {self.symbol} for {self.cpu}>"
 
 
 class Engine:
@@ -94,6 +103,7 @@ class Engine:
 
         llvm: Any = llvmlite.binding
         self._llvm = llvm
+        self.name = cpu
         _set_up(llvm)
         self.cpu, self.features = _processor(llvm, cpu)
         self.target = _target(self.cpu, self.features)
@@ -101,41 +111,45 @@ class Engine:
         self._builders: dict[int, Any] = {}
         self._lock = threading.RLock()
         self._numbers = itertools.count()
-        self._jit: Any = llvm.create_lljit_compiler(self._machine(2))
-        self._machines.clear()  # the JIT took the machine over
+        self._jit: Any = None
         self._known: set[str] = set()
         self._shared: dict[str, Any] = {}
-        self._runtime = self._define_runtime()
 
     def _machine(self, level: int) -> Any:
         machine = self._machines.get(level)
         if machine is None:
-            target = self._llvm.Target.from_default_triple()
-            machine = self._machines[level] = target.create_target_machine(
-                cpu=self.cpu,
-                features=self.features,
-                opt=level,
-                reloc="pic",
-                codemodel="small",
-                jit=True,
-            )
+            machine = self._machines[level] = self._new_machine(level)
         return machine
 
-    def _define_runtime(self) -> Any:
-        """A library of every external function, against which code is linked."""
+    def _new_machine(self, level: int) -> Any:
+        return self._llvm.Target.from_default_triple().create_target_machine(
+            cpu=self.cpu,
+            features=self.features,
+            opt=level,
+            reloc="pic",
+            codemodel="small",
+            jit=True,
+        )
+
+    def _set_up_jit(self) -> None:
+        """LLVM's linker with a library of every external function, when it is first needed."""
+        if self._jit is not None:
+            return
+        self._jit = self._llvm.create_lljit_compiler(self._new_machine(2))
         library = self._llvm.JITLibraryBuilder()
         addresses = _native.symbols()
         for symbol in {*EXTERNALS, *IMPLIED} & addresses.keys():
             library.import_symbol(symbol, addresses[symbol])
             self._known.add(symbol)
-        return library.link(self._jit, _RUNTIME)
+        self._runtime = library.link(self._jit, _RUNTIME)
 
-    def compile(self, module: emit.Module, effort: int) -> Code:
+    def compile(self, module: emit.Module, effort: int, by_text: bool = False) -> Code:
         """Compiles a module.
 
         Args:
             module: LLVM text with one entry function.
             effort: 0 compiles fastest, 3 runs fastest.
+            by_text: look the text up in the disk cache first, and keep what becomes of it.
 
         Returns:
             The code.
@@ -145,8 +159,12 @@ class Engine:
         """
         if effort == 2 and module.instructions > LARGE:
             effort = 1
-        with self._lock:
-            return Code(self, module, self.object_code(module.text, effort), effort)
+        key = cache.text_key(module.text, effort, self.name) if by_text else None
+        kept = None if key is None else cache.load_machine(key)
+        code = Code(self, module, effort, kept)
+        if key is not None and kept is None:
+            cache.store_machine(key, code.machine)
+        return code
 
     def object_code(self, text: str, effort: int) -> bytes:
         """Runs LLVM's passes and code generator.
@@ -212,7 +230,7 @@ class Engine:
         return builder
 
     def link(self, object_code: bytes, symbol: str, shared: Sequence[str] = ()) -> Any:
-        """Loads an object file.
+        """Loads an object file by LLVM's linker.
 
         Args:
             object_code: the file.
@@ -225,11 +243,15 @@ class Engine:
         Raises:
             CompilationError: if a symbol is missing.
         """
-        missing = undefined_symbols(object_code) - self._known - {"_GLOBAL_OFFSET_TABLE_", *shared}
-        if missing:
-            names = ", ".join(sorted(missing))
-            raise CompilationError(f"{symbol} needs functions that are not on the list: {names}")
         with self._lock:
+            self._set_up_jit()
+            missing = undefined_symbols(object_code) - self._known
+            missing -= {"_GLOBAL_OFFSET_TABLE_", *shared}
+            if missing:
+                names = ", ".join(sorted(missing))
+                raise CompilationError(
+                    f"{symbol} needs functions that are not on the list: {names}"
+                )
             try:
                 return self._load(object_code, symbol, shared)[1]
             except RuntimeError as error:
@@ -246,8 +268,21 @@ class Engine:
         name = f"{symbol}.{next(self._numbers)}"
         return name, library.link(self._jit, name)
 
+    def elementary(self, symbol: str) -> Machine:
+        """Compiles an elementary function that programs share.
+
+        Args:
+            symbol: one of the `shared` of a module.
+
+        Returns:
+            Its code.
+        """
+        module = emit.emit_shared(symbol, self.target)
+        code = self.object_code(module.text, 2)
+        return loading.machine_of(symbol, code, module.externals, module.shared)
+
     def _share(self, symbol: str) -> str:
-        """The library of an elementary function, compiled when it is first called."""
+        """LLVM's library of an elementary function, made when it is first called."""
         known = self._shared.get(symbol)
         if known is None:
             module = emit.emit_shared(symbol, self.target)
@@ -277,14 +312,16 @@ def _processor(llvm: Any, cpu: str) -> tuple[str, str]:
         return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     if cpu not in GENERIC_CPUS:
         raise CompilationError(
-            f"{CPU_VARIABLE}={cpu!r} is not supported\n"
+            f"code for the processor {cpu!r} (COVECTOR_CPU) is not supported\n"
             f"  fix: choose native or one of {', '.join(GENERIC_CPUS)}"
         )
     here = llvm.get_host_cpu_features()
     missing = [f for f in _NEEDED[cpu] if not here.get(f)]
     if missing:
         raise CompilationError(
-            f"{CPU_VARIABLE}={cpu!r} needs what this machine lacks: {', '.join(missing)}"
+            f"code for {cpu} (COVECTOR_CPU) would need what this machine lacks: "
+            f"{', '.join(missing)}\n"
+            "  fix: choose a lower level, or native for this machine"
         )
     return cpu, ""
 
@@ -318,13 +355,12 @@ def get_engine(cpu: str | None = None) -> Engine:
     """The engine of a processor, set up when it is first asked for.
 
     Args:
-        cpu: "native", or a generic level such as "x86-64-v3"; by default what the environment
-            variable `COVECTOR_CPU` says, else native.
+        cpu: "native", or a generic level such as "x86-64-v3"; by default the setting `cpu`.
 
     Returns:
         The engine.
     """
-    name = cpu or os.environ.get(CPU_VARIABLE) or "native"
+    name = cpu or config.cpu
     with _lock:
         engine = _engines.get(name)
         if engine is None:
@@ -332,7 +368,9 @@ def get_engine(cpu: str | None = None) -> Engine:
         return engine
 
 
-def compile_function(function: Function, effort: int = 2, cpu: str | None = None) -> Code:
+def compile_function(
+    function: Function, effort: int = 2, cpu: str | None = None, by_text: bool = False
+) -> Code:
     """Compiles a loop IR function.
 
     Args:
@@ -340,6 +378,7 @@ def compile_function(function: Function, effort: int = 2, cpu: str | None = None
             split in place, and `workspace_bytes` may grow.
         effort: 0 compiles fastest, 3 runs fastest.
         cpu: as for `get_engine`.
+        by_text: as for `Engine.compile`.
 
     Returns:
         The code.
@@ -364,4 +403,4 @@ def compile_function(function: Function, effort: int = 2, cpu: str | None = None
     outline(function)
     if config.check:
         verify(function, EXTERNALS)
-    return engine.compile(emit.emit(function, engine.target), effort)
+    return engine.compile(emit.emit(function, engine.target), effort, by_text)

@@ -1,0 +1,262 @@
+"""Links object files, so that loading code later needs no LLVM.
+
+A relocatable object becomes one block of bytes that runs at any address: references within it are
+relative to the instruction, those to other code go through a table of addresses at its end.
+
+```
+code, constants | jumps to external functions | table of addresses
+```
+
+What this linker does not know (another format or machine, another kind of relocation) it leaves to
+LLVM's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from covector import _native
+
+_HEADER = np.dtype(
+    [
+        ("magic", "S6"),
+        ("ident", "V10"),
+        ("type", "<u2"),
+        ("machine", "<u2"),
+        ("version", "<u4"),
+        ("entry", "<u8"),
+        ("programs", "<u8"),
+        ("sections", "<u8"),
+        ("flags", "<u4"),
+        ("header_size", "<u2"),
+        ("program_size", "<u2"),
+        ("program_count", "<u2"),
+        ("section_size", "<u2"),
+        ("section_count", "<u2"),
+        ("names", "<u2"),
+    ]
+)
+_SECTION = np.dtype(
+    [
+        ("name", "<u4"),
+        ("type", "<u4"),
+        ("flags", "<u8"),
+        ("address", "<u8"),
+        ("offset", "<u8"),
+        ("size", "<u8"),
+        ("link", "<u4"),
+        ("info", "<u4"),
+        ("alignment", "<u8"),
+        ("entry_size", "<u8"),
+    ]
+)
+_SYMBOL = np.dtype(
+    [
+        ("name", "<u4"),
+        ("info", "u1"),
+        ("other", "u1"),
+        ("section", "<u2"),
+        ("value", "<u8"),
+        ("size", "<u8"),
+    ]
+)
+_RELOCATION = np.dtype([("offset", "<u8"), ("type", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
+
+_MAGIC, _X86_64 = b"\x7fELF\x02\x01", 62
+_PROGBITS, _SYMTAB, _RELA, _NOBITS = 1, 2, 4, 8
+_WRITE, _ALLOCATED = 1, 2
+_ABS64, _RELATIVE, _THROUGH_TABLE = (1,), (2, 4), (9, 41, 42)
+"""R_X86_64_64; PC32 and PLT32; GOTPCREL, GOTPCRELX and REX_GOTPCRELX."""
+
+_FUNCTION = 2
+_RESERVED = 0xFF00
+_JUMP = b"\xff\x25"
+_JUMP_SIZE = 8
+
+
+class Unlinkable(Exception):
+    """The object needs something that this linker does not know."""
+
+
+@dataclass(frozen=True)
+class Linked:
+    """Linked code.
+
+    Attributes:
+        code: the bytes.
+        symbols: offsets of its global functions.
+        addresses: offsets of 64-bit words that receive the addresses of external symbols.
+        relative: offsets of words that receive the address of this code plus a number.
+    """
+
+    code: bytes
+    symbols: dict[str, int]
+    addresses: list[tuple[int, str]]
+    relative: list[tuple[int, int]]
+
+    def load(self, resolve: Callable[[str], int]) -> Any:
+        """Puts the code into memory.
+
+        Args:
+            resolve: gives the address of an external symbol.
+
+        Returns:
+            An image, which frees the memory when it goes.
+        """
+        addresses = [(offset, resolve(symbol)) for offset, symbol in self.addresses]
+        return _native.Image(self.code, addresses, self.relative)
+
+
+def link(object_code: bytes) -> Linked:
+    """Links an object file.
+
+    Args:
+        object_code: a relocatable ELF file for x86-64.
+
+    Returns:
+        The code, and what it needs.
+
+    Raises:
+        Unlinkable: if it is something else, has data that changes, or relocations not known here.
+    """
+    return _Linker(object_code).linked()
+
+
+class _Linker:
+    def __init__(self, object_code: bytes) -> None:
+        if not object_code.startswith(_MAGIC):
+            raise Unlinkable("not a 64-bit little-endian ELF file")
+        header = np.frombuffer(object_code, _HEADER, 1)[0]
+        if header["machine"] != _X86_64:
+            raise Unlinkable(f"machine {header['machine']}")
+        self.file = object_code
+        self.sections = np.frombuffer(
+            object_code, _SECTION, int(header["section_count"]), int(header["sections"])
+        )
+        self.places = np.full(_RESERVED, -1, np.int64)  # of sections; -1 where one is left out
+        self.code = self._place()
+        self._read_symbols()
+
+    def _place(self) -> bytearray:
+        """The sections that are part of the program, one after the other."""
+        names = int(np.frombuffer(self.file, _HEADER, 1)[0]["names"])
+        code = bytearray()
+        for k, section in enumerate(self.sections):
+            size, flags = int(section["size"]), int(section["flags"])
+            kind = int(section["type"])
+            if not flags & _ALLOCATED or size == 0 or kind not in (_PROGBITS, _NOBITS):
+                continue
+            name = self._string(names, int(section["name"]))
+            if flags & _WRITE and not name.startswith(".data.rel.ro"):
+                raise Unlinkable(f"section {name} can be written to")
+            if name == ".eh_frame":  # nothing unwinds through generated code
+                continue
+            code.extend(bytes(-len(code) % int(section["alignment"])))
+            self.places[k] = len(code)
+            offset = int(section["offset"])
+            code += self.file[offset : offset + size]
+        return code
+
+    def _string(self, section: int, offset: int) -> str:
+        start = int(self.sections[section]["offset"]) + offset
+        return self.file[start : self.file.index(b"\0", start)].decode()
+
+    def _read_symbols(self) -> None:
+        tables = np.flatnonzero(self.sections["type"] == _SYMTAB)
+        if len(tables) != 1:
+            raise Unlinkable(f"{len(tables)} symbol tables")
+        table = self.sections[tables[0]]
+        self.names = int(table["link"])
+        self.symbols: Any = np.frombuffer(
+            self.file, _SYMBOL, int(table["size"]) // _SYMBOL.itemsize, int(table["offset"])
+        )
+        sections = self.symbols["section"].astype(np.int64)
+        if np.any((sections >= _RESERVED) & (self.symbols["info"] & 15 != 4)):
+            raise Unlinkable("symbols without a section")
+        places = np.append(self.places, np.full(0x10000 - _RESERVED, -1))[sections]
+        self.undefined = sections == 0
+        self.values = np.where(places >= 0, places + self.symbols["value"].astype(np.int64), -1)
+
+    def linked(self) -> Linked:
+        """Applies the relocations."""
+        relocations = self._relocations()
+        self.slots: dict[int, int] = {}
+        self.jumps: dict[int, int] = {}
+        self._extend(relocations)
+        code = np.frombuffer(self.code, np.uint8)
+        relative: list[tuple[int, int]] = []
+        for places, group in relocations:
+            relative += self._apply(code, places, group)
+        named = [(slot, self._symbol(s)) for s, slot in self.slots.items() if self.undefined[s]]
+        relative += [
+            (slot, int(self.values[s])) for s, slot in self.slots.items() if not self.undefined[s]
+        ]
+        return Linked(bytes(self.code), self._exported(), named, relative)
+
+    def _relocations(self) -> list[tuple[Any, Any]]:
+        """Where each relocation applies, and what it is, section by section."""
+        found: list[tuple[Any, Any]] = []
+        for section in self.sections[self.sections["type"] == _RELA]:
+            place = int(self.places[int(section["info"])])
+            if place < 0:
+                continue
+            count, offset = int(section["size"]) // _RELOCATION.itemsize, int(section["offset"])
+            group = np.frombuffer(self.file, _RELOCATION, count, offset)
+            found.append((group["offset"].astype(np.int64) + place, group))
+        return found
+
+    def _extend(self, relocations: list[tuple[Any, Any]]) -> None:
+        """Appends the jumps and the table of addresses that relocations ask for."""
+        jumps: list[int] = []
+        slots: list[int] = []
+        for _, group in relocations:
+            direct = np.isin(group["type"], _RELATIVE)
+            targets = np.unique(group["symbol"][direct])
+            jumps += targets[self.undefined[targets]].tolist()
+            slots += np.unique(group["symbol"][np.isin(group["type"], _THROUGH_TABLE)]).tolist()
+        jumps = sorted(set(jumps))
+        self.code.extend(b"\xcc" * (-len(self.code) % 16))
+        first = len(self.code)
+        table = first + _JUMP_SIZE * len(jumps)
+        for k, symbol in enumerate(sorted({*jumps, *slots})):
+            self.slots[symbol] = table + 8 * k
+        for k, symbol in enumerate(jumps):
+            self.jumps[symbol] = place = first + _JUMP_SIZE * k
+            distance = self.slots[symbol] - (place + 6)
+            self.code += _JUMP + distance.to_bytes(4, "little") + b"\xcc\xcc"
+        self.code.extend(bytes(8 * len(self.slots)))
+        for symbol, place in self.jumps.items():
+            self.values[symbol] = place
+
+    def _apply(self, code: Any, places: Any, group: Any) -> list[tuple[int, int]]:
+        kinds, symbols, addends = group["type"], group["symbol"], group["addend"]
+        through = np.isin(kinds, _THROUGH_TABLE)
+        direct = np.isin(kinds, _RELATIVE)
+        absolute = np.isin(kinds, _ABS64)
+        if not np.all(through | direct | absolute):
+            unknown = kinds[~(through | direct | absolute)][0]
+            raise Unlinkable(f"relocation of kind {unknown}")
+        targets = self.values[symbols]
+        targets[through] = [self.slots[int(s)] for s in symbols[through]]
+        if np.any(targets < 0):
+            raise Unlinkable("a reference to what is not part of the code")
+        near = through | direct
+        distances = (targets + addends - places)[near]
+        if np.any(np.abs(distances) >= 1 << 31):
+            raise Unlinkable("more than 2 GB of code")
+        for byte in range(4):
+            code[places[near] + byte] = (distances >> 8 * byte) & 255
+        words = (targets + addends)[absolute]
+        return list(zip(places[absolute].tolist(), words.tolist(), strict=True))
+
+    def _symbol(self, number: int) -> str:
+        return self._string(self.names, int(self.symbols[number]["name"]))
+
+    def _exported(self) -> dict[str, int]:
+        info = self.symbols["info"]
+        chosen = np.flatnonzero((info >> 4 == 1) & (info & 15 == _FUNCTION) & ~self.undefined)
+        return {self._symbol(int(k)): int(self.values[k]) for k in chosen}
