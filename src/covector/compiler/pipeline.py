@@ -18,6 +18,7 @@ from covector.compiler.passes.cse import CommonSubexpressions
 from covector.compiler.passes.dce import DeadCode
 from covector.compiler.passes.inline import Inline
 from covector.compiler.passes.lanes import Lanes
+from covector.compiler.passes.transposes import Transposes
 from covector.compiler.schedule import Schedule
 from covector.core import ladder
 from covector.core.config import config
@@ -28,7 +29,7 @@ from covector.loopir.ir import CallInLanes, Function
 from covector.loopir.tensor import Stored, Tensor
 from covector.loopir.verifier import verify as verify_function
 
-PASSES: tuple[Pass, ...] = (Inline(), DeadCode(), CommonSubexpressions())
+PASSES: tuple[Pass, ...] = (Inline(), DeadCode(), CommonSubexpressions(), Transposes())
 """What every program goes through before scheduling, in order."""
 
 LANES = Lanes(width=1)

@@ -44,6 +44,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "distribution": "what all lanes of a loop share runs in a loop of its own",
     "lanes": "loops over a batch run lane by lane",
     "residuals": "recomputing cheap residuals of loops instead of keeping them",
+    "transposes": "products that read their operands transposed instead of copies",
     "superwords": "isomorphic scalar operations of a loop body become vectors",
     "threads": "loops of independent iterations run on several threads",
 }

@@ -1,4 +1,4 @@
-"""The lowering of `dot_general`, by size: sums in the reader's loop, loops over rows, or BLAS."""
+"""The lowering of `dot_general`, by size: sums in the reader's loop, rows, tiles, or BLAS."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ UNROLLED = 16
 """Sums of at most so many products are spelled out."""
 ROW_STEP = 4
 """How many products a pass over a row of the result adds to it."""
+FEWEST_ROWS, MOST_ROWS = 4, 10
+"""How many rows of the result are computed together: so many sums hide the time that each takes."""
 SHORT_ROW = 4
 """Rows of fewer elements are not worth loops over rows."""
 LIBRARY_SIZE = 64**3
@@ -136,7 +138,10 @@ def lower_dot(
             return _by_library(product, rows, columns, inner)
         by_rows = _row_product(product, rows, columns) if inner > UNROLLED else None
         if by_rows is not None:
-            return _by_rows(by_rows, inner)
+            rows, columns = (static_size(part) or 0 for part in (by_rows.rows, by_rows.columns))
+            if rows < FEWEST_ROWS:
+                return _by_rows(by_rows, inner)
+            return _by_tiles(by_rows, rows, columns, inner)
     return _by_elements(product)
 
 
@@ -203,7 +208,7 @@ def _contract(dtype: Any) -> str | None:
     return "contract" if dtypes.is_floating(dtype) else None
 
 
-# --- loops over rows -----------------------------------------------------------------------------
+# --- loops over rows ---------------------------------------------------------------------------
 
 
 def _by_rows(product: _Product, inner: int) -> Any:
@@ -268,10 +273,84 @@ def _sum_row(
         add_products(whole, inner - whole, False)
 
 
+# --- tiles ---------------------------------------------------------------------------------------
+
+
+def _by_tiles(product: _Product, rows: int, columns: int, inner: int) -> Any:
+    """A few rows of the result at a time, in registers.
+
+    Lanes are along the columns: for each product an element of the right operand is read once and
+    used for all rows of the tile.
+    """
+    b, builder = product.b, product.b.builder
+    out = b.new(product.shape, product.out)
+    if not product.rhs.ends_free or product.rhs.tensor.cost > 0:
+        product.rhs = _in_rows(b, product.rhs)
+    size = _tile_rows(rows)
+
+    def multiply(batch: tuple[Any, ...]) -> None:
+        def tile(first: Any, count: int = size) -> None:
+            numbers = [
+                ix.delinear(builder, ix.add(builder, first, i), product.rows) for i in range(count)
+            ]
+
+            def column(number: Any) -> None:
+                place = ix.delinear(builder, number, product.columns)
+                sums = _tile_column(product, batch, numbers, place, inner)
+                for row, total in zip(numbers, sums, strict=True):
+                    value = builder.convert(total, product.out)
+                    builder.store(out.buffer, (*batch, *row, *place), value)
+
+            builder.loop(0, columns, column, kind="simd")
+
+        whole = rows - rows % size
+        builder.loop(0, whole, tile, step=size)
+        if whole < rows:
+            tile(whole, rows - whole)
+
+    b.for_each(product.batch, multiply)
+    return out
+
+
+def _tile_rows(rows: int) -> int:
+    """How many rows of the result are computed together."""
+    divisors = [n for n in range(FEWEST_ROWS, MOST_ROWS + 1) if rows % n == 0]
+    return max(divisors, default=min(rows, MOST_ROWS))
+
+
+def _tile_column(
+    product: _Product,
+    batch: tuple[Any, ...],
+    rows: Sequence[tuple[Any, ...]],
+    column: tuple[Any, ...],
+    inner: int,
+) -> list[Any]:
+    """The elements of a tile in one column."""
+    builder = product.b.builder
+
+    def step(number: Any, *sums: Any) -> list[Any]:
+        k = ix.delinear(builder, number, product.inner)
+        factor = product.rhs.at(builder, batch, column, k)
+        return [
+            plus(builder, total, times(builder, product.lhs.at(builder, batch, row, k), factor))
+            for total, row in zip(sums, rows, strict=True)
+        ]
+
+    zero = builder.const(0, product.wide)
+    return builder.loop(0, inner, step, [zero] * len(rows))
+
+
 def _in_rows(b: Lowering, operand: _Operand) -> _Operand:
     """The operand in memory with its free axes last."""
     batch, free, contract = operand.axes
-    tensor = b.stored(operand.ordered(b, (*batch, *contract, *free)))
+    order = (*batch, *contract, *free)
+    source = operand.tensor
+    version = source.buffer.version if type(source) is Stored else None
+    key = ("ordered", source, version, order, operand.dtype)
+    tensor = b.builder.recall(key)
+    if tensor is None:  # more than one product may want it so
+        tensor = b.stored(operand.ordered(b, order))
+        b.builder.remember(key, tensor)
     ends = len(batch), len(batch) + len(contract), len(tensor.shape)
     axes = Axes(
         tuple(range(ends[0])), tuple(range(ends[1], ends[2])), tuple(range(ends[0], ends[1]))
