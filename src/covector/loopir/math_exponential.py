@@ -55,8 +55,8 @@ def _reduced(x: Real) -> tuple[Real, Real, Real, Real]:
 
 def _exp_minus_one(r: Real, c: Real | None = None) -> Real:
     """exp(r + c) - 1 for a reduced argument."""
-    rest = r * r * polynomial(r, _EXP[r.dtype])
-    return r + (rest if c is None else rest + c)
+    square, series = r * r, polynomial(r, _EXP[r.dtype])
+    return square.fma(series, r) if c is None else r + square.fma(series, c)
 
 
 def _scaled(significand: Real, n: Real, bits: Real) -> Real:
@@ -77,12 +77,14 @@ def exp(x: Real) -> Real:
     return _scaled(_exp_minus_one(r) + 1.0, n, bits)
 
 
-def exp_of_sum(x: Real, small: Real) -> Real:
-    """e^(x + small) for x within the range of `exp`, a little more accurate than that."""
+def exp_of_sum(x: Real, small: Real, factor: Real | None = None) -> Real:
+    """e^(x + small) for x within the range of `exp`, and times a factor, rounded once with it."""
     r, c, n, bits = _reduced(x)
     c = c + small
     whole = r + c
-    return _scaled(_exp_minus_one(whole, (r - whole) + c) + 1.0, n, bits)
+    above_one = _exp_minus_one(whole, (r - whole) + c)
+    value = above_one + 1.0 if factor is None else above_one.fma(factor, factor)
+    return _scaled(value, n, bits)
 
 
 def exp2(x: Real) -> Real:

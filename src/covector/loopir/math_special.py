@@ -21,8 +21,9 @@ def _erfc_positive(x: Real) -> Real:
     x = x.op("min", 12.0 if x.fmt is SINGLE else 28.0)
     u = (x - 2.0) / (x + 2.0)
     square, error = two_product(x, x)
-    decay = exp_of_sum((-square).op("max", -110.0 if x.fmt is SINGLE else -750.0), -error)
-    return decay * (polynomial(u, _ERFC[x.dtype]) / (x + x + 1.0))
+    ratio = polynomial(u, _ERFC[x.dtype]) / (x + x + 1.0)
+    lowest = -110.0 if x.fmt is SINGLE else -750.0
+    return exp_of_sum((-square).op("max", lowest), -error, ratio)
 
 
 def _erf_small(x: Real) -> Real:

@@ -168,9 +168,11 @@ negative = _unary("negative", el.neg, "Each element with its sign changed.", ine
 sign = _unary("sign", el.sign, "The sign: -1, 0 or 1.", inexact=False)
 
 
-def _log_in_base(name: str, base: float) -> Callable[[Any], Any]:
+def _log_in_base(name: str, real: Callable[[Any], Any], base: float) -> Callable[[Any], Any]:
     def fn(x: Any, /) -> Any:
         (x,) = promote_inexact(operand(x, name))
+        if not dtypes.is_complex(x.aval.dtype):
+            return real(x)
         value = el.log(x)
         return el.div(value, constant(math.log(base), value.aval.dtype))
 
@@ -178,8 +180,8 @@ def _log_in_base(name: str, base: float) -> Callable[[Any], Any]:
     return fn
 
 
-log2 = _log_in_base("log2", 2.0)
-log10 = _log_in_base("log10", 10.0)
+log2 = _log_in_base("log2", el.log2, 2.0)
+log10 = _log_in_base("log10", el.log10, 10.0)
 
 
 def _add(x: Any, y: Any) -> Any:

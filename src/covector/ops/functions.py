@@ -128,6 +128,18 @@ expm1 = function("expm1", np.expm1, lambda t, x: mul(t, exp(x)), cost=16.0)
 log = function("log", np.log, lambda t, x: div(t, x), cost=12.0)
 
 
+def _log_in_base(name: str, evaluate: Callable[..., Any], base: float) -> Primitive:
+    def jvp(t: Any, x: Any) -> Any:
+        return div(t, mul(x, like(x, math.log(base))))
+
+    return function(name, evaluate, jvp, kinds="f", cost=14.0)
+
+
+# Exact at powers of the base, which a quotient of logarithms is not.
+log2 = _log_in_base("log2", np.log2, 2.0)
+log10 = _log_in_base("log10", np.log10, 10.0)
+
+
 def _log1p_evaluate(x: Array) -> Any:
     if kind_of(x.dtype) != "c":
         return np.log1p(x)

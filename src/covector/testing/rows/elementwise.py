@@ -75,7 +75,8 @@ def _choose(which: Any, *cases: Any) -> Any:
 
 def _unary(name: str, operand: Operand, twin: Twin | None, **options: Any) -> OpRow:
     op = getattr(ops, name, None) or getattr(ops, f"{name}_")
-    return OpRow(name, op, (operand,), numpy=twin, jax=f"lax.{name}", **options)
+    defaults: dict[str, Any] = {"jax": f"lax.{name}"}
+    return OpRow(name, op, (operand,), numpy=twin, **(defaults | options))
 
 
 def _binary(name: str, operands: tuple[Operand, Operand], twin: Twin, **options: Any) -> OpRow:
@@ -315,6 +316,8 @@ _FUNCTIONS = (
     _unary("expm1", ANY, np.expm1),
     _unary("log", POSITIVE, np.log),
     _unary("log1p", POSITIVE, np.log1p),
+    _unary("log2", POSITIVE, np.log2, dtypes=FLOATS, jax="numpy.log2"),
+    _unary("log10", POSITIVE, np.log10, dtypes=FLOATS, jax="numpy.log10"),
     _unary("logistic", ANY, _logistic),
     _unary("sin", ANY, np.sin),
     _unary("cos", ANY, np.cos),
