@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENTS = {"jax": "JAX", "diffrax": "JAX", "torch": "TORCH", "numba": "NUMBA"}
 """Whose interpreter a peer runs in: COVECTOR_BENCH_JAX_PYTHON and so on; else in this one."""
 
+CACHES = ("COVECTOR_CACHE_DIR", "COVECTOR_CACHE_SIZE", "JAX_COMPILATION_CACHE_DIR")
+"""Variables that say what is kept on disk; the harness says it itself."""
+
 LONGEST = 900.0
 """Seconds after which an answer is no longer waited for."""
 
@@ -37,23 +40,28 @@ class Peer:
         name: key of `benchmarks.peers.PEERS`.
         log: where to write what the worker prints, a file.
         environment: variables beyond those of this process.
+        caches: whether what was compiled is kept on disk, as by default; if not, no cache knows
+            what is compiled here.
 
     Raises:
         PeerError: the interpreter is missing, or lacks the library.
     """
 
     def __init__(
-        self, name: str, log: Path | None = None, environment: dict[str, str] | None = None
+        self,
+        name: str,
+        log: Path | None = None,
+        environment: dict[str, str] | None = None,
+        *,
+        caches: bool = False,
     ) -> None:
         self.name = name
         self._log = log
-        # No cache on disk knows what is compiled here.
         self._caches = tempfile.TemporaryDirectory(prefix="covector-bench-")
-        self._environment = {
-            **os.environ,
-            "XDG_CACHE_HOME": self._caches.name,
-            **(environment or {}),
-        }
+        kept = {k: v for k, v in os.environ.items() if k not in CACHES}
+        self._environment = {**kept, "XDG_CACHE_HOME": self._caches.name, **(environment or {})}
+        if not caches:
+            self._environment["COVECTOR_CACHE_SIZE"] = "0"
         self._process: subprocess.Popen[str] | None = None
         self.version, self.threads = "", ""
         try:

@@ -31,6 +31,8 @@ class Line:
         unit: of both: "s", "B" or "" for a count.
         promised: what theirs / ours was promised to be at least.
         limit: the figure of hand-written native code, where one is known.
+        cpu_ratio: the peer's time of processors divided by ours: what is left of a ratio on a busy
+            machine, or on one core.
         note: what to know about it, such as an error.
     """
 
@@ -41,6 +43,7 @@ class Line:
     unit: str = "s"
     promised: float | None = None
     limit: float | None = None
+    cpu_ratio: float | None = None
     note: str = ""
 
     @property
@@ -68,7 +71,8 @@ class Row:
 
     Attributes:
         name: of the workload.
-        versions: seconds of each: `first` call, `min`, `median`; or its `error`.
+        versions: seconds of each: `first` call, `min`, `median`, `cpu` (least time of processors);
+            or its `error`.
         lines: the comparisons.
     """
 
@@ -194,6 +198,8 @@ def measure(
                 del turns[version]
                 continue
             turns[version].append(answer["seconds"])
+            figures = row.versions[version]
+            figures["cpu"] = min(answer["cpu"], figures.get("cpu", answer["cpu"]))
         goal = repeats_for(repeats, max((times[0] for times in turns.values()), default=0.0))
     for version, times in turns.items():
         figures = {"min": min(times), "median": statistics.median(times), "repeats": len(times)}
@@ -239,6 +245,7 @@ def _line(
         label,
         ours.get("min"),
         times[best] if best else None,
+        cpu_ratio=row.versions[best]["cpu"] / ours["cpu"] if best and ours.get("cpu") else None,
         promised=promised,
         limit=workload.limit,
         note="; ".join(notes),

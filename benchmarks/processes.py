@@ -65,7 +65,7 @@ def compilations(log: Path) -> Line:
 
 
 def _first_results(name: str, log: Path, environment: dict[str, str]) -> float:
-    peer = Peer(name, log, environment)
+    peer = Peer(name, log, environment, caches=True)
     try:
         return sum(peer.ask("first_results", names=STARTED)["seconds"].values())
     finally:

@@ -50,10 +50,10 @@ def print_lines(console: Console, title: str, lines: Sequence[Line]) -> None:
         lines: the comparisons.
     """
     table = Table(title=title)
-    for column in ("workload", "against", "Covector", "peer", "ratio", "promised", ""):
+    for column in ("workload", "against", "Covector", "peer", "ratio", "cpu ratio"):
         table.add_column(column, justify="left" if column in ("workload", "against") else "right")
-    table.add_column("native", justify="right")
-    table.add_column("peer / native", justify="right")
+    for column in ("promised", "", "native", "peer / native"):
+        table.add_column(column, justify="right")
     for line in lines:
         possible = line.theirs / line.limit if line.theirs and line.limit else None
         table.add_row(
@@ -62,6 +62,7 @@ def print_lines(console: Console, title: str, lines: Sequence[Line]) -> None:
             figure(line.ours, line.unit),
             figure(line.theirs, line.unit),
             f"{line.ratio:.2f}" if line.ratio is not None else "",
+            f"{line.cpu_ratio:.2f}" if line.cpu_ratio is not None else "",
             f"{line.promised:.2f}" if line.promised is not None else "",
             _verdict(line),
             figure(line.limit, line.unit),

@@ -22,27 +22,28 @@ from benchmarks.peers import PEERS
 from benchmarks.workloads import WORKLOADS, Case
 
 
-def _timed(case: Case, calls: int) -> float:
-    """Seconds that a number of calls take."""
+def _timed(case: Case, calls: int) -> tuple[float, float]:
+    """Seconds that a number of calls take, and seconds of processors, of all threads."""
     if case.before is None:
-        start = time.perf_counter()
+        cpu, start = time.process_time(), time.perf_counter()
         for _ in range(calls):
             case.run()
-        return time.perf_counter() - start
-    spent = 0.0
+        return time.perf_counter() - start, time.process_time() - cpu
+    seconds, processors = 0.0, 0.0
     for _ in range(calls):
         case.before()
-        start = time.perf_counter()
+        cpu, start = time.process_time(), time.perf_counter()
         case.run()
-        spent += time.perf_counter() - start
-    return spent
+        seconds += time.perf_counter() - start
+        processors += time.process_time() - cpu
+    return seconds, processors
 
 
 def _calls_for(case: Case, seconds: float) -> int:
     """How many calls take about that long."""
     count = 1
     while True:
-        spent = _timed(case, count)
+        spent = _timed(case, count)[0]
         if spent > seconds / 4 or count >= 1 << 20:
             return max(1, int(count * seconds / max(spent, 1e-9)))
         count *= 4
@@ -87,9 +88,10 @@ class Worker:
         return {"first": first, "calls": self.cases[version][1]}
 
     def time(self, version: str) -> dict[str, Any]:
-        """Seconds that a call takes."""
+        """Seconds that a call takes, and of processors."""
         case, calls = self.cases[version]
-        return {"seconds": _timed(case, calls) / calls}
+        seconds, processors = _timed(case, calls)
+        return {"seconds": seconds / calls, "cpu": processors / calls}
 
     def drop(self) -> dict[str, Any]:
         """Forgets what was built."""

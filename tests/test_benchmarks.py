@@ -143,7 +143,7 @@ class _Fake:
                 raise PeerError(self.error)
             np.savez(request["results"], np.float32(self.result))
             return {"first": 1.0, "calls": 1}
-        return {"seconds": next(self.seconds)} if do == "time" else {}
+        return {"seconds": next(self.seconds), "cpu": 0.5} if do == "time" else {}
 
 
 def _measured(tmp_path: Path, ours: Any, theirs: Any) -> Line:
@@ -157,6 +157,7 @@ def _measured(tmp_path: Path, ours: Any, theirs: Any) -> Line:
 def test_a_ratio_is_of_the_fastest_turns(tmp_path: Path) -> None:
     line = _measured(tmp_path, _Fake([0.3, 0.1, 0.2], 1.0), _Fake([0.5, 0.6, 0.4], 1.0))
     assert line.ratio == pytest.approx(4.0)
+    assert line.cpu_ratio == 1.0
     assert line.holds
     assert line.note == ""
 
