@@ -27,13 +27,14 @@ def _simulate(api: Api, steps: int, around_step: Callable[..., Any] = lambda f: 
             return (masses[None, :, None] * apart * squared[:, :, None] ** -1.5).sum(1)
 
         def step(state: Any, _: Any) -> Any:
-            p, v = state
-            v = v + 0.5 * H * acceleration(p)
+            p, v, a = state
+            v = v + 0.5 * H * a
             p = p + H * v
-            return (p, v + 0.5 * H * acceleration(p)), None
+            a = acceleration(p)
+            return (p, v + 0.5 * H * a, a), None
 
-        state = (positions, velocities)
-        return api.lax.scan(around_step(step), state, None, length=steps)[0]
+        state = (positions, velocities, acceleration(positions))
+        return api.lax.scan(around_step(step), state, None, length=steps)[0][:2]
 
     return simulate
 
@@ -48,17 +49,18 @@ def _simulate_apart(api: Api, steps: int) -> Any:
             pull = masses[None, :] * (inverse * inverse * inverse)
             return [(pull * d).sum(1) for d in apart]
 
-        def kick(v: Any, p: Any) -> Any:
-            return [a + 0.5 * H * b for a, b in zip(v, acceleration(p), strict=True)]
+        def moved(p: Any, h: float, v: Any) -> Any:
+            return [a + h * b for a, b in zip(p, v, strict=True)]
 
         def step(state: Any, _: Any) -> Any:
-            p, v = state
-            v = kick(v, p)
-            p = [a + H * b for a, b in zip(p, v, strict=True)]
-            return (p, kick(v, p)), None
+            p, v, a = state
+            v = moved(v, 0.5 * H, a)
+            p = moved(p, H, v)
+            a = acceleration(p)
+            return (p, moved(v, 0.5 * H, a), a), None
 
-        state = (list(positions.T), list(velocities.T))
-        p, v = api.lax.scan(step, state, None, length=steps)[0]
+        state = (list(positions.T), list(velocities.T), acceleration(list(positions.T)))
+        p, v, _ = api.lax.scan(step, state, None, length=steps)[0]
         return api.np.stack(p, -1), api.np.stack(v, -1)
 
     return simulate
