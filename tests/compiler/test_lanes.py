@@ -286,10 +286,27 @@ def test_a_counter_that_nobody_reads_may_differ_between_chunks() -> None:
         assert in_lanes(program)[0][0] == 10
 
 
-def test_a_counter_that_is_read_counts_the_iterations_of_all_lanes() -> None:
-    program, decisions = separated(any_lane(guarded), np.abs(normal(10)))
+@pytest.mark.parametrize("step", [1, -2, 0.5])
+def test_a_counter_that_is_read_is_that_of_the_last_chunk(step: Any) -> None:
+    def body(carry: Any) -> Any:
+        x, i = carry
+        return cnp.where(x < 3.0, x + 1.0, x), i + step
+
+    def loop(x: Any) -> Any:
+        return lax.while_loop(lambda c: cnp.any(c[0] < 3.0), body, (x, 7 * step))
+
+    program, _ = separated(loop, np.abs(normal(10)))
+    assert in_lanes(program) == [(10, (0, "max" if step > 0 else "min"))]
+
+
+def test_what_lanes_share_and_read_afterwards_must_be_a_counter() -> None:
+    def body(carry: Any) -> Any:
+        x, i = carry
+        return cnp.where(x < 3.0, x + 1.0, x), 3 - i
+
+    program, decisions = separated(any_lane(body), np.abs(normal(10)))
     assert in_lanes(program) == []
-    assert "until the last one is done" in decisions[0].reason
+    assert "until the last lane is done" in decisions[0].reason
 
 
 def test_lanes_that_go_on_changing_do_not_separate() -> None:
@@ -318,24 +335,28 @@ def test_lanes_that_stop_by_another_predicate_do_not_separate() -> None:
     assert "another predicate" in decisions[0].reason
 
 
-def test_a_predicate_on_a_shared_counter_may_come_true_again() -> None:
+def on_counter(active: Callable[..., Any]) -> Callable[..., Any]:
     def loop(x: Any) -> Any:
-        def go_on(carry: Any) -> Any:
-            x, i = carry
-            return cnp.any(active(x, i))
-
-        def active(x: Any, i: Any) -> Any:
-            return (x < 3.0) & (i < 8)
-
         def body(carry: Any) -> Any:
             x, i = carry
             return cnp.where(active(x, i), x + 1.0, x), i + 1
 
-        return lax.while_loop(go_on, body, (x, 0))[0]
+        return lax.while_loop(lambda c: cnp.any(active(*c)), body, (x, 0))[0]
 
+    return loop
+
+
+def test_a_shared_counter_may_end_the_loop_for_all_lanes_at_once() -> None:
+    loop = on_counter(lambda x, i: (x < 9.0) & (i < 8))
+    program, _ = separated(loop, np.abs(normal(10)))
+    assert in_lanes(program) == [(10, (0,))]
+
+
+def test_a_predicate_on_a_shared_counter_may_come_true_again() -> None:
+    loop = on_counter(lambda x, i: (x < 0.5 * (i % 4)) & (i < 8))
     program, decisions = separated(loop, np.abs(normal(10)))
     assert in_lanes(program) == []
-    assert "depends on carry" in decisions[0].reason
+    assert "whether a lane is done depends on" in decisions[0].reason
 
 
 # --- branches, nesting, what stays outside --------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 
 from covector.compiler import memory, parallel
 from covector.compiler.passes.base import Pass
+from covector.compiler.passes.constants import Constants
 from covector.compiler.passes.contraction import Contraction
 from covector.compiler.passes.cse import CommonSubexpressions
 from covector.compiler.passes.dce import DeadCode
@@ -29,7 +30,13 @@ from covector.loopir.ir import CallInLanes, Function
 from covector.loopir.tensor import Stored, Tensor
 from covector.loopir.verifier import verify as verify_function
 
-PASSES: tuple[Pass, ...] = (Inline(), DeadCode(), CommonSubexpressions(), Transposes())
+PASSES: tuple[Pass, ...] = (
+    Inline(),
+    Constants(),
+    DeadCode(),
+    CommonSubexpressions(),
+    Transposes(),
+)
 """What every program goes through before scheduling, in order."""
 
 LANES = Lanes(width=1)

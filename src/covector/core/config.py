@@ -38,6 +38,7 @@ from typing import Any, NamedTuple
 from covector import _native
 
 OPTIMIZATIONS: dict[str, str] = {
+    "constants": "computing what is known beforehand, constants that loops carry too",
     "contraction": "a product and a sum rounded once, as one operation",
     "cse": "computing equal things once",
     "disk_cache": "keeping compiled programs for later processes",

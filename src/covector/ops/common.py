@@ -154,6 +154,22 @@ class Partial:
         return f"Partial({self.operation!r})"
 
 
+class Local:
+    """A lanes rule's answer: the result has no axis of lanes, and each chunk has one of its own.
+
+    It is used as if it were the same for all lanes; nothing combines those of different chunks.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "LOCAL"
+
+
+LOCAL = Local()
+"""The only `Local` there is."""
+
+
 class Chunk:
     """Some consecutive lanes, of those there are.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from covector.compiler.lanes.flow import Blocked, Flow, State, Step
-from covector.core.program import Atom, Equation, Literal, Program, Variable, param_key
-from covector.ops.common import Inseparable, Partial
+from covector.compiler.lanes.flow import Blocked, Flow, State, Step, is_uniform
+from covector.compiler.lanes.frozen import Outside, check_lanes_stop
+from covector.core import dtypes
+from covector.core.program import Atom, Equation, Literal, Program, Variable
+from covector.ops.common import LOCAL, Inseparable, Partial
 from covector.ops.nested import definitions, split
 
 # --- what loops and branches share ----------------------------------------------------------------
@@ -23,6 +25,11 @@ def joined(a: State, b: State) -> State:
         return b
     if b is None:
         return a
+    if a is LOCAL or b is LOCAL:
+        state = b if a is LOCAL else a
+        if type(state) is int:
+            return state
+        raise Inseparable("it is a reduction over lanes at one time, and each chunk's own before")
     if type(a) is int and type(b) is int:
         raise Inseparable(f"its lanes are along axis {a} before and axis {b} after")
     raise Inseparable("it is a lane's own value at one time and a reduction over lanes at another")
@@ -52,7 +59,7 @@ def cut_where_demanded(
         wanted = {
             k: next(iter(dims))
             for k, dims in enumerate(demands(flows))
-            if states[k] is None and k not in kept_whole and len(dims) == 1
+            if is_uniform(states[k]) and k not in kept_whole and len(dims) == 1
         }
         if not wanted:
             return states, flows
@@ -138,6 +145,10 @@ def _while_step(outer: Flow, equation: Equation, found: Sequence[State]) -> Step
         if any([type(s) is Partial for s in carry]):
             raise Inseparable("the loop carries a reduction over all lanes")
         test = Flow(condition, cond_consts + carry, outer.axis)
+        if test.outputs[0] is LOCAL:  # how often it runs is each chunk's own
+            grown = _varying(body, num_body, carry)
+            if grown != carry:
+                return settle([*cond_consts, *body_consts, *grown])
         after.finish(carry)
         test.finish(test.outputs)
         return states, (test, after)
@@ -152,133 +163,95 @@ def _while_step(outer: Flow, equation: Equation, found: Sequence[State]) -> Step
     states, (test, after) = cut_where_demanded(list(found), settle, demands)
     carry = states[num_cond + num_body :]
     (predicate,) = test.outputs
-    if predicate is not None:
+    outs: Sequence[State] = carry
+    if type(predicate) is Partial:
         if predicate != Partial("or"):
             raise Inseparable("whether it goes on is not asked of any lane but of all")
-        _check_lanes_stop(outer, equation, test, carry)
-    return Step(equation, states, carry, [(test, test.outputs), (after, carry)])
+        _check_lanes_stop(outer, equation, test, after, carry)
+        outs = _counted(outer, equation, carry)
+    return Step(equation, states, outs, [(test, test.outputs), (after, carry)])
 
 
-def _check_lanes_stop(outer: Flow, equation: Equation, test: Flow, carry: list[State]) -> None:
-    """Checks that a chunk may stop when its own lanes are done.
+def _check_lanes_stop(
+    outer: Flow, equation: Equation, test: Flow, after: Flow, carry: Sequence[State]
+) -> None:
+    tests = definitions(test.program)
 
-    Each lane's values must stay what they are once its own predicate is false, and the predicate
-    must depend on nothing else that changes.
+    def per_lane(variable: Variable) -> bool:
+        state = test.states.get(variable, after.states.get(variable))
+        return type(state) is int and variable.aval.ndim == 1
+
+    own = _own_predicate(test, tests)
+    uniform = [type(s) is not int for s in carry]
+    check_lanes_stop(equation, own, Outside(outer.axis.defined), per_lane, uniform)
+
+
+def _counted(outer: Flow, equation: Equation, carry: Sequence[State]) -> list[State]:
+    """The states of the results of a loop whose lanes stop one by one.
+
+    What all lanes share changes until the last one is done: each chunk may have its own if nobody
+    reads the result, or if the greatest or least of those of all chunks is the last.
 
     Raises:
-        Inseparable: saying which value changes.
+        Inseparable: it is read.
     """
     params = equation.params
     body: Program = params["body_program"]
-    num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
-    cond_consts, body_consts, _ = split(equation.inputs, num_cond, num_body)
-    tests = Expressions(params["cond_program"], cond_consts)
-    bodies = Expressions(body, body_consts)
-    own = _own_predicate(test, tests)
     defined = definitions(body)
-    before = body.inputs[num_body:]
+    before = body.inputs[params["body_nconsts"] :]
+    outs: list[State] = [*carry]
     for k, (old, new) in enumerate(zip(before, body.outputs, strict=True)):
-        if new is old:
+        if new is old or type(carry[k]) is int or not outer.uses.get(equation.outputs[k], 0):
             continue
-        if carry[k] is None:
-            _check_uniform_carry(outer, equation, k, tests.depends_on(own, k))
-            continue
-        last = defined.get(new) if type(new) is Variable else None
-        if last is None or last.primitive.name != "select_n" or last.inputs[1] is not old:
-            raise Inseparable(f"carry {k} changes in lanes that are done")
-        if bodies.spread_from(last.inputs[0]) != tests.key(own):
-            raise Inseparable(f"carry {k} changes by another predicate than the loop ends by")
+        operation = _last_of(defined.get(new), old) if type(new) is Variable else None
+        if operation is None:
+            raise Inseparable(
+                f"the loop's value {k} ({old.aval}), the same for all lanes, changes until the "
+                "last lane is done"
+            )
+        outs[k] = Partial(operation)
+    return outs
 
 
-def _check_uniform_carry(outer: Flow, equation: Equation, k: int, asked: bool) -> None:
-    used = outer.uses.get(equation.outputs[k], 0) > 0
-    if used:
-        raise Inseparable(f"carry {k}, the same for all lanes, counts until the last one is done")
-    if asked:
-        raise Inseparable(f"whether a lane is done depends on carry {k}, the same for all lanes")
+def _last_of(equation: Equation | None, old: Variable) -> str | None:
+    """What finds the last of the values that a counter had in different chunks.
+
+    Signed integers of 32 bits or more are taken not to wrap around.
+    """
+    if equation is None or equation.primitive.name not in ("add", "sub"):
+        return None
+    dtype = old.aval.dtype
+    if not dtypes.is_inexact(dtype) and (not dtypes.is_signed(dtype) or dtype.itemsize < 4):
+        return None
+    x, y = equation.inputs
+    if equation.primitive.name == "add" and isinstance(x, Literal):
+        x, y = y, x
+    if x is not old or not isinstance(y, Literal) or y.aval.shape != ():
+        return None
+    down = bool(y.value._value < 0) != (equation.primitive.name == "sub")
+    return "min" if down else "max"
 
 
-def _own_predicate(test: Flow, tests: Expressions) -> Atom:
+def _varying(body: Program, num_consts: int, carry: Sequence[State]) -> list[State]:
+    """The states of carries, each chunk's own if they are uniform and change."""
+    before = body.inputs[num_consts:]
+    return [
+        LOCAL if state is None and new is not old else state
+        for state, old, new in zip(carry, before, body.outputs, strict=True)
+    ]
+
+
+def _own_predicate(test: Flow, defined: Mapping[Variable, Equation]) -> Atom:
     """What is reduced over lanes to give the loop's predicate."""
     (atom,) = test.program.outputs
     while True:
-        equation = tests.defined.get(atom) if type(atom) is Variable else None
+        equation = defined.get(atom) if type(atom) is Variable else None
         name = equation.primitive.name if equation is not None else ""
         if equation is not None and name == "reduce_or":
             return equation.inputs[0]
         if equation is None or name != "and":
             raise Inseparable("its predicate is not a plain any-reduction over lanes")
-        (atom,) = [a for a in equation.inputs if test.state(a) is not None]
-
-
-class Expressions:
-    """Values of a loop's program as expressions of its carries and of values outside the loop.
-
-    Two programs of one loop compute the same where their expressions are equal.
-
-    Args:
-        program: `constants, carries -> ...`.
-        constants: what the leading inputs stand for.
-    """
-
-    def __init__(self, program: Program, constants: Sequence[Atom]) -> None:
-        self.defined = definitions(program)
-        self._keys: dict[Variable, Hashable] = {}
-        self._carries: dict[Variable, frozenset[int]] = {}
-        for k, variable in enumerate(program.inputs):
-            carried = k - len(constants)
-            self._keys[variable] = ("carry", carried) if carried >= 0 else _key(constants[k])
-            self._carries[variable] = frozenset([carried] if carried >= 0 else [])
-        for equation in program.equations:
-            operands = tuple([self.key(a) for a in equation.inputs])
-            own = (equation.primitive.name, param_key(equation.params), operands)
-            reached = frozenset[int]().union(
-                *[self._carries[a] for a in equation.inputs if type(a) is Variable]
-            )
-            for number, variable in enumerate(equation.outputs):
-                self._keys[variable] = _Interned((own, number))
-                self._carries[variable] = reached
-
-    def key(self, atom: Atom) -> Hashable:
-        """Equal for equal expressions."""
-        return _key(atom) if isinstance(atom, Literal) else self._keys[atom]
-
-    def depends_on(self, atom: Atom, carry: int) -> bool:
-        """Whether a value is computed from a carry."""
-        return type(atom) is Variable and carry in self._carries[atom]
-
-    def spread_from(self, atom: Atom) -> Hashable:
-        """The key of a value, or of the one it repeats along more axes."""
-        equation = self.defined.get(atom) if type(atom) is Variable else None
-        if equation is not None and equation.primitive.name == "broadcast_in_dim":
-            return self.key(equation.inputs[0])
-        return self.key(atom)
-
-
-class _Interned:
-    """A key whose hash is computed once: expressions share their parts many times over."""
-
-    __slots__ = ("_hash", "value")
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-        self._hash = hash(value)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (
-            isinstance(other, _Interned) and self._hash == other._hash and self.value == other.value
-        )
-
-
-def _key(atom: Atom) -> Hashable:
-    if not isinstance(atom, Literal):
-        return atom
-    if atom.aval.shape == ():
-        return (atom.aval, atom.value._value.tobytes())
-    return id(atom.value)
+        (atom,) = [a for a in equation.inputs if type(test.state(a)) is Partial]
 
 
 # --- cond -----------------------------------------------------------------------------------------
@@ -286,7 +259,7 @@ def _key(atom: Atom) -> Hashable:
 
 def _cond_step(outer: Flow, equation: Equation, found: Sequence[State]) -> Step:
     branches: tuple[Program, ...] = equation.params["branches"]
-    if found[0] is not None:
+    if not is_uniform(found[0]):
         raise Inseparable("which branch is taken depends on all lanes")
     _refuse_partial(found, "a branch", 0, 0)
 
@@ -295,6 +268,8 @@ def _cond_step(outer: Flow, equation: Equation, found: Sequence[State]) -> Step:
         outs = flows[0].outputs
         for flow in flows[1:]:
             outs = _join_all(outs, flow.outputs)
+        if found[0] is LOCAL:
+            outs = [LOCAL if s is None else s for s in outs]
         for flow in flows:
             flow.finish(outs)
         return states, (flows, outs)
@@ -304,7 +279,7 @@ def _cond_step(outer: Flow, equation: Equation, found: Sequence[State]) -> Step:
         return [set[int]().union(*dims) for dims in zip(*every, strict=True)]
 
     states, (flows, outs) = cut_where_demanded(list(found[1:]), settle, demands)
-    return Step(equation, [None, *states], outs, [(flow, outs) for flow in flows])
+    return Step(equation, [found[0], *states], outs, [(flow, outs) for flow in flows])
 
 
 CONTROL: dict[str, Callable[[Flow, Equation, Sequence[State]], Step]] = {

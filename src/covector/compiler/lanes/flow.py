@@ -2,8 +2,9 @@
 
 Each variable has a state: an `int` is the axis its lanes are along; `None` says that its value is
 the same for all lanes; a `Partial` is a reduction over the lanes of a chunk, which those of other
-chunks have yet to be combined with. A uniform value may still be *used* along lanes, by taking the
-chunk's part of it: this is a demand, noted for whoever made the value.
+chunks have yet to be combined with; `LOCAL` says that each chunk has a value of its own, which is
+used like one that is the same for all lanes. A uniform value may still be *used* along lanes, by
+taking the chunk's part of it: this is a demand, noted for whoever made the value.
 """
 
 from __future__ import annotations
@@ -15,14 +16,22 @@ from typing import Any
 from covector.core.avals import Aval, same_type
 from covector.core.errors import UnsupportedRuleError
 from covector.core.program import Atom, Equation, Program, Variable
-from covector.ops.common import Inseparable, Partial
+from covector.ops.common import LOCAL, Inseparable, Local, Partial
 from covector.ops.lanes import resized
-from covector.ops.nested import count_uses
+from covector.ops.nested import count_uses, definitions
 
-State = int | Partial | None
+State = int | Partial | Local | None
+
+CONTROLLED = ("scan", "while", "cond")
+"""The primitives with programs that lanes are followed through."""
 
 MAX_CHOICES = 256
 """How many ways to cut uniform operands are tried for one equation."""
+
+
+def is_uniform(state: State) -> bool:
+    """Whether a value has no lanes and needs nothing from other chunks."""
+    return state is None or state is LOCAL
 
 
 class Axis:
@@ -34,13 +43,17 @@ class Axis:
     Args:
         size: how many lanes it has.
         width: how many make a chunk.
+
+    Attributes:
+        defined: the equations of all variables met so far.
     """
 
-    __slots__ = ("_answers", "size", "width")
+    __slots__ = ("_answers", "defined", "size", "width")
 
     def __init__(self, size: int, width: int) -> None:
         self.size = size
         self.width = width
+        self.defined: dict[Variable, Equation] = {}
         self._answers: dict[Hashable, Any] = {}
 
     def recall(self, question: Hashable, find: Callable[[], Any]) -> Any:
@@ -109,7 +122,7 @@ class Step:
 
     @property
     def uniform(self) -> bool:
-        return all([s is None for s in self.ins]) and all([s is None for s in self.outs])
+        return all(map(is_uniform, self.ins)) and all(map(is_uniform, self.outs))
 
 
 class Flow:
@@ -144,6 +157,7 @@ class Flow:
         self.steps: list[Step] = []
         self.demands: dict[Variable, set[int]] = {}
         self.uses = count_uses(program)
+        axis.defined.update(definitions(program))
         for equation in program.equations:
             self.add(self.step(equation))
 
@@ -162,6 +176,8 @@ class Flow:
             raise Blocked("its effects would be those of every chunk", equation)
         if all([s is None for s in found]):
             return self._first_step(equation, found)
+        if all(map(is_uniform, found)) and equation.primitive.name not in CONTROLLED:
+            return Step(equation, found, [LOCAL] * len(equation.outputs))
         return self.continued(equation, found)
 
     def continued(self, equation: Equation, found: Sequence[State]) -> Step:
@@ -201,7 +217,7 @@ class Flow:
 
     def demand(self, atom: Atom, state: State) -> None:
         """Notes how an atom is used."""
-        if type(state) is int and type(atom) is Variable and self.states.get(atom) is None:
+        if type(state) is int and type(atom) is Variable and is_uniform(self.states.get(atom)):
             self.demands.setdefault(atom, set()).add(state)
 
     def finish(self, wanted: Sequence[State]) -> None:
@@ -236,6 +252,8 @@ def lane_step(equation: Equation, found: Sequence[State], axis: Axis) -> Step:
     """
     avals = [a.aval for a in equation.inputs]
     problem = ""
+    local = any([s is LOCAL for s in found])
+    found = [None if s is LOCAL else s for s in found]
     first = next(s for s in found if type(s) is int)
     for dims in _choices(found, avals, axis.size, first):
         try:
@@ -244,7 +262,7 @@ def lane_step(equation: Equation, found: Sequence[State], axis: Axis) -> Step:
             problem = problem or str(reason)
             continue
         if _fits(equation, dims, outs, axis):
-            return Step(equation, dims, outs)
+            return Step(equation, dims, [LOCAL if local and s is None else s for s in outs])
         problem = problem or "its parameters or the shapes of its operands are for all lanes"
     raise Inseparable(problem)
 

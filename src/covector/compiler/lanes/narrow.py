@@ -11,7 +11,7 @@ from covector.core.effects import NONE
 from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.core.trace import aval_of, trace_program
 from covector.ops import common
-from covector.ops.common import Chunk, Partial
+from covector.ops.common import LOCAL, Chunk, Partial
 from covector.ops.lanes import OFFSET
 from covector.ops.nested import prune
 
@@ -45,7 +45,7 @@ class _Narrowing:
         for variable in program.inputs:
             state = self._flow.states[variable]
             inputs.append(Variable(cut(variable.aval, state, self._width)))
-            self._atoms[variable, state] = inputs[-1]
+            self._atoms[variable, _plain(state)] = inputs[-1]
         for step in self._flow.steps:
             self._add(step)
         outputs = [self._get(a, s, None) for a, s in zip(program.outputs, wanted, strict=True)]
@@ -69,7 +69,7 @@ class _Narrowing:
 
     def _define(self, step: Step, states: Sequence[State], atoms: Sequence[Atom]) -> None:
         for variable, state, atom in zip(step.equation.outputs, states, atoms, strict=True):
-            self._atoms.setdefault((variable, state), atom)
+            self._atoms.setdefault((variable, _plain(state)), atom)
 
     def _step(self, step: Step) -> Sequence[Atom]:
         equation = step.equation
@@ -134,6 +134,7 @@ class _Narrowing:
 
     def _get(self, atom: Atom, wanted: State, user: Equation | None) -> Atom:
         """An atom in the state that its user wants."""
+        wanted = _plain(wanted)
         if isinstance(atom, Literal) and wanted is None:
             return atom
         key = (atom, wanted)
@@ -189,6 +190,11 @@ class _Narrowing:
                 for p, numbered in inner
             ]
         return self._apply(step.equation, operands, {"branches": tuple(branches)})
+
+
+def _plain(state: State) -> State:
+    """Within a chunk, what is its own is the same for all its lanes."""
+    return None if state is LOCAL else state
 
 
 def _lanes_of(x: Any, dim: int, width: int, offset: Any) -> Any:

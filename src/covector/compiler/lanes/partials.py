@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from covector.compiler.lanes.flow import State, Step
 from covector.core import dtypes
 from covector.core.program import Equation
-from covector.ops.common import Inseparable, Partial
+from covector.ops.common import LOCAL, Inseparable, Partial
 
 _FIRST = (0,)
 
@@ -53,6 +53,8 @@ def partial_step(equation: Equation, found: Sequence[State]) -> Step:
     name = equation.primitive.name
     if len(kinds) > 1:
         raise Inseparable("it joins different reductions over lanes")
+    if any([s is LOCAL for s in found]):
+        raise Inseparable("it joins a reduction over all lanes with what only some decide")
     if any([type(s) is int for s in found]):
         raise Inseparable("it uses a reduction over all lanes in each lane")
     (kind,) = kinds

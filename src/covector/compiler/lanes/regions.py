@@ -7,16 +7,16 @@ run between two stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from covector.compiler.lanes.control import cut_where_demanded
-from covector.compiler.lanes.flow import Axis, Blocked, Flow, State, Step, form_of
+from covector.compiler.lanes.flow import Axis, Blocked, Flow, State, Step, form_of, is_uniform
 from covector.compiler.lanes.narrow import narrowed
 from covector.core.effects import NONE
 from covector.core.program import Atom, Equation, Program, Variable, subprograms
-from covector.ops.common import Inseparable, Partial
+from covector.ops.common import LOCAL, Inseparable, Partial
 from covector.ops.lanes import lanes
-from covector.ops.nested import definitions, elements
+from covector.ops.nested import count_uses, definitions, elements
 
 MANY_LANES = 64
 FEW_ELEMENTS = 16
@@ -49,13 +49,31 @@ def separate(program: Program, first: Equation, axis: Axis, seed: Sequence[State
     Raises:
         Blocked: the loop does not separate together with what surrounds it.
     """
-    stages = _Stages(program, first, axis, seed)
+    stages = _settled_stages(program, first, axis, seed)
     regions = [_Region(program, stages, axis, number) for number in stages.with_loops]
+    for region in regions:
+        region.check_results()
     equations = [_lanes_equation(region, axis) for region in regions]
     for region in regions:
         _check_worthwhile(region, axis, first)
     inside = {e for region in regions for e in region.equations}
     return _rebuilt(program, stages, inside, equations)
+
+
+def _settled_stages(
+    program: Program, first: Equation, axis: Axis, seed: Sequence[State]
+) -> _Stages:
+    """The stages, with what each chunk has of its own read inside regions alone."""
+    outside: set[Equation] = set()
+    while True:
+        stages = _Stages(program, first, axis, seed, outside)
+        leaking = stages.leaking()
+        if not leaking:
+            return stages
+        for equation in leaking:
+            if is_loop(equation):
+                raise Blocked("each chunk has its own result, others read that of all", equation)
+        outside |= leaking
 
 
 def _check_worthwhile(region: _Region, axis: Axis, loop: Equation) -> None:
@@ -117,13 +135,22 @@ class _Stages:
     """
 
     def __init__(
-        self, program: Program, first: Equation, axis: Axis, seed: Sequence[State]
+        self,
+        program: Program,
+        first: Equation,
+        axis: Axis,
+        seed: Sequence[State],
+        outside: Collection[Equation],
     ) -> None:
+        self._program = program
+        self._outside = outside
         self.number: dict[Equation, int] = {}
         self.lane: dict[Equation, Step] = {}
         self.seeds: dict[Variable, State] = {}
         # A program without equations: they are added here, where they separate.
         self.flow = Flow(program.replace(equations=[]), [None] * len(program.inputs), axis)
+        self.flow.uses = count_uses(program)
+        axis.defined.update(definitions(program))
         self._ready: dict[Variable, int] = {}
         self._effects = 0
         start = program.equations.index(first)
@@ -152,7 +179,7 @@ class _Stages:
         self.number[equation], self.lane[equation] = stage, step
         self.flow.add(step)
         for variable, state in zip(equation.outputs, step.outs, strict=True):
-            if type(state) is int:
+            if type(state) is int or state is LOCAL:
                 self._ready[variable] = stage
             else:  # known when all chunks are done
                 self._ready[variable] = stage + 1
@@ -167,7 +194,7 @@ class _Stages:
                     if type(atom) is Variable and self.flow.state(atom) is None:
                         self.seeds[atom] = state
                 return _with_lanes(self.flow.continued(equation, seed))
-            if equation.effects or all([s is None for s in states]):
+            if equation.effects or equation in self._outside or all([s is None for s in states]):
                 return None
             step = self.flow.step(equation)
         except (Blocked, Inseparable):
@@ -175,6 +202,27 @@ class _Stages:
                 raise
             return None
         return None if all([s is None for s in step.outs]) else step
+
+    def leaking(self) -> set[Equation]:
+        """Equations of regions whose results, each chunk's own, are read outside their region."""
+        found: set[Equation] = set()
+        for equation in reversed(self._program.equations):
+            step = self.lane.get(equation)
+            if step is None or LOCAL not in step.outs:
+                continue
+            number = self.number[equation]
+            readers = [
+                reader
+                for variable, state in zip(equation.outputs, step.outs, strict=True)
+                if state is LOCAL
+                for reader in self.readers.get(variable, [])
+            ]
+            inside = [
+                r in self.lane and r not in found and self.number[r] == number for r in readers
+            ]
+            if not all(inside):
+                found.add(equation)
+        return found
 
     def _place_outside(self, equation: Equation) -> None:
         stage = 0
@@ -192,7 +240,7 @@ class _Stages:
 
 
 def _with_lanes(step: Step) -> Step:
-    if all([s is None for s in step.outs]):
+    if all(map(is_uniform, step.outs)):
         raise Inseparable("none of its results is computed lane by lane")
     return step
 
@@ -244,6 +292,17 @@ class _Region:
         _, self.flow = cut_where_demanded(
             start, settle, lambda flow: [flow.demands.get(v, none) for v in inputs]
         )
+
+    def check_results(self) -> None:
+        """Checks that what others read of the region is known to them.
+
+        Raises:
+            Blocked: a result is each chunk's own.
+        """
+        for atom, state in zip(self.program.outputs, self.flow.outputs, strict=True):
+            if state is LOCAL and type(atom) is Variable:
+                equation = self._stages.defined[atom]
+                raise Blocked("each chunk has its own result, others read that of all", equation)
 
     def _start(self, variable: Variable) -> State:
         state = self._stages.flow.states.get(variable)
