@@ -47,6 +47,8 @@ def test_every_setting_has_an_attribute_and_a_line_in_the_documentation():
         ("COVECTOR_DEBUG", "3", "debug", "3"),
         ("COVECTOR_NUM_THREADS", "2", "num_threads", "2"),
         ("COVECTOR_BACKEND", "reference", "backend", "reference"),
+        ("COVECTOR_TAPE_BYTES", "3G", "tape_bytes", str(3 << 30)),
+        ("COVECTOR_TAPE_BYTES", "1000", "tape_bytes", "1000"),
         ("COVECTOR_DISABLE", "lanes, cse", "disable - {'cse'}", "frozenset({'lanes'})"),
     ],
 )
@@ -58,6 +60,9 @@ def test_the_environment_gives_the_first_value(variable, text, attribute, expect
     ("variable", "text"),
     [
         ("COVECTOR_ENABLE_X64", "maybe"),
+        ("COVECTOR_TAPE_BYTES", "-1"),
+        ("COVECTOR_TAPE_BYTES", "much"),
+        ("COVECTOR_TAPE_BYTES", "nanM"),
         ("COVECTOR_DEBUG", "7"),
         ("COVECTOR_NUM_THREADS", "-1"),
     ],

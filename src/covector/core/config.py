@@ -15,6 +15,9 @@ context manager that overrides it for the current thread. The settings are:
 `disable_jit`  `COVECTOR_DISABLE_JIT`     run functions under `jit` eagerly
 `backend`      `COVECTOR_BACKEND`         the backend `jit` compiles with
 `num_threads`  `COVECTOR_NUM_THREADS`     threads of the pool; 0 is one for each core
+`tape_bytes`   `COVECTOR_TAPE_BYTES`      how much one loop may keep for its derivative before it
+                                          computes some of it again, as in 500M or 4G; 0 is a
+                                          quarter of the machine's memory
 `disable`      `COVECTOR_DISABLE`         optimisations to leave out, with commas between:
                                           names from `OPTIMIZATIONS`
 `cpu`          `COVECTOR_CPU`             the processor code is for: native (this one), or a level
@@ -45,9 +48,10 @@ OPTIMIZATIONS: dict[str, str] = {
     "distribution": "what all lanes of a loop share runs in a loop of its own",
     "lanes": "loops over a batch run lane by lane",
     "residuals": "recomputing cheap residuals of loops instead of keeping them",
-    "transposes": "products that read their operands transposed instead of copies",
+    "segments": "loops whose tape would exceed `tape_bytes` are cut into segments",
     "superwords": "isomorphic scalar operations of a loop body become vectors",
     "threads": "loops of independent iterations run on several threads",
+    "transposes": "products that read their operands transposed instead of copies",
 }
 """What `disable` can leave out. None of them is needed for a result, only for its speed."""
 
@@ -148,6 +152,7 @@ SETTINGS: dict[str, Setting] = {
     "disable_jit": Setting("COVECTOR_DISABLE_JIT", False, _parse_bool, traced=True),
     "backend": Setting("COVECTOR_BACKEND", "native", _parse_name, traced=True),
     "num_threads": Setting("COVECTOR_NUM_THREADS", 0, _parse_count, traced=False),
+    "tape_bytes": Setting("COVECTOR_TAPE_BYTES", 0, _parse_bytes, traced=True),
     "disable": Setting("COVECTOR_DISABLE", frozenset[str](), _parse_optimizations, traced=True),
     "cpu": Setting("COVECTOR_CPU", "native", _parse_cpu, traced=True),
     "cache_dir": Setting("COVECTOR_CACHE_DIR", "", _parse_path, traced=False),
@@ -192,6 +197,7 @@ class Config(threading.local):
     disable_jit: bool = _from_environment("disable_jit")
     backend: str = _from_environment("backend")
     num_threads: int = _from_environment("num_threads")
+    tape_bytes: int = _from_environment("tape_bytes")
     disable: frozenset[str] = _from_environment("disable")
     cpu: str = _from_environment("cpu")
     cache_dir: str = _from_environment("cache_dir")

@@ -90,6 +90,8 @@ class Primitive:
             recorded; a primitive that holds Python functions turns them into programs here.
         direct: optional, `(*operands, **params) -> outputs` on arrays: replaces `evaluate` in eager
             code, for primitives that hold Python functions.
+        trim: optional, `(equation, used) -> Equation`: the operation without results that nothing
+            uses, for primitives that would do work for them; `used` has a flag for each result.
         compiled: eager calls compile a one-equation program instead of using `evaluate`.
 
     Attributes:
@@ -116,6 +118,7 @@ class Primitive:
         "shape",
         "tags",
         "transpose",
+        "trim",
     )
 
     def __init__(
@@ -135,6 +138,7 @@ class Primitive:
         effects: Callable[..., fx.Effects] | None = None,
         prepare: Rule | None = None,
         direct: Rule | None = None,
+        trim: Callable[[Any, Sequence[bool]], Any] | None = None,
         multiple_results: bool = False,
         compiled: bool = False,
         tags: frozenset[str] = frozenset(),
@@ -155,6 +159,7 @@ class Primitive:
         self.effects = effects
         self.prepare = prepare
         self.direct = direct
+        self.trim = trim
         self.multiple_results = multiple_results
         self.compiled = compiled
         self.tags = tags

@@ -143,9 +143,12 @@ class Trace:
         parent: the trace that was current when this one began.
         finished: set when the traced function has returned; using a tracer after that is a leak.
         name: what is being traced, for error messages.
+        examples: how many values each value stands for, under `vmap`.
     """
 
     __slots__ = ("finished", "name", "parent")
+
+    examples: Any = 1
 
     def __init__(self, parent: Trace | None, name: str) -> None:
         self.parent = parent
@@ -155,6 +158,16 @@ class Trace:
     def process(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         """Applies a primitive to operands, some of which may be this trace's tracers."""
         raise NotImplementedError
+
+
+def examples() -> int:
+    """How many values a value stands for: the product of the sizes of the batches around."""
+    count = 1
+    trace: Trace | None = get_trace()
+    while trace is not None:
+        count *= trace.examples if isinstance(trace.examples, int) else 1
+        trace = trace.parent
+    return count
 
 
 class Tracer(Operand):

@@ -29,6 +29,7 @@ from covector.lax.bodies import (
     trace_body,
 )
 from covector.lax.branches import cond, switch
+from covector.lax.loop_options import loop_options
 from covector.ops import scan as scan_ops
 from covector.ops import while_ as while_ops
 from covector.ops.elementwise import convert_element_type
@@ -60,6 +61,8 @@ def scan(
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
+    *,
+    remat: bool | str | int | Sequence[int] | None = None,
 ) -> tuple[Any, Any]:
     """Runs a function over the leading axis of arrays while carrying state.
 
@@ -84,13 +87,22 @@ def scan(
         length: how many iterations; needed only without `xs`.
         reverse: run from the last element to the first; outputs keep the places of their elements.
         unroll: how many iterations the loop body repeats; `True` for all.
+        remat: how reverse mode keeps what it needs of n iterations. The loop can be cut into
+            segments: the carry at the start of each is kept, and a segment is run again when the
+            backward pass gets there. `True` cuts it where memory is least, near the square root of
+            n, for one more forward pass; "log" cuts segments into segments, for memory of order
+            log(n) and as many passes; a number is how many segments there are; a sequence how many
+            at each level. `False` keeps all. `None` does so up to the setting `tape_bytes`, and
+            beyond it cuts the loop into as few levels as keep within it. Derivatives are the same.
+            What is kept of an iteration is up to `checkpoint` around `f`.
 
     Returns:
         The last carry and the outputs stacked along a new leading axis.
 
     Raises:
         TypeError: if the carry changes its structure or a type; the message names the component.
-        ValueError: if the leading axes differ in size, or there is no length at all.
+        ValueError: if the leading axes differ in size, there is no length at all, or `remat` is not
+            a choice there is.
 
     >>> import covector.numpy as cnp
     >>> from covector import lax
@@ -101,7 +113,8 @@ def scan(
     check_leaves("lax.scan: init", init)
     check_leaves("lax.scan: xs", xs)
     size = _scan_length(xs, length)
-    return _scan("scan", f, None, init, xs, size, reverse, _unroll(unroll, size))
+    options = loop_options("scan", unroll, remat, size)
+    return _scan("scan", f, None, init, xs, size, reverse, options)
 
 
 def _scan(
@@ -112,7 +125,7 @@ def _scan(
     xs: Any,
     length: Any,
     reverse: bool,
-    unroll: int,
+    options: dict[str, Any],
 ) -> tuple[Any, Any]:
     if config.disable_jit:
         return _scan_in_python(f if adapt is None else adapt(f), init, xs, length, reverse)
@@ -136,7 +149,7 @@ def _scan(
         num_carry=len(carry),
         length=length,
         reverse=bool(reverse),
-        unroll=unroll,
+        **options,
     )
     last, ys = outs[: len(carry)], outs[len(carry) :]
     return pytree.unflatten(carry_tree, last), pytree.unflatten(ys_tree, ys)
@@ -215,14 +228,6 @@ def _scan_length(xs: Any, length: Any) -> Any:
             f"{sizes[0]} of xs"
         )
     return sizes[0] if length is None else length
-
-
-def _unroll(unroll: Any, length: Any) -> int:
-    if isinstance(unroll, bool):
-        return max(length, 1) if unroll and isinstance(length, int) else 1
-    if not isinstance(unroll, int) or unroll < 1:
-        raise ValueError(f"unroll must be a bool or a positive int, got {unroll!r}")
-    return unroll
 
 
 def _scan_in_python(
@@ -348,6 +353,7 @@ def fori_loop(
     init_val: Any,
     *,
     unroll: int | bool | None = None,
+    remat: bool | str | int | Sequence[int] | None = None,
 ) -> Any:
     """Runs a function on an index and state, for the indices from `lower` to `upper`.
 
@@ -365,6 +371,8 @@ def fori_loop(
         body_fun: takes the index and the state, returns the next state.
         init_val: the first state, a pytree of arrays and numbers.
         unroll: as for `scan`; only with bounds known while tracing.
+        remat: as for `scan`; only with bounds known while tracing. With others, reverse mode keeps
+            a limited number of states, whatever the bounds.
 
     Returns:
         The last state.
@@ -372,7 +380,7 @@ def fori_loop(
     Raises:
         TypeError: if the bounds are not integers of one type, or the state changes its structure
             or a type.
-        ValueError: if `unroll` is given with bounds that are not known while tracing.
+        ValueError: if `unroll` or `remat` is given with bounds that are not known while tracing.
 
     >>> from covector import lax
     >>> lax.fori_loop(0, 5, lambda i, total: total + i, 0)
@@ -386,15 +394,17 @@ def fori_loop(
         length = max(last - first, 0)
         if config.disable_jit and length == 0:
             return init_val
-        steps = _unroll(1 if unroll is None else unroll, length)
+        options = loop_options("fori_loop", 1 if unroll is None else unroll, remat, length)
         init = (_counter(lower, first, dtype), init_val)
         (_, result), _ = _scan(
-            "fori_loop", body_fun, _counting_scan, init, None, length, False, steps
+            "fori_loop", body_fun, _counting_scan, init, None, length, False, options
         )
         return result
-    if unroll is not None:
+    for name, value in (("unroll", unroll), ("remat", remat)):
+        if value is None:
+            continue
         raise ValueError(
-            "fori_loop: unroll needs bounds that are known while tracing; "
+            f"fori_loop: {name} needs bounds that are known while tracing; "
             f"got lower {aval_of(lower)} and upper {aval_of(upper)}"
         )
     bounds = [
@@ -489,14 +499,14 @@ def map(f: Callable[..., Any], xs: Any, *, batch_size: int | None = None) -> Any
     check_leaves("lax.map: xs", xs)
     length = _scan_length(xs, None)
     if batch_size is None:
-        return _scan("map", f, _mapping, (), xs, length, False, 1)[1]
+        return _scan("map", f, _mapping, (), xs, length, False, {"unroll": 1})[1]
     if batch_size < 1:
         raise ValueError(f"lax.map: batch_size must be positive, got {batch_size}")
     whole, rest = divmod(length, batch_size)
     if whole == 0:
         return vmap(f)(xs)
     batches = pytree.map(functools.partial(_in_batches, whole, batch_size), xs)
-    outs = _scan("map", f, _mapping_batches, (), batches, whole, False, 1)[1]
+    outs = _scan("map", f, _mapping_batches, (), batches, whole, False, {"unroll": 1})[1]
     outs = pytree.map(functools.partial(_joined, whole * batch_size), outs)
     if rest == 0:
         return outs

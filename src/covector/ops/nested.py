@@ -8,11 +8,20 @@ from typing import Any
 import numpy as np
 
 from covector.core import dtypes
+from covector.core import effects as fx
 from covector.core.array import Array
 from covector.core.avals import Aval, Zero
 from covector.core.interpret import stored_form
 from covector.core.primitive import Context, Primitive
-from covector.core.program import Atom, Equation, Literal, Program, Variable, subprograms
+from covector.core.program import (
+    Atom,
+    Equation,
+    Literal,
+    Program,
+    Variable,
+    map_subprograms,
+    subprograms,
+)
 from covector.core.trace import aval_of
 from covector.ops import common
 
@@ -68,13 +77,66 @@ def prune(program: Program) -> Program:
     """The program without equations that neither its outputs nor its effects need."""
     live = {a for a in program.outputs if type(a) is Variable}
     kept: list[Equation] = []
+    trimmed = False
     for equation in reversed(program.equations):
-        if equation.effects or any([v in live for v in equation.outputs]):
-            kept.append(equation)
-            live.update([a for a in equation.inputs if type(a) is Variable])
-    if len(kept) == len(program.equations):
+        used = [v in live for v in equation.outputs]
+        if not (equation.effects or any(used)):
+            continue
+        if equation.primitive.trim is not None and not all(used):
+            shorter = equation.primitive.trim(equation, used)
+            trimmed |= shorter is not equation
+            equation = shorter
+        kept.append(equation)
+        live.update([a for a in equation.inputs if type(a) is Variable])
+    if len(kept) == len(program.equations) and not trimmed:
         return program
     return program.replace(equations=kept[::-1])
+
+
+HARMLESS: fx.Effects = frozenset((fx.DEBUG, fx.ORDERED_DEBUG))
+"""Effects of what may run once more if it is kept quiet."""
+
+
+def quiet(program: Program) -> Program:
+    """The program without debug printing, for iterations that are repeated."""
+    if not program.effects & HARMLESS:
+        return program
+    equations = [
+        e.replace(params=map_subprograms(e.params, quiet), effects=e.effects - HARMLESS)
+        for e in program.equations
+        if not (e.effects & HARMLESS and not e.outputs)
+    ]
+    return program.replace(equations=equations)
+
+
+def live_body(
+    program: Program, num_consts: int, carry_used: Sequence[bool], y_used: Sequence[bool]
+) -> tuple[Program, list[bool]]:
+    """What of a loop's body matters to some of its results.
+
+    Args:
+        program: `consts, carry, xs -> carry, ys`.
+        num_consts: how many consts it has.
+        carry_used: which of the last carries are wanted; those are carried in any case.
+        y_used: which of the other results are wanted.
+
+    Returns:
+        The body with all its inputs, but of its outputs only the carries that matter and the ys
+        that are wanted; and for each input whether it matters.
+    """
+    carry_live = list(carry_used)
+    num_carry = len(carry_live)
+    while True:
+        body = prune(program.replace(outputs=chosen(program.outputs, [*carry_live, *y_used])))
+        atoms = [*[a for e in body.equations for a in e.inputs], *body.outputs]
+        read = {a for a in atoms if type(a) is Variable}
+        live = [v in read for v in program.inputs]
+        grown = either(carry_live, live[num_consts : num_consts + num_carry])
+        if grown == carry_live:
+            break
+        carry_live = grown
+    live[num_consts : num_consts + num_carry] = carry_live
+    return body, live
 
 
 def depends(program: Program, flags: Sequence[bool]) -> list[bool]:
@@ -184,6 +246,21 @@ def nbytes(aval: Aval) -> int:
     dtype = aval.dtype
     width = dtype.words * 4 if isinstance(dtype, dtypes.KeyDType) else dtype.itemsize
     return elements(aval) * width
+
+
+def trim_call(equation: Equation, used: Sequence[bool]) -> Equation:
+    """The trim rule of primitives that run a program: without what it computes in vain."""
+    program: Program = equation.params["program"]
+    program = prune(program.replace(outputs=chosen(program.outputs, used)))
+    read = {a for e in program.equations for a in e.inputs if type(a) is Variable}
+    read.update([a for a in program.outputs if type(a) is Variable])
+    live = [v in read for v in program.inputs]
+    program = program.replace(inputs=chosen(program.inputs, live))
+    return equation.replace(
+        inputs=chosen(equation.inputs, live),
+        outputs=chosen(equation.outputs, used),
+        params={**equation.params, "program": program},
+    )
 
 
 def jvp_of_call(

@@ -14,7 +14,7 @@ from covector.core.trace import eval_program
 from covector.loopir.tensor import Lowering, Tensor
 from covector.ops.common import front, instantiate
 from covector.ops.factory import lanes_elementwise
-from covector.ops.nested import chosen, jvp_of_call, others, prune
+from covector.ops.nested import chosen, jvp_of_call, others, prune, trim_call
 from covector.ops.policies import Policy
 from covector.ops.remat_linearize import split_residuals
 
@@ -215,6 +215,7 @@ checkpoint = Primitive(
     lower=_checkpoint_lower,
     effects=_checkpoint_effects,
     direct=_checkpoint_direct,
+    trim=trim_call,
     multiple_results=True,
     tags=frozenset({"call", "control"}),
 )

@@ -11,13 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from covector.core import effects as fx
 from covector.core.primitive import Linearized
-from covector.core.program import (
-    Atom,
-    Equation,
-    Program,
-    Variable,
-    subprograms,
-)
+from covector.core.program import Atom, Equation, Program, Variable, subprograms
 from covector.ops.nested import definitions, prune, split, substitute
 from covector.ops.policies import Nothing, Policy
 
@@ -68,19 +62,22 @@ def split_residuals(
     walk.follow([a for a in residuals if type(a) is Variable])
     again = [e for e in known.equations if id(e) in walk.again]
 
-    operands = [k for k, v in enumerate(known.inputs) if v in walk.operands]
-    results = [*outs, *[v for v in walk.saved if v not in outs]]
-    first = {v: k for k, v in reversed(list(enumerate(results))) if type(v) is Variable}
-    kept = [known.inputs[k] for k in operands] + list(walk.saved)
-
     variables, tangents = split(body.linear.inputs, body.num_residuals)
     renamed = substitute(body.linear, dict(zip(variables, residuals, strict=True)))
-    equations = [*again, *renamed.equations]
-    linear = Program([*kept, *tangents], equations, renamed.outputs, known.name)
+    linear = prune(renamed.replace(equations=[*again, *renamed.equations]))
+    # Of what is computed again not all is read, and so not all operands are.
+    read = {a for e in linear.equations for a in e.inputs if type(a) is Variable}
+    read.update([a for a in linear.outputs if type(a) is Variable])
+    operands = [k for k, v in enumerate(known.inputs) if v in walk.operands and v in read]
+    saved = [v for v in walk.saved if v in read]
+    results = [*outs, *[v for v in saved if v not in outs]]
+    first = {v: k for k, v in reversed(list(enumerate(results))) if type(v) is Variable}
+    kept = [known.inputs[k] for k in operands] + saved
+    linear = linear.replace(inputs=[*kept, *tangents])
     if barrier and again:
         linear = behind_barriers(linear, len(kept))
     return SplitCall(
-        prune(known.replace(outputs=results)), linear, operands, [first[v] for v in walk.saved]
+        prune(known.replace(outputs=results)), linear, operands, [first[v] for v in saved]
     )
 
 

@@ -24,6 +24,7 @@ from covector.ops.nested import (
     depends,
     either,
     is_zero,
+    live_body,
     others,
     prune,
     split,
@@ -31,6 +32,7 @@ from covector.ops.nested import (
     stored_zeros,
 )
 from covector.ops.scan_linearize import linearize_scan
+from covector.ops.tapes import Remat
 from covector.ops.windows import static_size
 
 # --- types and evaluation -------------------------------------------------------------------------
@@ -44,6 +46,7 @@ def _scan_shape(
     length: Any,
     reverse: bool,
     unroll: int,
+    remat: Remat = None,
 ) -> list[Aval]:
     inputs, outputs = program.input_avals, program.output_avals
     if len(inputs) != len(avals):
@@ -73,6 +76,7 @@ def _scan_evaluate(
     length: int,
     reverse: bool,
     unroll: int,
+    remat: Remat = None,
 ) -> list[Any]:
     consts, carry, xs = split(operands, num_consts, num_carry)
     ys: list[Any] = []
@@ -162,6 +166,7 @@ def _scan_transpose(
     length: Any,
     reverse: bool,
     unroll: int,
+    remat: Remat = None,
 ) -> list[Any]:
     linear = [type(a) is Linear for a in args]
     const_lin, carry_lin, x_lin = split(linear, num_consts, num_carry)
@@ -278,6 +283,28 @@ def _accumulating(
     )
 
 
+# --- dead results ---------------------------------------------------------------------------------
+
+
+def _scan_trim(equation: Equation, used: Sequence[bool]) -> Equation:
+    """Without stacked outputs that nothing reads and carries that matter to nothing."""
+    params = equation.params
+    num_consts, num_carry = params["num_consts"], params["num_carry"]
+    carry_used, y_used = split(used, num_carry)
+    body, live = live_body(params["program"], num_consts, carry_used, y_used)
+    const_live, carry_live, x_live = split(live, num_consts, num_carry)
+    if all(carry_live) and all(y_used):
+        return equation
+    consts, carry, xs = split(equation.inputs, num_consts, num_carry)
+    program = body.replace(inputs=chosen(body.inputs, live))
+    trimmed = {"program": program, "num_consts": sum(const_live), "num_carry": sum(carry_live)}
+    return equation.replace(
+        inputs=chosen(consts, const_live) + chosen(carry, carry_live) + chosen(xs, x_live),
+        outputs=chosen(equation.outputs, carry_live + y_used),
+        params={**params, **trimmed},
+    )
+
+
 # --- batching -------------------------------------------------------------------------------------
 
 
@@ -329,6 +356,7 @@ def _scan_lower(
     length: Any,
     reverse: bool,
     unroll: int,
+    remat: Remat = None,
 ) -> list[Tensor]:
     consts, initial, xs = split(tensors, num_consts, num_carry)
     (count,) = b.extents(Aval((length,), np.dtype(np.int32)))
@@ -417,6 +445,7 @@ scan = Primitive(
     lanes=unsupported("the lanes pass walks into its program"),
     lower=_scan_lower,
     effects=_scan_effects,
+    trim=_scan_trim,
     multiple_results=True,
     compiled=True,
     tags=frozenset({"control"}),

@@ -18,10 +18,21 @@ from covector.core import dtypes
 from covector.core.primitive import Context, Linearized, Primitive
 from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.core.trace import aval_of, eval_program
-from covector.ops.nested import definitions, either, prune, split, substitute, with_zeros
+from covector.ops.fixed_carries import Result, WithoutFixed, fixed_carries
+from covector.ops.nested import (
+    chosen,
+    definitions,
+    either,
+    live_body,
+    nbytes,
+    prune,
+    split,
+    substitute,
+    with_zeros,
+)
 from covector.ops.residuals import choose_residuals
-
-Linear = Callable[[Sequence[Any], Sequence[Any]], list[Any]]
+from covector.ops.segments import Loop, segmented
+from covector.ops.tapes import Remat, segment_lengths
 
 
 def linearize_scan(
@@ -36,8 +47,16 @@ def linearize_scan(
     length: Any,
     reverse: bool,
     unroll: int,
-) -> tuple[list[Any], list[bool], Linear, list[Any]]:
+    remat: Remat = None,
+) -> Result:
     """The linearize rule of `scan`; see `Primitive`."""
+    fixed = fixed_carries(program, num_consts, num_carry)
+    loop: dict[str, Any] = {"length": length, "reverse": reverse, "unroll": unroll}
+    if any(fixed):
+        moved = WithoutFixed(program, num_consts, fixed)
+        params: dict[str, Any] = {**loop, "remat": remat, **moved.params}
+        found = linearize_scan(scan, ctx, *moved.given(primals, nonzero), **params)
+        return moved.restored(primals, nonzero, found)
     const_nz, carry_nz, x_nz = split(nonzero, num_consts, num_carry)
     num_ys = len(program.outputs) - num_carry
     while True:
@@ -51,40 +70,99 @@ def linearize_scan(
         body, num_carry + num_ys, _free(body.known, num_consts, num_carry, num_ys)
     )
     parts = SplitBody(body, num_consts, num_carry, num_ys, const_nz + carry_nz)
-
-    loop = {"length": length, "reverse": reverse, "unroll": unroll}
     consts, carry, xs = split(primals, num_consts, num_carry)
-    extra = eval_program(parts.invariant, *consts)
-    outs = scan(
-        *(*consts, *extra, *carry, *xs),
-        program=parts.known,
-        num_consts=num_consts + len(extra),
-        num_carry=num_carry,
-        **loop,
-    )
-    shared = [*consts, *extra]
-    residuals = [shared[k] for k in parts.shared]
-    for source in parts.sources:
-        residuals.append(_read(source, carry, xs, outs[num_carry:], length, reverse))
+    shared = [*consts, *eval_program(parts.invariant, *consts)]
+    num_ts = (sum(const_nz), sum(carry_nz))
+    if remat is False:
+        loop["remat"] = False
+    lengths = segment_lengths(remat, length, *parts.sizes(len(shared), num_carry), program)
+    if lengths:
+        outs, run, residuals = _in_segments(scan, parts, shared, carry, xs, num_ts, loop, lengths)
+    else:
+        outs, run, residuals = _in_one_piece(scan, parts, shared, carry, xs, num_ts, loop)
 
     tangent_avals = [aval_of(p).tangent() for p in primals]
     given = list(nonzero)
     wanted = const_nz + carry_nz + x_nz
-    num_const_ts, num_carry_ts = sum(const_nz), sum(carry_nz)
 
     def linear(residuals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
         everything = with_zeros(tangents, given, wanted, tangent_avals)
-        const_ts, carry_ts, x_ts = split(everything, num_const_ts, num_carry_ts)
+        return run(residuals, *split(everything, *num_ts))
+
+    return outs, body.nonzero_out, linear, residuals
+
+
+Run = Callable[[Sequence[Any], Sequence[Any], Sequence[Any], Sequence[Any]], list[Any]]
+"""`residuals, tangents of consts, of carries, of xs -> tangents of last carries and ys`."""
+
+
+def _in_one_piece(
+    scan: Primitive,
+    parts: SplitBody,
+    shared: Sequence[Any],
+    carry: Sequence[Any],
+    xs: Sequence[Any],
+    num_ts: tuple[int, int],
+    loop: dict[str, Any],
+) -> tuple[list[Any], Run, list[Any]]:
+    num_carry = len(carry)
+    outs = scan(
+        *(*shared, *carry, *xs),
+        program=parts.known,
+        num_consts=len(shared),
+        num_carry=num_carry,
+        **loop,
+    )
+    residuals = [shared[k] for k in parts.shared]
+    residuals += parts.read(carry, xs, outs[num_carry:], loop["length"], loop["reverse"])
+
+    def run(residuals: Any, const_ts: Any, carry_ts: Any, x_ts: Any) -> list[Any]:
         shared, stacked = split(residuals, len(parts.shared))
         return scan(
             *(*shared, *const_ts, *carry_ts, *stacked, *x_ts),
             program=parts.linear,
-            num_consts=len(shared) + num_const_ts,
-            num_carry=num_carry_ts,
+            num_consts=len(shared) + len(const_ts),
+            num_carry=len(carry_ts),
             **loop,
         )
 
-    return outs[: num_carry + num_ys], body.nonzero_out, linear, residuals
+    return outs[: parts.num_outs], run, residuals
+
+
+def _in_segments(
+    scan: Primitive,
+    parts: SplitBody,
+    shared: Sequence[Any],
+    carry: Sequence[Any],
+    xs: Sequence[Any],
+    num_ts: tuple[int, int],
+    loop: dict[str, Any],
+    lengths: Sequence[int],
+) -> tuple[list[Any], Run, list[Any]]:
+    shared_avals, carry_avals, elements = split(parts.known.input_avals, len(shared), len(carry))
+    _, const_ts, carry_ts, rest = split(parts.linear.input_avals, len(parts.shared), *num_ts)
+    params = dict(loop)
+    length = params.pop("length")
+    whole = Loop(
+        scan,
+        parts,
+        parts.num_outs - len(carry),
+        shared_avals,
+        carry_avals,
+        elements,
+        const_ts,
+        carry_ts,
+        rest[len(parts.sources) :],
+        params,
+    )
+    runner = segmented(whole, length, lengths)
+    outs, saved = runner.forward(length, shared, carry, xs, parts.known)
+
+    def run(residuals: Any, const_ts: Any, carry_ts: Any, x_ts: Any) -> list[Any]:
+        shared, saved = split(residuals, len(shared_avals))
+        return runner.linear(length, shared, saved, const_ts, carry_ts, x_ts)[num_ts[0] :]
+
+    return outs, run, [*shared, *saved]
 
 
 def _free(known: Program, num_consts: int, num_carry: int, num_ys: int) -> set[Variable]:
@@ -111,20 +189,6 @@ class Counter:
 
 Source = tuple[str, int] | Counter
 """Where the residuals of all iterations are: ("x", position), ("y", position) or a counter."""
-
-
-def _read(
-    source: Source,
-    carry: Sequence[Any],
-    xs: Sequence[Any],
-    ys: Sequence[Any],
-    length: Any,
-    reverse: bool,
-) -> Any:
-    if isinstance(source, Counter):
-        return _count(carry[source.carry], source.step, length, reverse)
-    kind, position = source
-    return (xs if kind == "x" else ys)[position]
 
 
 def _count(first: Any, step: Literal, length: Any, reverse: bool) -> Any:
@@ -156,9 +220,10 @@ class SplitBody:
             carry tangents, y tangents`.
         shared: positions of the shared residuals among consts and extra consts.
         sources: where the other residuals come from, the `ys` including stacked residuals.
+        num_outs: how many outputs of `known` are carries and ys, not residuals.
     """
 
-    __slots__ = ("invariant", "known", "linear", "shared", "sources")
+    __slots__ = ("invariant", "known", "linear", "num_outs", "shared", "sources")
 
     def __init__(
         self,
@@ -179,6 +244,7 @@ class SplitBody:
             if type(atom) is Variable:
                 places.setdefault(atom, ("y", k))
 
+        self.num_outs = num_carry + num_ys
         self.shared: list[int] = []
         self.sources: list[Source] = []
         shared_vars: list[Variable] = []
@@ -218,6 +284,37 @@ class SplitBody:
         self.linear = substitute(body.linear, names).replace(
             inputs=[*shared_vars, *const_ts, *carry_ts, *other_vars, *x_ts]
         )
+
+    def read(
+        self, carry: Sequence[Any], xs: Sequence[Any], ys: Sequence[Any], length: Any, reverse: bool
+    ) -> list[Any]:
+        """The residuals that are not shared, of all iterations.
+
+        Args:
+            carry: the first one.
+            xs: of all iterations.
+            ys: what `known` stacked.
+            length: how many iterations there were.
+            reverse: whether they went from the last element to the first.
+        """
+        found: list[Any] = []
+        for source in self.sources:
+            if isinstance(source, Counter):
+                found.append(_count(carry[source.carry], source.step, length, reverse))
+            else:
+                kind, position = source
+                found.append((xs if kind == "x" else ys)[position])
+        return found
+
+    def sizes(self, num_shared: int, num_carry: int) -> tuple[int, int]:
+        """Bytes of the carry on which residuals depend, and of what an iteration stacks."""
+        residuals = self.known.outputs[self.num_outs :]
+        num_ys = len(self.known.outputs) - num_carry
+        used = [k >= self.num_outs - num_carry for k in range(num_ys)]
+        _, live = live_body(self.known, num_shared, [False] * num_carry, used)
+        carry = self.known.inputs[num_shared : num_shared + num_carry]
+        needed = chosen(carry, live[num_shared : num_shared + num_carry])
+        return sum([nbytes(v.aval) for v in needed]), sum([nbytes(a.aval) for a in residuals])
 
 
 class _Hoisted:

@@ -27,7 +27,7 @@ from covector.core.array import Array
 from covector.core.avals import Aval
 from covector.core.errors import UnsupportedRuleError
 from covector.core.primitive import Context, Linearized, Primitive
-from covector.core.program import Program, map_subprograms
+from covector.core.program import Program
 from covector.core.trace import aval_of, eval_program, trace_program
 from covector.ops import common
 from covector.ops.elementwise import (
@@ -48,7 +48,17 @@ from covector.ops.elementwise import (
     sub,
 )
 from covector.ops.index import dynamic_slice, dynamic_update_slice
-from covector.ops.nested import chosen, either, elements, others, prune, split, with_zeros
+from covector.ops.nested import (
+    HARMLESS,
+    chosen,
+    either,
+    elements,
+    others,
+    prune,
+    quiet,
+    split,
+    with_zeros,
+)
 from covector.ops.shape import broadcast_in_dim, concatenate, iota, squeeze
 
 MIN_SLOTS = 32
@@ -118,27 +128,12 @@ def linearize_while(
 
 
 def _check_effects(effects: fx.Effects) -> None:
-    if effects - _HARMLESS:
+    if effects - HARMLESS:
         raise UnsupportedRuleError(
             "reverse-mode differentiation of a while_loop with an io_callback is not supported: "
             "the backward pass repeats iterations, and with them what the callback does; "
             "use fori_loop with static bounds or scan, which keep every iteration"
         )
-
-
-_HARMLESS: fx.Effects = frozenset((fx.DEBUG, fx.ORDERED_DEBUG))
-
-
-def quiet(program: Program) -> Program:
-    """The program without debug printing, for iterations that are repeated."""
-    if not program.effects & _HARMLESS:
-        return program
-    equations = [
-        e.replace(params=map_subprograms(e.params, quiet), effects=e.effects - _HARMLESS)
-        for e in program.equations
-        if not (e.effects & _HARMLESS and not e.outputs)
-    ]
-    return program.replace(equations=equations)
 
 
 class Checkpointing:

@@ -54,11 +54,12 @@ class BatchTracer(Tracer):
 class BatchTrace(Trace):
     """Applies batching rules under the parent trace."""
 
-    __slots__ = ("context",)
+    __slots__ = ("context", "examples")
 
     def __init__(self, parent: Trace | None, context: BatchingContext) -> None:
         super().__init__(parent, "vmap")
         self.context = context
+        self.examples = context.axis_size
 
     def split(self, args: Sequence[Any]) -> tuple[list[Any], list[int | None], bool]:
         """Values, their batch axes, and whether any has one."""

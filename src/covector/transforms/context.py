@@ -14,7 +14,7 @@ from covector.core.avals import Aval, Zero
 from covector.core.config import config
 from covector.core.primitive import Linearized
 from covector.core.program import Program
-from covector.core.trace import eval_program, trace_program
+from covector.core.trace import eval_program, examples, trace_program
 from covector.ops import common
 
 _cache: weakref.WeakKeyDictionary[Program, dict[Any, Any]] = weakref.WeakKeyDictionary()
@@ -49,7 +49,8 @@ class TransformContext:
         from covector.transforms.linearize import linearize_program
 
         wanted = flags(instantiate, len(program.outputs))
-        key = ("linearize", tuple(nonzero), wanted)
+        # The size of a tape decides how it is kept; under vmap there are several.
+        key = ("linearize", tuple(nonzero), wanted, examples())
         return _cached(program, key, lambda: linearize_program(program, nonzero, wanted))
 
     def transpose(self, program: Program, linear: Sequence[bool]) -> Program:
