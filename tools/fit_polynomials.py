@@ -255,7 +255,9 @@ def _erfcx_mapped(centre: int) -> Function:
     return function
 
 
-def denominator(function: Function, low: float, high: float, degrees: tuple[int, int]) -> list[float]:
+def denominator(
+    function: Function, low: float, high: float, degrees: tuple[int, int]
+) -> list[float]:
     """The denominator of a rational approximation of small absolute error, its first term 1.
 
     Least squares of the linearised error, weighted by the last denominator (C. K. Sanathanan and
