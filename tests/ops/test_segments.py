@@ -78,9 +78,12 @@ def stacked(function: Callable[..., Any], *args: Any) -> int:
 def test_gradients_are_the_same_bit_for_bit(length: int, reverse: bool) -> None:
     xs = inputs(length)
     plain = cv.jit(cv.value_and_grad(loss, (0, 1, 2)), static_argnums=(3, 4))
-    expected = plain(W, Y, xs, None, reverse)
+    value, expected = plain(W, Y, xs, None, reverse)
     for remat in REMATS:
-        equal(plain(W, Y, xs, remat, reverse), expected)
+        found, gradients = plain(W, Y, xs, remat, reverse)
+        equal(gradients, expected)
+        # What is left over is a stack of its own: a sum over both may take another order.
+        np.testing.assert_allclose(found, value, rtol=1e-6)
 
 
 @pytest.mark.parametrize("remat", [True, (3, 2)])

@@ -4,7 +4,7 @@ The forward loop keeps the carry at the start of each segment alone. The backwar
 segments from the last to the first: it runs one again from its carry, keeps what the derivative
 needs of its iterations, and goes back through them. Segments may be in segments themselves. With
 `d` levels, n iterations need memory for about (d + 1) n^(1 / (d + 1)) of them, and d forward passes
-more than without; iterations and their order are the same, and so are the results, bit for bit.
+more than without. Iterations are the same, and so is the order in which cotangents are summed.
 
 Source: A. Griewank, "Achieving logarithmic growth of temporal and spatial complexity in reverse
 automatic differentiation", Optimization Methods and Software 1 (1992) 35-54. Segments of one level
