@@ -170,8 +170,8 @@ class Executable:
         callbacks: Python functions for `ctx->callback`. Each gets a list of read-only copies.
         donate: pairs (input, result): the result may take the place of the input, whose Array
             is deleted by the call.
-        error_handler: called as (code, site) for a failed check (code = site + 1) and for
-            failed allocations (code = -3); raises the exception.
+        error_handler: called as (code, site, bytes) for a failed check (code = site + 1) and
+            for failed allocations (code = -3); raises the exception.
         name: appears in messages.
         release_gil: let other threads run meanwhile.
 
@@ -197,7 +197,7 @@ class Executable:
         constants: Sequence[NDArray[Any]] = (),
         callbacks: Sequence[_Callback] = (),
         donate: Sequence[tuple[int, int]] = (),
-        error_handler: Callable[[int, int], Any] | None = None,
+        error_handler: Callable[[int, int, int], Any] | None = None,
         name: str = "executable",
         release_gil: bool = False,
     ) -> Executable: ...

@@ -251,11 +251,11 @@ def test_failed_allocation(entries, bytes_, code):
     calls = []
     with pytest.raises(MemoryError):
         Executable(entry, None, [], [], error_handler=lambda *a: calls.append(a))()
-    assert calls == [(-3, 7)]
+    assert calls == [(-3, 7, bytes_)]
 
 
 def test_errors_reach_the_handler(entries):
-    def handler(code, site):
+    def handler(code, site, bytes_):
         raise IndexError(code, site)
 
     for code, site in [(1, 0), (42, 41)]:
@@ -266,7 +266,7 @@ def test_errors_reach_the_handler(entries):
         with pytest.raises(RuntimeError, match=f"code {code}"):
             Executable(entry, None, [], [])()
         with pytest.raises(RuntimeError, match=f"code {code}"):
-            Executable(entry, None, [], [], error_handler=lambda code, site: None)()
+            Executable(entry, None, [], [], error_handler=lambda code, site, bytes_: None)()
     for code in (-1, -2, -7):
         entry = entries.python(lambda dims, args, results, ctx, code=code: code)
         with pytest.raises(RuntimeError, match=f"code {code}"):

@@ -505,7 +505,7 @@ def test_goldens(golden):
     n = b.dim(0)
     x, y = b.argument(F32, (n,), "x"), b.result(F32, (n,), "y")
     t = b.buffer(np.dtype(np.complex64), (3,), "t")
-    heap = b.buffer(F32, (n, 2), "heap", site=4)
+    heap = b.buffer(F32, (n, 2), "heap")
     z = b.complex(b.const(1.0, F32), 2.0)
     b.store(t, (1,), z)
 

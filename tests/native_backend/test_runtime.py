@@ -36,7 +36,7 @@ def test_heap_buffers_of_run_time_size(compiled):
     b = Builder("entry")
     n = b.dim(0)
     x, y = b.argument(F32, (n,)), b.result(F32, (n,))
-    h = b.buffer(F32, (n, 2), site=7)
+    h = b.buffer(F32, (n, 2))
 
     def fill(i):
         b.store(h, (i, 0), b.load(x, i))

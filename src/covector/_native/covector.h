@@ -66,7 +66,12 @@ enum {
 };
 
 /* Instead of a site, what the error handler is told about memory that no site asked for. */
-enum { CV_PRIVATE_SITE = -1 /* of the threads of a parallel loop */ };
+enum {
+    CV_PRIVATE_SITE = -1, /* of the threads of a parallel loop */
+    CV_WORKSPACE_SITE = -2,
+    CV_LIBRARY_SITE = -3, /* a function returned CV_OUT_OF_MEMORY */
+    CV_RESULT_SITE = -4   /* minus the number of the result */
+};
 
 /* ctx->alloc: `bytes` bytes aligned to 64, uninitialised, valid until entry returns; may be called
  * from any thread. NULL when memory is short (the entry then returns CV_OUT_OF_MEMORY or site + 1;
@@ -76,7 +81,7 @@ enum { CV_PRIVATE_SITE = -1 /* of the threads of a parallel loop */ };
  * and copies what it returns to `results`. Non-zero: return CV_PYTHON_ERROR at once.
  *
  * cv_poll: to be called about every millisecond, from the calling thread or a worker. Looks at
- * signals every 50 ms (taking the interpreter lock only then) if this is the main thread. Returns
+ * signals every 25 ms (taking the interpreter lock only then) if this is the main thread. Returns
  * non-zero, with ctx->cancel set, if the entry must return CV_CANCELLED. Inner loops may load
  * ctx->cancel alone. */
 int32_t cv_poll(cv_context *ctx);

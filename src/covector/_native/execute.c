@@ -87,6 +87,31 @@ find_sizes(const CvExecutable *self, npy_intp *sizes, PyArrayObject *const *inpu
     return bind_sizes(self, sizes, inputs, leaves, true);
 }
 
+/* ---- failures ---- */
+
+/* Asks the handler, who knows the user's program, to raise the exception. If it does not, there is
+ * none. */
+static void
+ask_handler(const CvExecutable *self, int32_t code, int32_t site, int64_t bytes)
+{
+    if (self->error_handler == NULL)
+        return;
+    PyObject *returned =
+        PyObject_CallFunction(self->error_handler, "iiL", code, site, (long long)bytes);
+    Py_XDECREF(returned);
+}
+
+static int
+no_memory(const CvExecutable *self, int32_t site, int64_t bytes, const char *what)
+{
+    PyErr_Clear();
+    ask_handler(self, CV_OUT_OF_MEMORY, site, bytes);
+    if (!PyErr_Occurred())
+        PyErr_Format(PyExc_MemoryError, "%U: cannot allocate %s of %lld bytes", self->name, what,
+                     (long long)bytes);
+    return -1;
+}
+
 /* ---- workspace ---- */
 
 /* Small workspaces stay with the executable, large ones return to the cache of blocks. */
@@ -110,9 +135,7 @@ take_workspace(CvExecutable *self, const npy_intp *sizes, void **workspace, bool
     *workspace = cv_block_acquire((size_t)bytes);
     if (*workspace != NULL)
         return 0;
-    PyErr_Format(PyExc_MemoryError, "%U: cannot allocate a workspace of %zd bytes", self->name,
-                 bytes);
-    return -1;
+    return no_memory(self, CV_WORKSPACE_SITE, bytes, "a workspace");
 }
 
 static void
@@ -221,7 +244,7 @@ make_results(CvExecutable *self, Call *call)
         if (buffer == NULL)
             buffer = cv_buffer_new((size_t)bytes);
         if (buffer == NULL)
-            return -1;
+            return no_memory(self, CV_RESULT_SITE - (int32_t)i, bytes, "a result");
         call->buffers[i] = buffer;
         call->results[i] = buffer->data;
     }
@@ -248,19 +271,22 @@ report(CvExecutable *self, const cv_context *ctx, int32_t code)
     if (PyErr_Occurred())
         return -1;
     int32_t site = code - 1;
+    int64_t bytes = 0;
     if (ctx->error == CV_OUT_OF_MEMORY) {
         code = CV_OUT_OF_MEMORY;
         site = ctx->failed_site;
+        bytes = ctx->failed_bytes;
+    } else if (code == CV_OUT_OF_MEMORY) {
+        site = CV_LIBRARY_SITE;
+        bytes = -1;
     }
-    if (self->error_handler != NULL && (code > 0 || code == CV_OUT_OF_MEMORY)) {
-        PyObject *returned = PyObject_CallFunction(self->error_handler, "ii", code, site);
-        if (returned == NULL)
-            return -1;
-        Py_DECREF(returned);
-    }
+    if (code > 0 || code == CV_OUT_OF_MEMORY)
+        ask_handler(self, code, site, bytes);
+    if (PyErr_Occurred())
+        return -1;
     if (code == CV_OUT_OF_MEMORY)
         PyErr_Format(PyExc_MemoryError, "%U: cannot allocate %lld bytes (site %d)", self->name,
-                     (long long)ctx->failed_bytes, site);
+                     (long long)bytes, site);
     else
         PyErr_Format(PyExc_RuntimeError, "%U: failed with code %d", self->name, code);
     return -1;

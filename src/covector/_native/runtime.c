@@ -74,7 +74,7 @@ free_allocations(cv_context *ctx)
 
 /* ---- interruption ---- */
 
-enum { POLL_NANOSECONDS = 50 * 1000 * 1000, POLL_PATIENCE = 20 };
+enum { POLL_NANOSECONDS = 25 * 1000 * 1000, POLL_PATIENCE = 20 };
 
 static int64_t
 steady_nanoseconds(void)

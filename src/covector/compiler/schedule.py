@@ -82,11 +82,11 @@ class Schedule:
         uses = count_uses(program)
         outer = self._equation
         for equation in program.equations:
-            self._equation = equation
+            self._equation = self.builder.origin = equation
             tensors = [self._tensor(a, env) for a in equation.inputs]
             self._lower_equation(equation, tensors, env, uses, targets)
         self.flush()
-        self._equation = outer
+        self._equation = self.builder.origin = outer
         return [self._tensor(a, env) for a in program.outputs]
 
     def _tensor(self, atom: Atom, env: dict[Variable, Tensor]) -> Tensor:

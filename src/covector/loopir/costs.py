@@ -58,14 +58,14 @@ def statement_cost(item: Item) -> float:
     return 10.0 if isinstance(item, Segment) else 0.5
 
 
-def trips_at_most(loop: For) -> int:
-    """How many iterations a loop has at most, as far as can be seen.
+def trips_at_most(loop: For) -> int | None:
+    """How many iterations a loop has at most.
 
     Args:
         loop: any loop.
 
     Returns:
-        A bound for loops over a block of a longer range, else the number or a guess of it.
+        The number, or a bound for a loop over a block of a longer range; `None` if unknown.
     """
     trips = loop.trips
     if trips is not None:
@@ -76,7 +76,7 @@ def trips_at_most(loop: For) -> int:
             return bound.attr - lower.attr
         if bound.op == "add" and bound.args[0] is lower and bound.args[1].op == "const":
             return bound.args[1].attr
-    return UNKNOWN_TRIPS
+    return None
 
 
 def block_cost(block: Block) -> float:
@@ -95,7 +95,8 @@ def block_cost(block: Block) -> float:
             continue
         inner = sum([block_cost(child) for child in children(item)])
         if isinstance(item, For):
-            inner *= trips_at_most(item)
+            trips = trips_at_most(item)
+            inner *= UNKNOWN_TRIPS if trips is None else trips
             inner /= SIMD_GAIN if item.kind == SIMD else 1.0
         elif isinstance(item, While):
             inner *= UNKNOWN_TRIPS

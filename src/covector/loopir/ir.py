@@ -124,6 +124,7 @@ class Buffer:
             are as far apart as there are lanes, `shape` has the lanes as one more axis at the end.
         version: counts stores while building, so that loads are merged only between stores.
         data: the elements of a constant, where the builder may look at them.
+        origin: what the builder was told it builds when the buffer was made, for error messages.
     """
 
     __slots__ = (
@@ -135,6 +136,7 @@ class Buffer:
         "lane",
         "name",
         "offset",
+        "origin",
         "shape",
         "space",
         "strides",
@@ -163,6 +165,7 @@ class Buffer:
         self.strides: tuple[Extent, ...] = tuple(strides) if strides is not None else ()
         self.lane: Value | None = None
         self.version = 0
+        self.origin: object = None
         self.data: Any = None
 
     @property
@@ -404,7 +407,7 @@ class Allocate:
     Attributes:
         buffer: of space "heap".
         count: how many elements of `buffer.element`.
-        site: what the runtime blames.
+        site: what the runtime blames: the buffer's place among those of the function.
     """
 
     __slots__ = ("buffer", "count", "site")

@@ -35,13 +35,15 @@ class Storage(Expressions):
         name: symbol of the function.
     """
 
-    __slots__ = ("_hoisted", "_names", "lane")
+    __slots__ = ("_hoisted", "_names", "lane", "origin")
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.lane: tuple[Value, int] | None = None
         """Inside a loop over independent lanes: the number of the lane, and a bound of it. Each
         lane has arrays of its own in buffers made there."""
+        self.origin: object = None
+        """What is being built: buffers made meanwhile remember it."""
         self._names: dict[str, int] = {}
         self._hoisted: dict[Block, int] = {}
 
@@ -89,16 +91,13 @@ class Storage(Expressions):
         buffer.data = data
         return buffer
 
-    def buffer(
-        self, dtype: DType, shape: Sequence[Extent], name: str | None = None, site: int = 0
-    ) -> Buffer:
+    def buffer(self, dtype: DType, shape: Sequence[Extent], name: str | None = None) -> Buffer:
         """A temporary array.
 
         Args:
             dtype: element type.
             shape: extents; run-time extents make it a heap buffer, allocated before all loops.
             name: for people.
-            site: what to blame if there is no memory for a heap buffer.
 
         Returns:
             An uninitialised buffer.
@@ -113,7 +112,7 @@ class Storage(Expressions):
                 count = self.op("mul", count, self._as_index(extent))
             if count.depth:
                 raise LoopIRError(f"the size of {buffer!r} depends on a loop or branch")
-            self._blocks[0].items.append(Allocate(buffer, count, site))
+            self._blocks[0].items.append(Allocate(buffer, count, len(self.function.buffers) - 1))
         return buffer
 
     def _of_lanes(
@@ -138,6 +137,7 @@ class Storage(Expressions):
             position,
             self._strides(shape),
         )
+        buffer.origin = self.origin
         buffers.append(buffer)
         return buffer
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from covector import _native
-from covector.backends.native import cache, loading
+from covector.backends.native import cache, loading, out_of_memory
 from covector.backends.native.compiled import Compiled, place_of, sites_of
 from covector.compiler.costs import cost_of
 from covector.core import dtypes, ladder
@@ -174,11 +174,15 @@ class NativeExecutable:
             self.remember(stages)
         return stages
 
-    def _fail(self, code: int, site: int) -> NoReturn:
+    def _fail(self, code: int, site: int, nbytes: int) -> NoReturn:
+        name, program = self.native.name, self._program
         if code == OUT_OF_MEMORY:
-            raise MemoryError(f"{self.native.name}: not enough memory for a temporary array")
+            if (text := out_of_memory.describe(name, site, nbytes, program)) is None:
+                function = self._inspected().scheduled.function
+                text = out_of_memory.describe_temporary(name, site, nbytes, function)
+            raise MemoryError(text)
         found = self._compiled.sites[site]
-        place = place_of(self._program, found)
+        place = place_of(program, found)
         raise RuntimeError(f"{found.message}\n  at: {place}" if place else found.message)
 
     def as_text(self, stage: str = "") -> str:

@@ -205,6 +205,20 @@ class BlockEmitter(Writer):
                 for phi, init, last in zip(phis, inits, lasts, strict=True)
             ]
         self.end_loop(params, item, lasts)
+        self.spend_range(item, lower, upper)
+
+    def spend_range(self, item: For, lower: str, upper: str) -> None:
+        """Emits what a counted loop of unknown length adds to the time spent without polling.
+
+        Args:
+            item: the loop.
+            lower: text of its first index.
+            upper: text of its bound.
+        """
+        if item.poll_every and item.trips is None:
+            count = self.define(f"sub i64 {upper}, {lower}")
+            count = self.define(f"call i64 @llvm.smax.i64(i64 {count}, i64 0)")
+            self.spend(count, item.poll_every * item.step)
 
     def count_on(self, item: For, index: str, lower: str, step: int) -> str:
         """Emits the next index at the end of a loop body, and polls if it is time.
@@ -293,6 +307,8 @@ class BlockEmitter(Writer):
         self.lines.append(f"  br label %{head}{self.memory.loop_metadata()}")
         self.start(done)
         self.end_loop(params, item, [name for _, name, _ in phis])
+        if counter is not None:
+            self.spend(counter[1], item.poll_every)
 
     def open_counter(self, item: While) -> tuple[int, str] | None:
         """Begins the counter of a loop without an index, if it has to poll.

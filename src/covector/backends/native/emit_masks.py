@@ -308,6 +308,8 @@ class LaneEmitter(LaneMemory):
         self.mask = outer
         for result, (_, name, _) in zip(item.results, phis, strict=True):
             self.set_result(result, name)
+        if counter is not None:
+            self.spend(counter[1], item.poll_every)
 
     def branch(self, item: If) -> None:
         """Emits a branch; in lanes that disagree, both sides run under masks."""

@@ -1,11 +1,16 @@
-"""Where generated code looks whether it should stop: in loops that run for about a millisecond."""
+"""Where generated code looks whether it should stop: in loops that run for about a millisecond.
+
+A loop of unknown length looks every so many iterations. If it ends before, it adds what it took to
+the time that its function has spent since it last looked (see `Writer.spend`), so that short loops
+inside long ones count too.
+"""
 
 from __future__ import annotations
 
 import math
 
-from covector.loopir.costs import operation_cost, statement_cost
-from covector.loopir.ir import Block, For, Function, Value, While, children
+from covector.loopir.costs import operation_cost, statement_cost, trips_at_most
+from covector.loopir.ir import Block, Call, Callback, For, Function, Value, While, children
 
 INTERVAL = 1e6
 """Nanoseconds between polls, by estimate."""
@@ -30,13 +35,15 @@ def _visit(block: Block) -> float:
         inner = sum(_visit(child) for child in children(item))
         if isinstance(item, For | While):
             total += _loop(item, inner)
+        elif isinstance(item, Call | Callback):
+            total += INTERVAL  # may take any time; looking costs nothing beside it
         else:
             total += inner or statement_cost(item)
     return total
 
 
 def _loop(loop: For | While, body: float) -> float:
-    trips = loop.trips if isinstance(loop, For) else None
+    trips = trips_at_most(loop) if isinstance(loop, For) else None
     if trips is not None and trips * body < INTERVAL:
         return trips * body
     interval = INTERVAL / max(body, 1.0)

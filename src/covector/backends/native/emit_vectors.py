@@ -29,6 +29,7 @@ class Emitter(LaneEmitter):
             super().loop(item)
         else:
             self.lanes_loop(item, plan)
+            self.spend_range(item, self.use(item.lower), self.use(item.upper))
 
     def lanes_loop(self, item: For, plan: Plan) -> None:
         """Emits whole steps of a loop in lanes, and what remains after them.

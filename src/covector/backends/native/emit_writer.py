@@ -38,6 +38,9 @@ from covector.loopir.ir import (
     Value,
 )
 
+POLL_TIME = 1 << 20
+"""The time between two polls, in what loops add to the time spent without."""
+
 
 class Writer:
     """Writes the body of one function, statement by statement.
@@ -64,6 +67,7 @@ class Writer:
         self.labels = 0
         self.exits: dict[int, str] = {}
         self.allocas: list[str] = []
+        self.spends = False
 
     # Text
 
@@ -311,6 +315,27 @@ class Writer:
         rest = self.define(f"urem i64 {count}, {interval}")
         self.jump_if(self.define(f"icmp eq i64 {rest}, 0"), due, after, ", !prof !0")
         self.start(due)
+        self.poll()
+        self.jump(after)
+        self.start(after)
+
+    def spend(self, count: str, interval: int) -> None:
+        """Emits, after a loop that polls, what it adds to the time spent without polling.
+
+        Args:
+            count: text of how many iterations it had.
+            interval: after how many of them it polls.
+        """
+        if not self.spends:
+            self.spends = True
+            self.allocas += ["  %spent = alloca i64", "  store i64 0, ptr %spent"]
+        share = self.define(f"mul i64 {count}, {max(1, POLL_TIME // interval)}")
+        spent = self.define(f"add i64 {self.define('load i64, ptr %spent')}, {share}")
+        self.lines.append(f"  store i64 {spent}, ptr %spent")
+        due, after = self.new_label(), self.new_label()
+        self.jump_if(self.define(f"icmp ugt i64 {spent}, {POLL_TIME}"), due, after, ", !prof !0")
+        self.start(due)
+        self.lines.append("  store i64 0, ptr %spent")
         self.poll()
         self.jump(after)
         self.start(after)
