@@ -7,7 +7,7 @@ import gc
 import pytest
 
 import covector as cv
-from covector.compiler.pipeline import collection_paused
+from covector.core.collection import collection_paused
 
 
 def test_collections_pause_and_go_on():

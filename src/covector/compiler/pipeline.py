@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,23 +63,6 @@ class Scheduled:
     sites: list[tuple[str, Equation | None]]
     callbacks: list[Any]
     profile: dict[str, float] = field(default_factory=dict[str, float])
-
-
-@contextmanager
-def collection_paused() -> Generator[None]:
-    """Pauses the garbage collector while something is compiled.
-
-    What a compilation makes it keeps until it ends, in millions of small objects for a long
-    program, and the collector would go through all of them again and again.
-    """
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def run_passes(

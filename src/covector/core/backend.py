@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from covector.core import ladder
 from covector.core.array import Array
+from covector.core.collection import collection_paused
 from covector.core.config import config
 from covector.core.program import Program
 
@@ -91,18 +90,6 @@ def get_backend(name: str | None = None) -> Backend:
     return _backends[name]
 
 
-@contextmanager
-def _collection_paused() -> Generator[None]:
-    """Keeps the garbage collector from walking a growing program again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 @dataclass
 class _Cache:
     """Compiled programs by structure, the oldest dropped first."""
@@ -114,7 +101,7 @@ class _Cache:
         key = (program.key(), options, config.disable, config.cpu, backend or config.backend)
         found = self.entries.get(key)
         if found is None:
-            with _collection_paused(), ladder.compilation(options.name, program) as done:
+            with collection_paused(), ladder.compilation(options.name, program) as done:
                 found = get_backend(backend).compile(program, options)
                 done(found)
             while len(self.entries) >= self.limit:

@@ -47,6 +47,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "disk_cache": "keeping compiled programs for later processes",
     "distribution": "what all lanes of a loop share runs in a loop of its own",
     "lanes": "loops over a batch run lane by lane",
+    "repeated_loops": "loops that are equal but for their arrays are compiled once",
     "residuals": "recomputing cheap residuals of loops instead of keeping them",
     "segments": "loops whose tape would exceed `tape_bytes` are cut into segments",
     "superwords": "isomorphic scalar operations of a loop body become vectors",

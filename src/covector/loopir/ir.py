@@ -435,12 +435,18 @@ class Poll:
 
 
 class Segment:
-    """Runs an outlined piece of this function; values pass through frame buffers."""
+    """Runs an outlined piece of this function; values pass through frame buffers.
 
-    __slots__ = ("function",)
+    Attributes:
+        function: the piece.
+        buffers: what it gets as the buffers that it receives, in their order.
+    """
 
-    def __init__(self, function: Function) -> None:
+    __slots__ = ("buffers", "function")
+
+    def __init__(self, function: Function, buffers: Sequence[Buffer] = ()) -> None:
         self.function = function
+        self.buffers = tuple(buffers)
 
 
 class Parallel:
@@ -490,6 +496,7 @@ class Function:
         body: the statements.
         dims: how many run-time sizes the caller passes.
         params: parameters.
+        received: those of its buffers that its callers choose.
         returns: results of a scalar function.
         values: how many value numbers are taken.
         workspace_bytes: size of the workspace, set by the memory planner.
@@ -501,6 +508,7 @@ class Function:
         "dims",
         "name",
         "params",
+        "received",
         "returns",
         "values",
         "workspace_bytes",
@@ -512,6 +520,7 @@ class Function:
         self.body = Block(0)
         self.dims = 0
         self.params: list[Value] = []
+        self.received: list[Buffer] = []
         self.returns: list[Value] = []
         self.values = 0
         self.workspace_bytes = 0
@@ -616,6 +625,8 @@ def touched(item: Item) -> Sequence[Buffer]:
         return [a.buffer for a in item.args if isinstance(a, Pointer)]
     if isinstance(item, Callback):
         return (*item.args, *item.outputs)
+    if isinstance(item, Segment):
+        return item.buffers
     return ()
 
 

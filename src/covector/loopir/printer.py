@@ -94,7 +94,7 @@ class _Printer:
         if function.returns:
             self.lines.append(f"  return {self.uses(function.returns)}")
         lines = self.lines
-        for segment in self.segments:
+        for segment in dict.fromkeys(self.segments):
             lines += ["", *_Printer().function(segment)]
         return lines
 
@@ -158,7 +158,8 @@ class _Printer:
             return f"{self.typed(item.value)} = reload {item.buffer.name}[{item.slot}]"
         if isinstance(item, Segment):
             self.segments.append(item.function)
-            return f"run {item.function.name}"
+            names = ", ".join([b.name for b in item.buffers])
+            return f"run {item.function.name}{f' with {names}' if names else ''}"
         if isinstance(item, Parallel):
             self.segments.append(item.function)
             bounds = f"{self.use(item.lower)}..{self.use(item.upper)}"

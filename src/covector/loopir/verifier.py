@@ -148,6 +148,12 @@ class _Verifier:
             raise LoopIRError(f"reload of {item.value!r} from {item.buffer!r}")
 
     def segment(self, item: Segment | Parallel) -> None:
+        if isinstance(item, Segment):
+            given, wanted = item.buffers, item.function.received
+            if [_layout(b) for b in given] != [_layout(b) for b in wanted]:
+                raise LoopIRError(f"{item.function.name} gets {given}, where it expects {wanted}")
+            if not self.buffers.issuperset(given):
+                raise LoopIRError(f"{given} do not all belong to {self.function.name}")
         _Verifier(item.function, self.externals).run(segment=True)
 
     def value(self, value: Value) -> None:
@@ -245,3 +251,7 @@ class _Verifier:
         returned = "void" if result is None else short_name(result)
         if (kinds, returned) != signature:
             raise LoopIRError(f"{symbol} is {signature}, called as {(kinds, returned)}")
+
+
+def _layout(buffer: Buffer) -> tuple[object, ...]:
+    return (buffer.dtype, buffer.shape, buffer.strides)

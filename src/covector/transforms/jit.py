@@ -18,6 +18,7 @@ from covector.core import dtypes, ladder, nans, pytree
 from covector.core.array import Array, as_array
 from covector.core.avals import Aval
 from covector.core.backend import Executable, Options
+from covector.core.collection import collection_rare
 from covector.core.config import config
 from covector.core.device import Device, check_placement
 from covector.core.errors import compose
@@ -224,7 +225,8 @@ class Compiler:
         if call is None:
             flat = FlatFunction(self._with_statics, tree, name=self.name)
             start = time.perf_counter()
-            program, captured = trace_program(flat, avals, self.name)
+            with collection_rare():
+                program, captured = trace_program(flat, avals, self.name)
             if ladder.shows(ladder.TIMES):
                 seconds = time.perf_counter() - start
                 ladder.report_trace(self.name, program, seconds, key, list(self.calls))

@@ -20,9 +20,10 @@ from covector.core import dtypes, ladder
 from covector.core.array import Array, KeyArray
 from covector.core.avals import Aval
 from covector.core.backend import Options
+from covector.core.collection import collection_paused
 from covector.core.config import config
 from covector.core.program import Program, count_equations
-from covector.loopir.ir import Block, For, Function, Parallel, Value, While, children
+from covector.loopir.ir import Block, For, Function, Parallel, Segment, Value, While, children
 from covector.loopir.printer import print_function
 
 # The compiler and LLVM are imported where something is compiled: a program from the disk cache
@@ -73,7 +74,7 @@ class _Stages:
 
     def __init__(self, program: Program, options: Options, by_text: bool) -> None:
         from covector.backends.native import engine
-        from covector.compiler.pipeline import collection_paused, schedule
+        from covector.compiler.pipeline import schedule
 
         with collection_paused():
             self.scheduled = schedule(program)
@@ -237,6 +238,9 @@ def _iterations(block: Block) -> int:
     total = 0
     for item in block.items:
         if type(item) is Value:
+            continue
+        if isinstance(item, Segment):
+            total += _iterations(item.function.body)
             continue
         if isinstance(item, Parallel):
             return LONG

@@ -89,7 +89,8 @@ def emit(function: Function, target: Target) -> Module:
     heap = [b for b in buffers if b.space == HEAP]
     texts = [_entry(function, target, Memory(scopes, metadata, heap, segment=False))]
     for each in functions[1:]:
-        memory = Memory(scopes, metadata, heap, segment=True, ranges=bool(each.params))
+        ranges = bool(each.params)
+        memory = Memory(scopes, metadata, heap, True, ranges, each.received)
         texts.append(_entry(each, target, memory))
     return _module(function.name, texts, _names(functions), target, metadata.lines)
 
@@ -134,12 +135,12 @@ def segments(function: Function) -> list[Function]:
     Returns:
         Each once, in order.
     """
-    found: list[Function] = []
+    found: dict[Function, None] = {}
     for item in walk(function.body):
-        if isinstance(item, Segment | Parallel):
-            found.append(item.function)
-            found += segments(item.function)
-    return found
+        if isinstance(item, Segment | Parallel) and item.function not in found:
+            found[item.function] = None
+            found |= dict.fromkeys(segments(item.function))
+    return list(found)
 
 
 def _names(functions: Iterable[Function]) -> set[str]:

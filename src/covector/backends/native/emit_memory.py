@@ -123,6 +123,7 @@ class Memory:
         heap: heap buffers of the whole module, in the order of the table of their addresses.
         segment: whether the function is an outlined piece, which gets that table from its caller.
         ranges: whether it is a parallel loop, which gets its bounds besides.
+        received: buffers whose addresses it gets from its caller.
     """
 
     def __init__(
@@ -132,13 +133,15 @@ class Memory:
         heap: list[Buffer],
         segment: bool,
         ranges: bool = False,
+        received: Iterable[Buffer] = (),
     ) -> None:
         self._scopes = scopes
         self._metadata = metadata
         self._heap = heap
         self.is_segment = segment
         self._ranges = ranges
-        self._bases: dict[Buffer, str] = {}
+        self._bases = {buffer: f"%q{k}" for k, buffer in enumerate(received)}
+        self._received = ", ".join([_OF_PIECES, *[f"ptr {name}" for name in self._bases.values()]])
         self._dims: dict[int, str] = {}
         self._fields: dict[int, str] = {}
         self._tables: dict[int, str] = {}
@@ -149,7 +152,7 @@ class Memory:
         """The parameter list of the function."""
         if not self.is_segment:
             return _PARAMETERS
-        return f"{_OF_PIECES}, i64 %begin, i64 %end" if self._ranges else _OF_PIECES
+        return f"{_OF_PIECES}, i64 %begin, i64 %end" if self._ranges else self._received
 
     def passed(self) -> str:
         """The arguments of a call of an outlined piece."""

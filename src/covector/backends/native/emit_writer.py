@@ -346,7 +346,8 @@ class Writer:
         Args:
             item: the statement.
         """
-        self.leave_with(self.define(f"call i32 @{item.function.name}({self.memory.passed()})"))
+        passed = [self.memory.passed(), *[f"ptr {self.memory.base(b)}" for b in item.buffers]]
+        self.leave_with(self.define(f"call i32 @{item.function.name}({', '.join(passed)})"))
 
     def parallel(self, item: Parallel) -> None:
         """Emits a parallel loop whose iterations are a function.

@@ -22,6 +22,7 @@ from covector.backends.native.emit_objects import undefined_symbols
 from covector.backends.native.emit_ops import Target
 from covector.backends.native.emit_polls import insert_polls
 from covector.backends.native.outline import outline
+from covector.backends.native.share import share
 from covector.backends.native.split import split
 from covector.core.config import CPUS, config
 from covector.core.errors import CompilationError
@@ -399,6 +400,8 @@ def compile_function(
     """
     engine = get_engine(cpu)
     insert_polls(function)
+    if "repeated_loops" not in config.disable:
+        share(function)
     split(function, engine.target)
     outline(function)
     if config.check:

@@ -390,7 +390,7 @@ def all_touched(items: Iterable[Item]) -> Iterable[Buffer]:
                 yield item.attr
             continue
         yield from touched(item)
-        if isinstance(item, Segment):
+        if isinstance(item, Segment) and not item.buffers:
             yield from item.function.buffers
         for child in children(item):
             yield from all_touched(child.items)
