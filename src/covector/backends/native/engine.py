@@ -107,7 +107,7 @@ class Engine:
         self.name = cpu
         _set_up(llvm)
         self.cpu, self.features = _processor(llvm, cpu)
-        self.target = _target(self.cpu, self.features)
+        self.target = target_of(self.cpu, self.features)
         self._machines: dict[int, Any] = {}
         self._builders: dict[int, Any] = {}
         self._lock = threading.RLock()
@@ -333,7 +333,16 @@ _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _NEEDED = dict(zip(GENERIC_CPUS, ((), _V2, _V3, _V4), strict=True))
 
 
-def _target(cpu: str, features: str) -> Target:
+def target_of(cpu: str, features: str) -> Target:
+    """What emission must know of a processor.
+
+    Args:
+        cpu: a level of x86-64, or LLVM's name.
+        features: as LLVM writes them.
+
+    Returns:
+        The target.
+    """
     have = set(features.split(","))
     if "+neon" in have:  # 64-bit ARM always has these
         return Target(vector_bits=128, fma=True, half=True, masks=False)
@@ -369,6 +378,22 @@ def get_engine(cpu: str | None = None) -> Engine:
         return engine
 
 
+def prepare(function: Function, target: Target) -> None:
+    """Brings a function into pieces that LLVM compiles in linear time.
+
+    Args:
+        function: as for `compile_function`; changed in place.
+        target: the machine.
+    """
+    insert_polls(function)
+    if "repeated_loops" not in config.disable:
+        share(function)
+    split(function, target)
+    outline(function)
+    if config.check:
+        verify(function, EXTERNALS)
+
+
 def compile_function(
     function: Function, effort: int = 2, cpu: str | None = None, by_text: bool = False
 ) -> Code:
@@ -399,11 +424,5 @@ def compile_function(
         'entry'
     """
     engine = get_engine(cpu)
-    insert_polls(function)
-    if "repeated_loops" not in config.disable:
-        share(function)
-    split(function, engine.target)
-    outline(function)
-    if config.check:
-        verify(function, EXTERNALS)
+    prepare(function, engine.target)
     return engine.compile(emit.emit(function, engine.target), effort, by_text)

@@ -140,7 +140,7 @@ class _Shape:
             return self._buffer(value.attr)
         attribute: Any = value.attr
         if isinstance(attribute, np.generic):
-            number = np.asarray(attribute)
+            number = cast("Any", attribute)
             return (str(number.dtype), number.tobytes())
         return self._text(attribute)
 
