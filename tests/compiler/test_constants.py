@@ -79,6 +79,16 @@ def test_a_flag_that_no_iteration_sets_is_a_constant() -> None:
     assert "and" not in found
 
 
+def test_a_loops_condition_is_simplified_like_its_body() -> None:
+    def loop(x: Any) -> Any:
+        def below(x: Any) -> Any:
+            return cnp.all((x < 4.0) & True)
+
+        return lax.while_loop(below, lambda x: cnp.where(below(x), x + 1.0, x), x)
+
+    assert "and" not in names(folded(loop, X))
+
+
 def test_a_flag_that_an_iteration_sets_is_not() -> None:
     def loop(x: Any) -> Any:
         return lax.scan(lambda c, _: ((c[0] + c[1], True), c[1]), (x, False), None, length=3)

@@ -211,7 +211,7 @@ class _Walk:
         body, fixed, _ = self._loop(params["body_program"], inner, num_body, len(inner) - num_body)
         condition = params["cond_program"]
         known = _known(condition.inputs, [*cond_consts, *fixed])
-        test, _ = self._fold.program(condition, known) if known else (condition, None)
+        test, _ = self._fold.program(condition, known)
         self._emit(equation, cond_program=test, body_program=body)
         self._learn(equation.outputs, fixed)
 
