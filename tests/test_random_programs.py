@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import covector as cv
 import covector.numpy as cnp
-from covector.compiler import parallel, schedule
+from covector.compiler import nests, parallel
 from covector.compiler.passes.lanes import Lanes
 from covector.compiler.pipeline import run_passes
 from covector.core import backend
@@ -96,7 +96,7 @@ def check_threads(function: Function, expected: Expected) -> None:
         for name, value in {"WORTHWHILE": 0.0, "PIECE": 1.0, "MANY": 4, "BLOCKS": (4, 16)}.items():
             patch.setattr(parallel, name, value)
         patch.setattr(parallel, "LONG_REDUCTION", 16)
-        patch.setattr(schedule, "REDUCTION_BLOCK", 8)
+        patch.setattr(nests, "REDUCTION_BLOCK", 8)
         executable = backend.get_backend("native").compile(program, backend.Options())
     results: list[Any] = []
     for count in (1, 3):

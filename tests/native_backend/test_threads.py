@@ -13,7 +13,7 @@ import pytest
 import covector as cv
 import covector.numpy as cnp
 from covector import _native, lax, random
-from covector.compiler import memory, parallel, schedule
+from covector.compiler import memory, nests, parallel
 from covector.core import backend
 from covector.core.backend import Options
 from covector.core.config import config, num_threads
@@ -34,7 +34,7 @@ def _small_loops_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "MANY", 4)
     monkeypatch.setattr(parallel, "BLOCKS", (4, 16))
     monkeypatch.setattr(parallel, "LONG_REDUCTION", 16)
-    monkeypatch.setattr(schedule, "REDUCTION_BLOCK", 8)
+    monkeypatch.setattr(nests, "REDUCTION_BLOCK", 8)
 
 
 def compiled(f: Callable[..., Any], *args: Any) -> Any:

@@ -58,26 +58,41 @@ _THREAD_SAFE = ("cv_fft", "cv_rfft", "cv_irfft", "cv_sort", "cv_argsort")
 
 
 def share(builder: Builder) -> None:
-    """Makes the nest of loops just built parallel, if it is worth it.
+    """Makes loops of independent iterations parallel where that is worth it.
 
     Args:
-        builder: the last statement is a nest whose iterations are independent along all axes.
+        builder: of a function that is complete but not finished.
     """
-    block = builder.block
-    while block.items and isinstance(loop := block.items[-1], For):
-        trips = loop.trips
-        if builder.shared or builder.lane is not None or loop.params or trips is None:
-            return
-        if trips * block_cost(loop.body) < WORTHWHILE or _has_parallel(loop.body):
-            return
-        if trips < MANY and _is_loop_around(loop, 4 * WORTHWHILE):
-            block = loop.body
+    _share_in(builder, builder.function.body)
+
+
+def _share_in(builder: Builder, block: Block) -> None:
+    for position, item in enumerate(block.items):
+        if type(item) is Value:
             continue
-        if loop.kind != SIMD and _has_loops(loop.body):
-            loop.kind = PARALLEL
-        else:
-            _share_blocks(builder, block, loop, trips)
-        return
+        if isinstance(item, For) and item.kind == PARALLEL:
+            continue
+        if isinstance(item, For) and _is_shared(builder, block, position, item):
+            continue
+        for child in children(item):
+            _share_in(builder, child)
+
+
+def _is_shared(builder: Builder, block: Block, position: int, loop: For) -> bool:
+    """Whether a loop has become parallel; those inside are left alone then."""
+    trips = loop.trips
+    alone = loop.independent or (loop.kind == SIMD and not loop.params)
+    if not alone or trips is None:
+        return False
+    if trips * block_cost(loop.body) < WORTHWHILE:
+        return True  # nor is what is inside
+    if _has_parallel(loop.body) or (trips < MANY and _is_loop_around(loop, 4 * WORTHWHILE)):
+        return False
+    if loop.kind != SIMD and _has_loops(loop.body):
+        loop.kind = PARALLEL
+    else:
+        _share_blocks(builder, block, position, loop)
+    return True
 
 
 def _is_loop_around(loop: For, cost: float) -> bool:
@@ -92,12 +107,13 @@ def _has_loops(block: Block) -> bool:
     return any(isinstance(item, For | While) for item in walk(block))
 
 
-def _share_blocks(builder: Builder, block: Block, loop: For, trips: int) -> None:
+def _share_blocks(builder: Builder, block: Block, position: int, loop: For) -> None:
     """Puts a parallel loop over blocks of neighbouring elements around a loop over elements."""
+    trips = loop.trips or 0
     cost = block_cost(loop.body) / (SIMD_GAIN if loop.kind == SIMD else 1.0)
     size = block_size(trips, PIECE / max(cost, 1e-3))
     if size < trips:
-        builder.in_blocks(block, size)
+        builder.in_blocks(block, position, size)
 
 
 def block_size(extent: int, wanted: float) -> int:

@@ -17,6 +17,7 @@ from covector.compiler.passes.cse import CommonSubexpressions
 from covector.compiler.passes.dce import DeadCode
 from covector.compiler.passes.inline import Inline
 from covector.compiler.passes.lanes import Lanes
+from covector.compiler.passes.late_updates import LateUpdates
 from covector.compiler.passes.transposes import Transposes
 from covector.compiler.schedule import Schedule
 from covector.core import ladder
@@ -25,6 +26,7 @@ from covector.core.program import Equation, Program, Variable
 from covector.core.verify import verify
 from covector.loopir.builder import Builder
 from covector.loopir.ir import CallInLanes, Function
+from covector.loopir.shrinking import shrink
 from covector.loopir.tensor import Stored, Tensor
 from covector.loopir.verifier import verify as verify_function
 
@@ -34,6 +36,7 @@ PASSES: tuple[Pass, ...] = (
     DeadCode(),
     CommonSubexpressions(),
     Transposes(),
+    LateUpdates(),
 )
 """What every program goes through before scheduling, in order."""
 
@@ -134,6 +137,8 @@ def _lower(program: Program, name: str) -> tuple[Schedule, Function]:
     builder = Builder(name)
     lowering = Schedule(builder)
     _lower_entry(lowering, program)
+    shrink(builder)
+    parallel.share(builder)
     return lowering, builder.finish()
 
 

@@ -8,39 +8,38 @@ loop nest. Tensors of one shape that are stored one after the other share a loop
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from covector.compiler import parallel
-from covector.compiler.strides import has_simd_loop, reads_contiguously
+from covector.compiler.nests import SMALL_IN_LOOP, Nests
 from covector.core import dtypes
 from covector.core.avals import Aval
+from covector.core.config import config
 from covector.core.errors import CompilationError
 from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.loopir.builder import Builder
-from covector.loopir.ir import PARALLEL, SERIAL, SIMD, For
-from covector.loopir.tensor import Index, Lazy, Registers, Scalar, Stored, Tensor
+from covector.loopir.ir import Buffer
+from covector.loopir.tensor import NOTHING, Index, InPlace, Lazy, Registers, Scalar, Stored, Tensor
 from covector.ops.nested import count_uses
+from covector.ops.overwriting import Overwrite, dying, is_wide
 from covector.ops.windows import static_size
 
 CHEAP = 3.0
 """Operations worth repeating at every use instead of storing their result."""
+LARGE = 1 << 18
+"""Bytes from which on an array that is stored leaves the nearer caches before it is read."""
+WORTH_A_PASS = 12.0
+"""Operations for an element that cost less than writing and reading a large array."""
 DEEP = 400.0
 """Operations in one fused expression beyond which its result is stored."""
-SMALL_IN_LOOP = 32
-"""Elements up to which an array inside a loop lives in registers."""
-UNROLLED_REDUCTION = 16
-"""Steps up to which a reduction is unrolled; inside register arrays `SMALL_IN_LOOP` applies."""
 
-REDUCTION_BLOCK = 4096
-"""Elements that a long reduction combines before it adds to its total."""
 
 WORDS = np.dtype(np.uint32)
 
 
-class Schedule:
+class Schedule(Nests):
     """Lowers programs into a builder; the `b` that `lower` rules receive.
 
     Attributes:
@@ -51,43 +50,126 @@ class Schedule:
     """
 
     def __init__(self, builder: Builder) -> None:
-        self.builder = builder
+        super().__init__(builder)
         self.sites: list[tuple[str, Equation | None]] = []
         self.callbacks: list[Any] = []
         self.constants: list[Any] = []
         self._literals: dict[int, Tensor] = {}
         self._pending: list[Pending] = []
+        self._new: set[Buffer] = set()
         self._target: Stored | None = None
         self._equation: Equation | None = None
 
     # --- whole programs -----------------------------------------------------------------------
 
-    def inline(self, program: Program, operands: Sequence[Tensor]) -> list[Tensor]:
+    def inline(
+        self,
+        program: Program,
+        operands: Sequence[Tensor],
+        in_place: Mapping[int, tuple[Overwrite, Stored]] = NOTHING,
+    ) -> list[Tensor]:
         """Lowers a nested program's equations in place.
 
         Args:
             program: its inputs correspond to the operands.
             operands: tensors of the shapes and dtypes of the inputs.
+            in_place: by identity of an equation, what it overwrites and the tensor that is in.
 
         Returns:
             A tensor for each output.
         """
-        return self.lower_program(program, operands, {})
+        return self.lower_program(program, operands, {}, in_place)
 
     def lower_program(
-        self, program: Program, operands: Sequence[Tensor], targets: dict[Variable, Stored]
+        self,
+        program: Program,
+        operands: Sequence[Tensor],
+        targets: dict[Variable, Stored],
+        in_place: Mapping[int, tuple[Overwrite, Stored]] = NOTHING,
     ) -> list[Tensor]:
         """`inline`, with buffers in which some variables should end up."""
         env: dict[Variable, Tensor] = dict(zip(program.inputs, operands, strict=True))
         uses = count_uses(program)
+        own = {} if "in_place" in config.disable else {id(o.equation): o for o in dying(program)}
         outer = self._equation
         for equation in program.equations:
             self._equation = self.builder.origin = equation
-            tensors = [self._tensor(a, env) for a in equation.inputs]
-            self._lower_equation(equation, tensors, env, uses, targets)
+            buffers = len(self.builder.function.buffers)
+            given = in_place.get(id(equation))
+            if given is None and id(equation) in own:
+                given = self._made_here(own[id(equation)], env)
+            if given is not None:
+                self._overwrite(*given, env, uses)
+            else:
+                tensors = [self._tensor(a, env) for a in equation.inputs]
+                self._lower_equation(equation, tensors, env, uses, targets)
+            if own:
+                self._note_new(equation, env, buffers)
         self.flush()
         self._equation = self.builder.origin = outer
         return [self._tensor(a, env) for a in program.outputs]
+
+    def _note_new(self, equation: Equation, env: dict[Variable, Tensor], buffers: int) -> None:
+        """Notes which results of an equation are in buffers that were made for it."""
+        made = self.builder.function.buffers[buffers:]
+        for variable in equation.outputs:
+            tensor = env[variable]
+            if type(tensor) is Stored and tensor.buffer in made:
+                self._new.add(tensor.buffer)
+
+    def _made_here(
+        self, overwrite: Overwrite, env: dict[Variable, Tensor]
+    ) -> tuple[Overwrite, Stored] | None:
+        """An overwrite and the tensor, if that is in a buffer which an equation was given."""
+        atom = overwrite.equation.inputs[overwrite.operand]
+        tensor = env[atom]  # pyright: ignore[reportArgumentType]
+        if type(tensor) is Stored and tensor.buffer in self._new:
+            return overwrite, tensor
+        return None
+
+    def _overwrite(
+        self,
+        overwrite: Overwrite,
+        own: Stored,
+        env: dict[Variable, Tensor],
+        uses: dict[Variable, int],
+    ) -> None:
+        """Lowers an equation whose result takes the place of an operand."""
+        equation, operand, output, before = overwrite
+        for variable in before:
+            env[variable] = self._settled(env[variable], own)
+        self.flush()
+        tensors = [self._tensor(a, env) for a in equation.inputs]
+        tensors = self._prepared(equation, tensors)
+        tensors[operand] = own
+        b: Any = InPlace(self, own)
+        results = equation.primitive.lower(b, *tensors, **equation.params)
+        if not equation.primitive.multiple_results:
+            results = [results]
+        for k, (variable, result) in enumerate(zip(equation.outputs, results, strict=True)):
+            if k == output:
+                if result is not own:
+                    self.fill(own, self.update_in_place(result))
+                result = own
+            env[variable] = self._settle(result, uses.get(variable, 0), None)
+
+    def _settled(self, tensor: Tensor, changing: Stored) -> Tensor:
+        """A tensor of the same elements that does not read a buffer which is about to change."""
+        if type(tensor) is Registers:
+            return tensor
+        if type(tensor) is Pending:
+            self.flush()
+            return tensor.target
+        if type(tensor) is Stored and tensor.buffer is not changing.buffer:
+            return tensor
+        size = _size(tensor)
+        if size is not None and size <= SMALL_IN_LOOP:
+            return self._in_registers(tensor)
+        return self.update_in_place(tensor)
+
+    def owns(self, tensor: Tensor) -> bool:
+        """Whether a tensor's buffer may be overwritten; only `InPlace` lowerings know of such."""
+        return False
 
     def _tensor(self, atom: Atom, env: dict[Variable, Tensor]) -> Tensor:
         if type(atom) is Variable:
@@ -161,10 +243,7 @@ class Schedule:
         for tensor in tensors:
             if type(tensor) is Lazy and tensor.cost > CHEAP:
                 size = _size(tensor)
-                repeats = "contraction" in equation.primitive.tags or (
-                    out is None or size is None or out > size
-                )
-                if repeats:
+                if _repeats(equation, size, out):
                     tensor = self.hoist(tensor)
             prepared.append(tensor)
         return prepared
@@ -177,7 +256,10 @@ class Schedule:
         limit = SMALL_IN_LOOP if self.builder.depth else 1
         if size is not None and size <= limit:
             return self._in_registers(tensor) if tensor.cost > 0 else tensor
-        if tensor.cost > DEEP or (uses > 1 and tensor.cost > CHEAP):
+        large = target is None and size is not None and size * tensor.dtype.itemsize >= LARGE
+        affordable = WORTH_A_PASS if large else 0.0
+        again = uses > 1 and tensor.cost > CHEAP and (uses - 1) * tensor.cost > affordable
+        if tensor.cost > DEEP or again:
             return self._store_later(tensor, target)
         return tensor
 
@@ -372,174 +454,6 @@ class Schedule:
         """
         self.fill_together(target.shape, [(target, source)])
 
-    # --- loops ------------------------------------------------------------------------------------
-
-    def for_each(
-        self, shape: Sequence[Any], body: Callable[[Index], None], independent: bool = False
-    ) -> None:
-        """Runs `body` at each index.
-
-        Args:
-            shape: extents; few static ones are unrolled, others become a loop nest.
-            body: given the index.
-            independent: no two indices touch the same memory, so that they may run in any order.
-        """
-        self.flush()
-        size = static_size(shape)
-        if size is not None and size <= (SMALL_IN_LOOP if self.builder.depth else 1):
-            for index in np.ndindex(*shape):
-                body(index)
-            return
-        self._nest(tuple(shape), (), body, SIMD if independent else SERIAL)
-        if independent:
-            parallel.share(self.builder)
-
-    def _nest(self, shape: Index, index: Index, body: Callable[[Index], None], kind: str) -> None:
-        if not shape:
-            body(index)
-            return
-        rest = shape[1:]
-
-        def step(i: Any) -> None:
-            self._nest(rest, (*index, i), body, kind)
-
-        if shape[0] == 1:
-            self._nest(rest, (*index, 0), body, kind)
-        else:
-            innermost = all([type(extent) is int and extent == 1 for extent in rest])
-            self.builder.loop(0, shape[0], step, kind=kind if innermost else SERIAL)
-            self._prefer_inner_lanes()
-
-    def _prefer_inner_lanes(self) -> None:
-        """A loop around one that runs in lanes runs one iteration after the other."""
-        loop = self.builder.block.items[-1] if self.builder.block.items else None
-        if isinstance(loop, For) and loop.kind == SIMD and has_simd_loop(loop.body):
-            loop.kind = SERIAL
-
-    def reduce(
-        self,
-        extents: Sequence[Any],
-        element: Callable[[Index], Scalar],
-        combine: Callable[[Scalar, Scalar], Scalar],
-        init: Scalar,
-    ) -> Scalar:
-        """Combines the elements at every index.
-
-        Args:
-            extents: of the axes reduced.
-            element: the element at an index.
-            combine: of two elements; associative.
-            init: the neutral element, to start from.
-
-        Returns:
-            The combination, made in any order.
-        """
-        size = static_size(extents)
-        limit = SMALL_IN_LOOP if self.builder.depth else UNROLLED_REDUCTION
-        if size is not None and size <= limit:
-            total = init
-            for index in np.ndindex(*extents):
-                total = combine(total, element(index))
-            return total
-        if size is not None and size >= parallel.LONG_REDUCTION and not self.builder.shared:
-            return self._reduce_shared(tuple(extents), (), element, combine, (init, init))
-        return self._reduce_nest(tuple(extents), (), element, combine, (init, init))
-
-    def _reduce_shared(
-        self,
-        extents: Index,
-        index: Index,
-        element: Callable[[Index], Scalar],
-        combine: Callable[[Scalar, Scalar], Scalar],
-        start: tuple[Scalar, Scalar],
-    ) -> Scalar:
-        """A reduction whose blocks threads may combine: first each block, then their results."""
-        carry, neutral = start
-        builder, rest = self.builder, extents[1:]
-        if rest and extents[0] < parallel.MANY:
-
-            def outer(i: Any, total: Scalar) -> list[Scalar]:
-                along = (total, neutral)
-                return [self._reduce_shared(rest, (*index, i), element, combine, along)]
-
-            return builder.loop(0, extents[0], outer, [carry])[0]
-        size = max(1, REDUCTION_BLOCK // (static_size(rest) or 1))
-        count = -(-extents[0] // size)
-        results = builder.buffer(neutral.dtype, (count,))
-
-        def block(k: Any) -> None:
-            low = builder.op("mul", k, builder.index(size))
-            high = builder.op("add", low, builder.index(size))
-            if extents[0] % size:
-                high = builder.op("min", high, builder.index(extents[0]))
-
-            def step(i: Any, total: Scalar) -> list[Scalar]:
-                return [self._reduce_nest(rest, (*index, i), element, combine, (total, neutral))]
-
-            builder.store(results, (k,), self._reduction_loop(low, high, step, neutral))
-
-        builder.loop(0, count, block, kind=PARALLEL)
-
-        def part(i: Index) -> Scalar:
-            return builder.load(results, *i)
-
-        return self._reduce_nest((count,), (), part, combine, (carry, neutral))
-
-    def _reduce_nest(
-        self,
-        extents: Index,
-        index: Index,
-        element: Callable[[Index], Scalar],
-        combine: Callable[[Scalar, Scalar], Scalar],
-        start: tuple[Scalar, Scalar],
-    ) -> Scalar:
-        """One loop of a reduction; `start` is the total so far and the neutral element."""
-        carry, neutral = start
-        if not extents:
-            return combine(carry, element(index))
-        rest = extents[1:]
-        if not rest and type(extents[0]) is int and extents[0] >= 2 * REDUCTION_BLOCK:
-            return self._reduce_blocks(extents[0], index, element, combine, start)
-
-        def step(i: Any, total: Scalar) -> list[Scalar]:
-            return [self._reduce_nest(rest, (*index, i), element, combine, (total, neutral))]
-
-        return self._reduction_loop(0, extents[0], step, carry)
-
-    def _reduce_blocks(
-        self,
-        extent: int,
-        index: Index,
-        element: Callable[[Index], Scalar],
-        combine: Callable[[Scalar, Scalar], Scalar],
-        start: tuple[Scalar, Scalar],
-    ) -> Scalar:
-        """A long reduction as one of blocks, so that rounding errors do not grow with length."""
-        carry, neutral = start
-        op, index_of = self.builder.op, self.builder.index
-        blocks = -(-extent // REDUCTION_BLOCK)
-
-        def block(k: Any, total: Scalar) -> list[Scalar]:
-            low = op("mul", k, index_of(REDUCTION_BLOCK))
-            high = op("min", op("add", low, index_of(REDUCTION_BLOCK)), index_of(extent))
-
-            def step(i: Any, partial: Scalar) -> list[Scalar]:
-                return [combine(partial, element((*index, i)))]
-
-            return [combine(total, self._reduction_loop(low, high, step, neutral))]
-
-        return self.builder.loop(0, blocks, block, [carry])[0]
-
-    def _reduction_loop(
-        self, low: Any, high: Any, step: Callable[..., list[Scalar]], carry: Scalar
-    ) -> Scalar:
-        """A loop that combines in any order, in lanes where it reads neighbours."""
-        total = self.builder.loop(low, high, step, [carry])[0]
-        loop = self.builder.block.items[-1] if self.builder.block.items else None
-        if isinstance(loop, For) and reads_contiguously(loop) and not has_simd_loop(loop.body):
-            loop.kind = SIMD
-        return total
-
     # --- what can go wrong at run time ------------------------------------------------------------
 
     def site(self, message: str) -> int:
@@ -575,6 +489,16 @@ class Pending(Tensor):
 
     def at(self, index: Index) -> Scalar:
         return self.target.at(index) if self.done else self.source.at(index)
+
+
+def _repeats(equation: Equation, size: int | None, out: int | None) -> bool:
+    """Whether an equation reads elements of an operand of some size more than once."""
+    if "contraction" in equation.primitive.tags or out is None or size is None:
+        return True
+    if equation.primitive.name == "pad" or is_wide(equation):
+        # Without padding, most of a loop's iterations read each element once.
+        return out > 2 * size or "ranges" in config.disable
+    return out > size
 
 
 def _elements(aval: Aval) -> int | None:

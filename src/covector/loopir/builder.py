@@ -73,6 +73,7 @@ class Builder(Storage):
         step: int = 1,
         kind: str = SERIAL,
         width: int = 0,
+        independent: bool = False,
     ) -> list[Any]:
         """A counted loop.
 
@@ -84,6 +85,7 @@ class Builder(Storage):
             step: positive.
             kind: "serial", "simd" or "parallel", see `For`.
             width: iterations in one vector step of a simd loop; 0 leaves it to the target.
+            independent: whether iterations touch no common memory, so that threads may share it.
 
         Returns:
             The carries after the last iteration.
@@ -112,20 +114,22 @@ class Builder(Storage):
         params = [self._inner("parameter", None, v.dtype) for v in inits]
         block = self.block
         loop = For(lower, upper, step, kind, width, index, inits, params, block)
+        loop.independent = independent and not inits
         loop.yields = _flatten(_as_list(body(index, *_unflatten(params, init)), init))
         self._leave()
         self.shared = before
         return self._close(loop, init)
 
-    def in_blocks(self, block: Block, size: int) -> None:
+    def in_blocks(self, block: Block, position: int, size: int) -> None:
         """Puts a parallel loop over blocks of iterations around a loop that was built.
 
         Args:
-            block: its last statement is the loop: from 0 to a constant, its iterations independent
-                and without carries.
+            block: where the loop is.
+            position: of the loop: between constants, its iterations independent and without
+                carries.
             size: iterations of one block.
         """
-        loop: For = block.items.pop()
+        loop: For = block.items[position]
         trips = loop.trips
         assert trips is not None
         depth = block.depth  # as far as the loop inside is concerned, nothing has changed
@@ -135,18 +139,19 @@ class Builder(Storage):
 
         count = -(-trips // size)
         number = value("index", attr=(0, count - 1))
-        low = value("mul", number, self.index(size))
+        scaled = value("mul", number, self.index(size))
+        low = value("add", scaled, loop.lower) if loop.lower.attr else scaled
         high = value("add", low, self.index(size))
         outer = For(
             self.index(0), self.index(count), 1, PARALLEL, 0, number, [], [], Block(depth + 1)
         )
-        outer.body.items += [low, high]
+        outer.body.items += [scaled, high] if low is scaled else [scaled, low, high]
         if trips % size:
             high = value("min", high, loop.upper)
             outer.body.items.append(high)
         loop.lower, loop.upper = low, high
         outer.body.items.append(loop)
-        block.items.append(outer)
+        block.items[position] = outer
 
     def while_(
         self,

@@ -325,6 +325,19 @@ class Expressions:
         found = self._memo.get(key)
         return found or self._place(key, "call", args, symbol, result)
 
+    def inserted(self, name: str, args: tuple[Value, ...], depth: int) -> Value:
+        """An index operation that the caller puts in a block that is complete already.
+
+        Args:
+            name: of the operation.
+            args: index values.
+            depth: of the block.
+
+        Returns:
+            The value, in no block yet.
+        """
+        return Value(name, args, None, INDEX, self._number(), depth)
+
     # Scoped memory for lowerings
 
     def recall(self, key: Any) -> Any:

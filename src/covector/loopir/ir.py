@@ -119,7 +119,8 @@ class Buffer:
         index: position among the arguments, results or constants.
         offset: byte offset in the workspace or in private memory, set by the memory planner.
         alias_class: buffers of one class may overlap in memory; `None` is a class of its own.
-        strides: how many elements of `dtype` apart neighbours are along each axis.
+        strides: how many elements of `dtype` apart neighbours are along each axis; those along the
+            first may be further apart than they need to be.
         lane: for a buffer with an array for each lane of a loop, the lane: the array's elements
             are as far apart as there are lanes, `shape` has the lanes as one more axis at the end.
         version: counts stores while building, so that loads are merged only between stores.
@@ -176,6 +177,11 @@ class Buffer:
             if not isinstance(extent, int):
                 return None
             total *= extent
+        if self.strides and self.lane is None:
+            first, apart = self.shape[0], self.strides[0]
+            assert isinstance(first, int)
+            assert isinstance(apart, int)
+            return max(total, first * apart * (2 if self.element is not self.dtype else 1))
         return total
 
     @property
@@ -247,6 +253,7 @@ class For:
         yields: values of the carries at its end.
         results: values of the carries after the loop.
         poll_every: after how many iterations to look whether to stop; 0 for never.
+        independent: no two iterations touch the same memory, so that the loop may become parallel.
         grain: how many iterations of a parallel loop a thread takes at once.
         private_bytes: memory that each thread of a parallel loop needs for private buffers.
     """
@@ -254,6 +261,7 @@ class For:
     __slots__ = (
         "body",
         "grain",
+        "independent",
         "index",
         "inits",
         "kind",

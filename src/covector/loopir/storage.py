@@ -291,9 +291,35 @@ class Storage(Expressions):
             parts = [(first, value.re), (self.op("add", first, self.index(1)), value.im)]
         self.touch(buffer)
         for place, part in parts:
-            self.block.items.append(Store(buffer, place, part))
-            key = ("load", buffer, place, (buffer.version, self.block))
-            self._remember_at(self.depth, key, part)
+            self._put(buffer, place, part)
+
+    def load_linear(self, buffer: Buffer, offset: Value) -> Value:
+        """Reads a component at a place in memory.
+
+        Args:
+            buffer: any buffer.
+            offset: in elements of `buffer.element`, like that of a "load".
+
+        Returns:
+            The value.
+        """
+        return self._load(buffer, offset)
+
+    def store_linear(self, buffer: Buffer, offset: Value, value: Value) -> None:
+        """Writes a component at a place in memory.
+
+        Args:
+            buffer: a buffer that is not read-only.
+            offset: in elements of `buffer.element`, like that of a `Store`.
+            value: of that dtype.
+        """
+        self.touch(buffer)
+        self._put(buffer, offset, value)
+
+    def _put(self, buffer: Buffer, offset: Value, value: Value) -> None:
+        self.block.items.append(Store(buffer, offset, value))
+        key = ("load", buffer, offset, (buffer.version, self.block))
+        self._remember_at(self.depth, key, value)
 
     def touch(self, buffer: Buffer) -> None:
         """Forgets what is known of a buffer's contents, as a store or a call changes them.

@@ -8,7 +8,8 @@ and loop IR values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,8 @@ from covector.core.avals import Aval
 from covector.core.program import Program
 from covector.loopir.builder import Builder
 from covector.loopir.ir import Buffer, Value
+
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 Extent = Any
 """An `int`, or a loop IR value for a size known at run time only."""
@@ -94,6 +97,10 @@ class Stored(Tensor):
 
     def at(self, index: Index) -> Scalar:
         return self._builder.load(self.buffer, *index)
+
+    def put(self, index: Index, value: Scalar) -> None:
+        """Stores an element."""
+        self._builder.store(self.buffer, index, value)
 
     def row(self, i: Any) -> Row:
         """The part at index `i` of the first axis, in place."""
@@ -194,6 +201,10 @@ class Lowering(Protocol):
         """A copy of the tensor in a buffer that the caller may write to."""
         ...
 
+    def owns(self, tensor: Tensor) -> bool:
+        """Whether the tensor's own buffer may be written to: nothing else needs its elements."""
+        ...
+
     def new(self, shape: Sequence[Extent], dtype: np.dtype[Any]) -> Stored:
         """A new uninitialised buffer."""
         ...
@@ -218,8 +229,19 @@ class Lowering(Protocol):
         """
         ...
 
-    def inline(self, program: Program, operands: Sequence[Tensor]) -> list[Tensor]:
-        """Lowers a nested program's equations in place."""
+    def inline(
+        self,
+        program: Program,
+        operands: Sequence[Tensor],
+        in_place: Mapping[int, tuple[Any, Stored]] = NOTHING,
+    ) -> list[Tensor]:
+        """Lowers a nested program's equations in place.
+
+        Args:
+            program: its inputs correspond to the operands.
+            operands: tensors of the shapes and dtypes of the inputs.
+            in_place: by identity of an equation, an `Overwrite` and the tensor it overwrites.
+        """
         ...
 
     def callback(self, function: tuple[Any, Any, Any]) -> int:
@@ -230,3 +252,27 @@ class Lowering(Protocol):
                 dtype of each operand; then shape, dtype and weak type of each result.
         """
         ...
+
+
+class InPlace:
+    """A lowering in which one tensor may be overwritten instead of copied.
+
+    Args:
+        b: the lowering.
+        own: the tensor.
+    """
+
+    def __init__(self, b: Lowering, own: Stored | Row) -> None:
+        self._b = b
+        self._own = own
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._b, name)
+
+    def owns(self, tensor: Tensor) -> bool:
+        """See `Lowering.owns`."""
+        return tensor is self._own
+
+    def update_in_place(self, tensor: Tensor) -> Tensor:
+        """The one tensor itself, a copy of others."""
+        return self._own if tensor is self._own else self._b.update_in_place(tensor)

@@ -6,7 +6,9 @@ A carried array is kept in one of five ways, decided before the loop is built:
 - registers: few elements, each an SSA value carried by the loop;
 - updated: the body only replaces parts of it (`dynamic_update_slice`, scatter), in place;
 - accumulated: the body reads it once, element for element, on the way to its new value;
-- alternating: two buffers in turn, read from one and written to the other.
+- ring: buffers taken in turn. Alone in its ring, a carry alternates between two of them, read from
+  one and written to the other. Carries that are passed on (`u, v -> v, f(u, v)`) share a ring, so
+  that what moves is the place where each is found, not its elements.
 
 Within an iteration everything is read before anything that is read from is overwritten: register
 values first, then what goes to other memory, then what changes in place.
@@ -19,127 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from covector.core.program import Equation, Program, Variable
-from covector.loopir.tensor import Lowering, Registers, Row, Stored, Tensor
+from covector.core.program import Program, Variable
+from covector.loopir.tensor import InPlace, Lowering, Registers, Row, Stored, Tensor
 from covector.ops import indices as ix
-from covector.ops.nested import count_uses, definitions
+from covector.ops.carry_plan import IN_PLACE, MAX_ELEMENTS, MAX_TOTAL, Plan, Ring
 from covector.ops.windows import static_size
 
-MAX_ELEMENTS = 32
-"""Elements up to which a carried array lives in registers."""
-MAX_TOTAL = 128
-"""Elements of all carried arrays in registers together."""
+__all__ = ["MAX_ELEMENTS", "MAX_TOTAL", "Carries", "as_registers", "scratch", "store_together"]
 
-_MAX_CHAIN = 16
-_UPDATES = frozenset(
-    ("dynamic_update_slice", "scatter", "scatter-add", "scatter-mul", "scatter-min", "scatter-max")
-)
-
-
-class _InPlace:
-    """A lowering in which one tensor may be overwritten instead of copied."""
-
-    def __init__(self, b: Any, own: Stored) -> None:
-        self._b = b
-        self._own = own
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._b, name)
-
-    def update_in_place(self, tensor: Tensor) -> Stored:
-        """The tensor's own buffer for the one tensor, a copy for others."""
-        return self._own if tensor is self._own else self._b.update_in_place(tensor)
-
-
-class Plan:
-    """How a loop body's carries are kept, found from the program alone.
-
-    Args:
-        program: the body.
-        first: position of the first carry among its inputs; its outputs begin with the carries.
-        sizes: elements of each carry, `None` where known at run time only.
-
-    Attributes:
-        body: the program to lower: in place of carries updated in place, it returns the operands
-            of the updates after all other outputs.
-        modes: for each carry "unchanged", "registers", "updated", "accumulated", "alternating".
-        updates: for each carry updated in place the equations that do it, in order.
-    """
-
-    def __init__(self, program: Program, first: int, sizes: Sequence[int | None]) -> None:
-        self.modes: list[str] = []
-        self.updates: dict[int, list[Equation]] = {}
-        uses = count_uses(program)
-        defined = definitions(program)
-        total = 0
-        for k, size in enumerate(sizes):
-            variable, out = program.inputs[first + k], program.outputs[k]
-            if out is variable:
-                self.modes.append("unchanged")
-            elif size is not None and size <= MAX_ELEMENTS and total + size <= MAX_TOTAL:
-                total += size
-                self.modes.append("registers")
-            else:
-                self.modes.append(self._memory_mode(k, variable, out, uses, defined))
-        self.body = self._without_updates(program)
-
-    def _memory_mode(
-        self,
-        k: int,
-        variable: Variable,
-        out: Any,
-        uses: dict[Variable, int],
-        defined: dict[Variable, Equation],
-    ) -> str:
-        chain = _chain(variable, out, uses, defined)
-        if chain and all([e.primitive.name in _UPDATES for e in chain]):
-            self.updates[k] = chain
-            return "updated"
-        if chain and uses[variable] == 1 and all([_same_index(e) for e in chain]):
-            return "accumulated"
-        return "alternating"
-
-    def _without_updates(self, program: Program) -> Program:
-        if not self.updates:
-            return program
-        gone = {id(e) for chain in self.updates.values() for e in chain}
-        outputs = [
-            program.inputs[0] if k in self.updates else a for k, a in enumerate(program.outputs)
-        ]
-        for chain in self.updates.values():
-            for equation in chain:
-                outputs += equation.inputs[1:]
-        equations = [e for e in program.equations if id(e) not in gone]
-        return program.replace(equations=equations, outputs=outputs)
-
-
-def _chain(
-    start: Variable, end: Any, uses: dict[Variable, int], defined: dict[Variable, Equation]
-) -> list[Equation]:
-    """The equations from a variable to an output, each one's result read by the next alone.
-
-    The way leads through the first operand, and through any one operand of elementwise operations.
-    """
-
-    def path(atom: Any, depth: int) -> list[Equation] | None:
-        if atom is start:
-            return []
-        equation = defined.get(atom) if type(atom) is Variable else None
-        if equation is None or uses[atom] != 1 or len(equation.outputs) != 1 or depth == 0:
-            return None
-        elementwise = "elementwise" in equation.primitive.tags
-        operands = equation.inputs if elementwise else equation.inputs[:1]
-        found = [p for a in operands if (p := path(a, depth - 1)) is not None]
-        return [*found[0], equation] if len(found) == 1 else None
-
-    return path(end, _MAX_CHAIN) or []
-
-
-def _same_index(equation: Equation) -> bool:
-    shape = equation.outputs[0].aval.shape
-    return "elementwise" in equation.primitive.tags and all(
-        [a.aval.shape in (shape, ()) for a in equation.inputs]
-    )
+STAGGER = 1088
+"""Bytes between the buffers of a ring beyond their size, so that equal elements are not a multiple
+of 4 KiB apart: a load that follows such a store waits for it."""
+_LARGE = 1 << 14
 
 
 class Carries:
@@ -159,61 +52,87 @@ class Carries:
     def __init__(
         self, b: Lowering, program: Program, first: int, initial: Sequence[Tensor]
     ) -> None:
-        plan = Plan(program, first, [static_size(t.shape) for t in initial])
+        plan = self._plan = Plan(program, first, [static_size(t.shape) for t in initial])
         self._b = b
         self._modes = plan.modes
-        self._updates = plan.updates
         self._initial = list(initial)
         self.body = plan.body
         # Memory first: the buffer of the first result may be the caller's own.
-        self._memory = [self._allocate(k, t) for k, t in enumerate(initial)]
+        self._memory: dict[int, Stored] = {}
+        self._rings = [(ring, self._ring_memory(ring)) for ring in plan.rings]
+        for k, (mode, tensor) in enumerate(zip(self._modes, initial, strict=True)):
+            if mode in IN_PLACE:
+                self._memory[k] = self._own_memory(k, tensor)
         self.scalars: list[Any] = []
-        for mode, tensor, memory in zip(self._modes, initial, self._memory, strict=True):
+        for k, (mode, tensor) in enumerate(zip(self._modes, initial, strict=True)):
             if mode == "registers":
                 self.scalars += [tensor.at(i) for i in np.ndindex(*tensor.shape)]
-            elif memory is not None:
-                if mode == "alternating":
-                    store_together(b, [(memory.row(0), tensor)])
-                else:
-                    b.fill(memory, tensor)
+            elif mode in IN_PLACE and self._memory[k] is not tensor:
+                b.fill(self._memory[k], tensor)
+        for ring, memory in self._rings:
+            rows = [memory.row(self._slot(ring, p, 0)) for p in range(len(ring.members))]
+            store_together(b, [(r, initial[k]) for r, k in zip(rows, ring.members, strict=True)])
         for k, mode in enumerate(self._modes):
             if mode == "unchanged":
                 self._initial[k] = b.hoist(self._initial[k])
 
-    def _allocate(self, k: int, tensor: Tensor) -> Stored | None:
-        mode = self._modes[k]
-        if mode == "alternating":
-            return scratch(self._b, (2, *tensor.shape), tensor.dtype)
-        if mode in ("unchanged", "registers"):
-            return None
+    def _own_memory(self, k: int, tensor: Tensor) -> Stored:
+        if type(tensor) is Stored and self._b.owns(tensor):
+            return tensor
         if k == 0:
             return self._b.new(tensor.shape, tensor.dtype)
         return scratch(self._b, tensor.shape, tensor.dtype)
 
-    @property
-    def alternates(self) -> bool:
-        """Whether the parity of the iteration matters."""
-        return "alternating" in self._modes
+    def _ring_memory(self, ring: Ring) -> Stored:
+        """Buffers in a row, somewhat apart."""
+        tensor = self._initial[ring.members[0]]
+        memory = scratch(self._b, (ring.slots, *tensor.shape), tensor.dtype)
+        buffer = memory.buffer
+        size, nbytes = static_size(tensor.shape), buffer.nbytes
+        large = nbytes is not None and nbytes >= ring.slots * _LARGE
+        if large and size is not None and buffer.lane is None:
+            apart = size + STAGGER // tensor.dtype.itemsize
+            buffer.strides = (apart, *buffer.strides[1:])
+        return memory
+
+    def _slot(self, ring: Ring, place: int, iteration: Any) -> Any:
+        """Which buffer of a ring holds the carry at a place in it."""
+        at = ix.add(self._b.builder, iteration, place)
+        if type(at) is not int and ring.slots == 2:
+            return self._b.builder.op("and", at, 1)
+        return ix.rem(self._b.builder, at, ring.slots)
 
     def tensors(self, scalars: Sequence[Any], iteration: Any) -> list[Tensor]:
         """The carries at the start of an iteration, or after as many iterations."""
         given = iter(scalars)
-        parity = self._parity(iteration)
-        found: list[Tensor] = []
-        for mode, initial, memory in zip(self._modes, self._initial, self._memory, strict=True):
-            if mode == "unchanged":
-                found.append(initial)
-            elif mode == "registers":
-                found.append(as_registers(self._b, initial.shape, initial.dtype, given))
-            else:
-                assert memory is not None
-                found.append(memory.row(parity) if mode == "alternating" else memory)
+        found: list[Tensor] = list(self._initial)
+        for k, mode in enumerate(self._modes):
+            if mode == "registers":
+                initial = self._initial[k]
+                found[k] = as_registers(self._b, initial.shape, initial.dtype, given)
+            elif mode in IN_PLACE:
+                found[k] = self._memory[k]
+        for ring, memory in self._rings:
+            for place, k in enumerate(ring.members):
+                found[k] = memory.row(self._slot(ring, place, iteration))
         return found
 
-    def _parity(self, iteration: Any) -> Any:
-        if not self.alternates:
-            return 0
-        return iteration & 1 if type(iteration) is int else self._b.builder.op("and", iteration, 1)
+    def run(self, b: Lowering, operands: Sequence[Tensor]) -> list[Tensor]:
+        """Lowers the body for an iteration.
+
+        Args:
+            b: the lowering.
+            operands: what it takes, the carries from `tensors`.
+
+        Returns:
+            What `advance` takes.
+        """
+        in_place = {
+            id(each.equation): (each, self._memory[k])
+            for k, overwrites in self._plan.overwrites.items()
+            for each in overwrites
+        }
+        return b.inline(self.body, operands, in_place)
 
     def advance(
         self, outputs: Sequence[Tensor], iteration: Any, targets: Sequence[Row] = ()
@@ -231,21 +150,33 @@ class Carries:
         count = len(self._modes)
         scalars: list[Any] = []
         stores: list[tuple[Row, Tensor]] = list(zip(targets, outputs[count:], strict=False))
-        accumulated: list[tuple[Stored, Tensor]] = []
-        next_parity = self._parity(ix.add(self._b.builder, iteration, 1))
-        for mode, memory, out in zip(self._modes, self._memory, outputs, strict=False):
+        over: list[tuple[Stored | Row, Tensor]] = []
+        following = ix.add(self._b.builder, iteration, 1)
+        for k, mode in enumerate(self._modes):
             if mode == "registers":
-                scalars += [out.at(i) for i in np.ndindex(*out.shape)]
-            elif mode == "alternating" and memory is not None:
-                stores.append((memory.row(next_parity), out))
-            elif mode == "accumulated" and memory is not None:
-                accumulated.append((memory, out))
-        operands = [self._private(t) for t in outputs[count + len(targets) :]]
+                scalars += [outputs[k].at(i) for i in np.ndindex(*outputs[k].shape)]
+            elif mode == "accumulated":
+                over.append((self._memory[k], outputs[k]))
+        for ring, memory in self._rings:
+            if ring.fresh:
+                last = len(ring.members) - 1
+                row = memory.row(self._slot(ring, last, following))
+                into: Any = over if ring.overwrites else stores
+                into.append((row, outputs[ring.members[last]]))
+        operands = self._operands(outputs[count + len(targets) :])
         store_together(self._b, stores)
-        for memory, out in accumulated:
-            self._b.fill(memory, out)
-        self._update(operands)
+        for target, out in over:
+            store_together(self._b, [(target, out)])
+        self._update(operands, iteration)
         return scalars
+
+    def _operands(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The operands of updates at the end; none of them reads what these change."""
+        atoms = [a for chain in self._plan.updates.values() for e in chain for a in e.inputs[1:]]
+        return [
+            self._private(t) if type(a) is Variable and a in self._plan.private else t
+            for a, t in zip(atoms, tensors, strict=True)
+        ]
 
     def _private(self, tensor: Tensor) -> Tensor:
         """A tensor with the same elements that does not read what is about to change."""
@@ -253,22 +184,26 @@ class Carries:
         if size is not None and size <= MAX_ELEMENTS:
             values = iter([tensor.at(i) for i in np.ndindex(*tensor.shape)])
             return as_registers(self._b, tensor.shape, tensor.dtype, values)
-        changing = [m.buffer for m in self._memory if m is not None]
+        changing = [m.buffer for m in self._memory.values()]
         if type(tensor) is Stored and tensor.buffer not in changing:
             return tensor
         return self._b.update_in_place(tensor)
 
-    def _update(self, operands: Sequence[Tensor]) -> None:
+    def _update(self, operands: Sequence[Tensor], iteration: Any) -> None:
         given = iter(operands)
-        for k, chain in self._updates.items():
-            memory = self._memory[k]
-            assert memory is not None
-            b: Any = _InPlace(self._b, memory)
+        places = {k: (r, p, m) for r, m in self._rings for p, k in enumerate(r.members)}
+        following = ix.add(self._b.builder, iteration, 1)
+        for k, chain in self._plan.updates.items():
+            own: Any = self._memory.get(k)
+            if own is None:
+                ring, place, memory = places[k]
+                own = memory.row(self._slot(ring, place, following))
             for equation in chain:
                 rest = [next(given) for _ in equation.inputs[1:]]
-                out = equation.primitive.lower(b, memory, *rest, **equation.params)
-                if out is not memory:
-                    self._b.fill(memory, self._private(out))
+                b: Any = InPlace(self._b, own)
+                out = equation.primitive.lower(b, own, *rest, **equation.params)
+                if out is not own:
+                    store_together(self._b, [(own, self._private(out))])
 
 
 def as_registers(
@@ -285,9 +220,9 @@ _TOGETHER = 400.0
 """Operations in one loop that stores several tensors, beyond which another one begins."""
 
 
-def store_together(b: Lowering, pairs: Sequence[tuple[Row, Tensor]]) -> None:
+def store_together(b: Lowering, pairs: Sequence[tuple[Row | Stored, Tensor]]) -> None:
     """Stores tensors in rows that none of them reads, those of one shape in one loop."""
-    groups: dict[Any, list[list[tuple[Row, Tensor]]]] = {}
+    groups: dict[Any, list[list[tuple[Row | Stored, Tensor]]]] = {}
     costs: dict[Any, float] = {}
     for target, source in pairs:
         cost = costs.get(target.shape, 0.0) + source.cost
@@ -302,7 +237,7 @@ def store_together(b: Lowering, pairs: Sequence[tuple[Row, Tensor]]) -> None:
             _store_group(b, shape, group)
 
 
-def _store_group(b: Lowering, shape: Any, group: list[tuple[Row, Tensor]]) -> None:
+def _store_group(b: Lowering, shape: Any, group: list[tuple[Row | Stored, Tensor]]) -> None:
     def store(index: Any) -> None:
         values = [source.at(index) for _, source in group]
         for (target, _), value in zip(group, values, strict=True):

@@ -20,6 +20,7 @@ from covector.ops.carries import MAX_ELEMENTS, MAX_TOTAL, as_registers, scratch
 from covector.ops.common import front, move_axis
 from covector.ops.guard import guard_loops, loops_inside
 from covector.ops.nested import chosen, either, others, prune, split, substitute, zero_atom
+from covector.ops.overwriting import Overwrite, path
 from covector.ops.windows import static_size
 
 Branches = tuple[Program, ...]
@@ -297,24 +298,46 @@ def _without_idle_derivatives(
 def _cond_lower(b: Lowering, index: Tensor, *operands: Tensor, branches: Branches) -> list[Tensor]:
     builder = b.builder
     taken = index.at(())
-    places = _Results(b, branches[0].output_avals)
+    own = next(
+        (k for k, t in enumerate(operands) if type(t) is Stored and b.owns(t)), len(operands)
+    )
+    output, in_place = _updated_by_all(branches, operands, own)
+    places = _Results(b, branches[0].output_avals, output, operands[own] if in_place else None)
 
-    def run(branch: Program) -> list[Any]:
-        return places.keep(b.inline(branch, operands))
+    def run(k: int) -> list[Any]:
+        overwrites = in_place[k] if in_place else {}
+        return places.keep(b.inline(branches[k], operands, overwrites))
 
     def choose(first: int) -> list[Any]:
         if first == len(branches) - 1:
-            return run(branches[first])
+            return run(first)
         here = builder.op("le", taken, first)
-        return builder.if_(here, lambda: run(branches[first]), lambda: choose(first + 1))
+        return builder.if_(here, lambda: run(first), lambda: choose(first + 1))
 
     return places.tensors(choose(0))
+
+
+def _updated_by_all(
+    branches: Branches, operands: Sequence[Tensor], own: int
+) -> tuple[int, list[dict[int, tuple[Overwrite, Stored]]]]:
+    """The result that every branch leaves in an operand's buffer, and how; -1 if there is none."""
+    if own == len(operands):
+        return -1, []
+    tensor = operands[own]
+    assert type(tensor) is Stored
+    for output in range(len(branches[0].outputs)):
+        ways = [path(p, p.inputs[own], p.outputs[output]) for p in branches]
+        if all([way is not None for way in ways]):
+            return output, [{id(o.equation): (o, tensor) for o in way or ()} for way in ways]
+    return -1, []
 
 
 class _Results:
     """Where a branch leaves its results: few elements in SSA values, more in a buffer."""
 
-    def __init__(self, b: Lowering, avals: Sequence[Aval]) -> None:
+    def __init__(
+        self, b: Lowering, avals: Sequence[Aval], own: int = -1, place: Tensor | None = None
+    ) -> None:
         self._b = b
         self._shapes = [b.extents(aval) for aval in avals]
         self._dtypes = [b.element_dtype(aval) for aval in avals]
@@ -322,7 +345,10 @@ class _Results:
         total = 0
         for k, (shape, dtype) in enumerate(zip(self._shapes, self._dtypes, strict=True)):
             size = static_size(shape)
-            if size is not None and size <= MAX_ELEMENTS and total + size <= MAX_TOTAL:
+            if k == own:
+                assert type(place) is Stored
+                self._buffers.append(place)
+            elif size is not None and size <= MAX_ELEMENTS and total + size <= MAX_TOTAL:
                 total += size
                 self._buffers.append(None)
             else:
@@ -335,7 +361,7 @@ class _Results:
         for tensor, buffer in zip(tensors, self._buffers, strict=True):
             if buffer is None:
                 scalars += [tensor.at(i) for i in np.ndindex(*tensor.shape)]
-            else:
+            elif tensor is not buffer:
                 self._b.fill(buffer, tensor)
         return scalars
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from covector.core import dtypes
 from covector.core.avals import Aval, Linear, Zero
+from covector.core.config import config
 from covector.core.errors import compose
 from covector.core.primitive import Primitive
 from covector.core.trace import aval_of
@@ -493,15 +494,26 @@ def _update_lower(b: Lowering, operand: Any, update: Any, *starts: Any) -> Any:
         if 0 in update.shape:
             return operand
         return _update_by_choice(b, operand, update, begins)
+    if _mostly_replaced(b, operand, update, begins):
+        return _update_by_choice(b, operand, update, begins)
     out = b.update_in_place(operand)
     builder = b.builder
 
     def write(index: tuple[Any, ...]) -> None:
         place = [ix.add(builder, i, j) for i, j in zip(begins, index, strict=False)]
-        builder.store(out.buffer, (*place, *index[len(begins) :]), update.at(index))
+        out.put((*place, *index[len(begins) :]), update.at(index))
 
     b.for_each(update.shape, write, independent=True)
     return out
+
+
+def _mostly_replaced(b: Lowering, operand: Any, update: Any, begins: Sequence[Any]) -> bool:
+    """Whether loops over the result are split into those over the window and its surroundings."""
+    if b.owns(operand) or b.builder.lane is not None or "ranges" in config.disable:
+        return False
+    size, part = static_size(operand.shape), static_size(update.shape)
+    known = all([type(begin) is int for begin in begins])
+    return known and size is not None and part is not None and 2 * part >= size
 
 
 def small(shape: Sequence[Any]) -> bool:

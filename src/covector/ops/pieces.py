@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from covector.core.avals import Aval, Linear
+from covector.core.config import config
 from covector.core.trace import aval_of
 from covector.ops import common, indices
 from covector.ops.axes import reshape
@@ -91,14 +92,30 @@ def _concatenate_lower(b: Any, *xs: Any, dimension: int) -> Any:
     shape = [starts[-1] if d == dimension else n for d, n in enumerate(xs[0].shape)]
     size = indices.product(builder, shape)
     limit = _SMALL_SIZE if len(pieces) > _MANY_OPERANDS else _LARGE_SIZE
-    if len(pieces) > 1 and (type(size) is not int or size > limit):
+    large = len(pieces) > 1 and (type(size) is not int or size > limit)
+    if large and not _splits_loops(b, pieces, starts):
         return _concatenate_into_buffer(b, pieces, dimension, starts, shape)
 
     def element(index: Any) -> Any:
         return _element_of_pieces(builder, pieces, dimension, starts, index)
 
     cost = sum([x.cost + 3.0 for x in pieces])
-    return b.lazy(shape, xs[0].dtype, element, cost, moves=True)
+    return b.lazy(shape, xs[0].dtype, element, cost, moves=not large)
+
+
+_FEW_OPERANDS = 3
+_CHEAP = 3.0
+
+
+def _splits_loops(b: Any, pieces: list[Any], starts: list[Any]) -> bool:
+    """Whether loops over the result become one for each operand, without choices in them."""
+    return (
+        "ranges" not in config.disable
+        and b.builder.lane is None
+        and len(pieces) <= _FEW_OPERANDS
+        and all(type(start) is int for start in starts)
+        and all(x.cost <= _CHEAP for x in pieces)
+    )
 
 
 def _concatenate_into_buffer(

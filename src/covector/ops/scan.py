@@ -371,7 +371,7 @@ def _scan_lower(
             step = step.attr
         i = ix.sub(builder, ix.sub(builder, count, 1), step) if reverse else step
         slices = [_slice(b, x, i) for x in xs]
-        outs = b.inline(carries.body, [*consts, *carries.tensors(scalars, step), *slices])
+        outs = carries.run(b, [*consts, *carries.tensors(scalars, step), *slices])
         return carries.advance(outs, step, [stack.row(i) for stack in stacks])
 
     scalars = _run(b, count, unroll, iteration, carries.scalars)

@@ -172,7 +172,7 @@ def _in_memory(
             place = writer.windows.place(window, offsets[: len(inner_shape)])
             place = (*place, *offsets[len(inner_shape) :])
             value = writer.updated(lambda: out.at(place), which, offsets)
-            builder.store(out.buffer, place, value)
+            out.put(place, value)
 
         def write_all() -> None:
             b.for_each((*inner_shape, *words), write, independent=True)

@@ -283,6 +283,10 @@ def slice_value(x: Any, i: int) -> Any:
     return reshape(slice_in_dim(x, i, i + 1, 0), new_sizes=(), dimensions=None)
 
 
+_CHEAP = 3.0
+"""Operations of an element worth repeating wherever it is read."""
+
+
 def _pad_lower(b: Any, x: Any, value: Any, *, padding_config: Padding) -> Any:
     builder = b.builder
     shape: list[Any] = []
@@ -322,7 +326,7 @@ def _pad_lower(b: Any, x: Any, value: Any, *, padding_config: Padding) -> Any:
         return result
 
     cost = x.cost + value.cost + 2.0 * sum(config != (0, 0, 0) for config in padding_config)
-    return b.lazy(shape, x.dtype, element, cost, moves=True)
+    return b.lazy(shape, x.dtype, element, cost, moves=x.cost <= _CHEAP)
 
 
 def _dilated_extent(builder: Any, n: Any, interior: int) -> Any:

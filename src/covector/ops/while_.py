@@ -262,7 +262,7 @@ def _while_lower(
         return predicate.at(())
 
     def body(step: Any, *scalars: Any) -> list[Any]:
-        outs = b.inline(carries.body, [*body_consts, *carries.tensors(scalars, step)])
+        outs = carries.run(b, [*body_consts, *carries.tensors(scalars, step)])
         return [ix.add(builder, step, 1), *carries.advance(outs, step)]
 
     steps, *scalars = builder.while_(condition, body, [builder.index(0), *carries.scalars])

@@ -1,0 +1,149 @@
+"""Loops over the same rows as one loop, and what becomes of the arrays between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import covector as cv
+import covector.numpy as cnp
+from covector import lax, nn
+from covector.core.config import config, num_threads
+from covector.loopir.builder import Builder
+from covector.loopir.fusion import fuse_last
+from covector.loopir.printer import print_function
+from covector.loopir.shrinking import shrink
+from covector.scipy.special import logsumexp
+
+F32 = np.dtype(np.float32)
+
+
+def planned(fn: Callable[..., Any], *args: Any) -> int:
+    return cv.jit(fn).lower(*args).compile().cost_analysis()["workspace_bytes"]
+
+
+def array(*shape: int) -> Any:
+    return cnp.asarray(np.random.default_rng(3).standard_normal(shape).astype(np.float32))
+
+
+def layer_norm(x: Any) -> Any:
+    return (x - x.mean(-1, keepdims=True)) * lax.rsqrt(x.var(-1, keepdims=True) + 1e-5)
+
+
+def moments(x: Any) -> Any:
+    return x.sum(-1), (x * x).sum(-1), cnp.exp(x).max(-1)
+
+
+def rows_and_columns(x: Any) -> Any:
+    return nn.softmax(x, -1) + nn.softmax(x, 0)
+
+
+def shifted_rows(x: Any) -> Any:
+    """Each row needs the sum of the one before: this may not become one loop."""
+    total = cnp.exp(x).sum(-1)
+    return x / cnp.roll(total, 1)[..., None]
+
+
+def reversed_rows(x: Any) -> Any:
+    y = cnp.exp(x)
+    return y / y[::-1].sum(-1, keepdims=True) + y
+
+
+def ranks(x: Any) -> Any:
+    return cnp.argmax(x, -1), cnp.argmin(x, -1), x.max(-1)
+
+
+CASES = (nn.softmax, nn.log_softmax, layer_norm, moments, rows_and_columns, shifted_rows)
+CASES = (*CASES, reversed_rows, ranks, lambda x: logsumexp(x, axis=-1), lambda x: x.std(0))
+
+
+@pytest.mark.parametrize("fn", CASES)
+@pytest.mark.parametrize("shape", [(70, 90), (65, 33), (5, 700), (700, 5), (3, 40, 50)])
+def test_rows(fn: Any, shape: tuple[int, ...]) -> None:
+    x = array(*shape)
+    expected = cv.tree.leaves(cv.jit(fn, backend="reference")(x))
+    for disabled in ((), ("row_fusion",), ("threads",)):
+        with config.override("disable", frozenset(disabled)):
+            found = cv.tree.leaves(cv.jit(lambda x: fn(x))(x))
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=2e-5, atol=2e-5)
+
+
+def test_results_do_not_depend_on_threads() -> None:
+    x = array(600, 500)
+    fn = cv.jit(lambda x: (nn.softmax(x), layer_norm(x), x.sum()))
+    expected = fn(x)
+    with num_threads(1):
+        found = fn(x)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+@pytest.mark.parametrize("fn", [nn.softmax, layer_norm, moments])
+def test_nothing_but_a_row_is_kept(fn: Any) -> None:
+    assert planned(fn, array(512, 1024)) <= 4 * 1024 + 1024
+
+
+def test_two_reductions_read_their_operand_once() -> None:
+    text = cv.jit(lambda x: (x.sum(1), (x * x).sum(1))).lower(array(100, 300)).as_text("loopir")
+    assert text.count("load a0") == 1
+
+
+def two_loops(second: Callable[[Builder, Any, Any, Any], None], rows: int = 100) -> str:
+    """Text of a loop that fills `w[i, :]` and a second one, after fusion."""
+    b = Builder("f")
+    x, y = b.argument(F32, (rows, 8)), b.result(F32, (rows, 8))
+    w = b.buffer(F32, (rows, 8))
+
+    def fill(i: Any) -> None:
+        b.loop(0, 8, lambda j: b.store(w, (i, j), b.op("exp", b.load(x, i, j))), kind="simd")
+
+    b.loop(0, rows, fill, independent=True)
+    b.loop(0, rows, lambda i: second(b, w, y, i), independent=True)
+    fuse_last(b)
+    shrink(b)
+    return print_function(b.finish())
+
+
+def test_a_row_is_passed_on() -> None:
+    def second(b: Builder, w: Any, y: Any, i: Any) -> None:
+        def reverse(j: Any) -> None:
+            b.store(y, (i, j), b.load(w, i, b.op("sub", b.index(7), j)))
+
+        b.loop(0, 8, reverse, kind="simd")
+
+    text = two_loops(second)
+    assert text.count("in 0..100") == 1
+    assert "w0: f32[8]" in text
+
+
+def test_an_element_is_passed_on_in_a_register() -> None:
+    def second(b: Builder, w: Any, y: Any, i: Any) -> None:
+        b.loop(0, 8, lambda j: b.store(y, (i, j), b.load(w, i, j)), kind="simd")
+
+    text = two_loops(second)
+    assert "load w0" not in text
+    assert "store w0" not in text
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_neighbouring_rows_are_not(shift: int) -> None:
+    def second(b: Builder, w: Any, y: Any, i: Any) -> None:
+        other = b.op("max", b.op("min", b.op("add", i, b.index(shift)), b.index(99)), b.index(0))
+        b.loop(0, 8, lambda j: b.store(y, (i, j), b.load(w, other, j)), kind="simd")
+
+    assert two_loops(second).count("in 0..100") == 2
+
+
+def test_elements_beyond_the_row_are_not() -> None:
+    def second(b: Builder, w: Any, y: Any, i: Any) -> None:
+        def shifted(j: Any) -> None:
+            place = b.op("add", b.op("mul", i, b.index(8)), b.op("add", j, b.index(1)))
+            b.store(y, (i, j), b.load_at(w, b.op("min", place, b.index(799))))
+
+        b.loop(0, 8, shifted, kind="simd")
+
+    assert two_loops(second).count("in 0..100") == 2
