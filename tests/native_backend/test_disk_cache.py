@@ -115,7 +115,7 @@ def test_run_time_errors_have_the_lines_of_this_process(folder):
         (call,) = jitted._compiler.calls.values()
         assert call.executable.disk_cache == status
         with pytest.raises(RuntimeError, match=rf"test_disk_cache.py:{line} .* in here$"):
-            call.executable._fail(-1, 0)
+            call.executable._fail(-1, 0, 0)
 
 
 # --- keys -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -92,22 +93,50 @@ def get_backend(name: str | None = None) -> Backend:
 
 @dataclass
 class _Cache:
-    """Compiled programs by structure, the oldest dropped first."""
+    """Compiled programs by structure; those that were not asked for for the longest time go first.
+
+    Attributes:
+        limit: how many there may be.
+        limit_bytes: how much memory their code and constants may take.
+    """
 
     limit: int = 4096
+    limit_bytes: int = 512 << 20
     entries: dict[Any, Executable] = field(default_factory=dict[Any, Any])
+    nbytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, program: Program, options: Options, backend: str | None) -> Executable:
         key = (program.key(), options, config.disable, config.cpu, backend or config.backend)
-        found = self.entries.get(key)
-        if found is None:
-            with collection_paused(), ladder.compilation(options.name, program) as done:
-                found = get_backend(backend).compile(program, options)
-                done(found)
-            while len(self.entries) >= self.limit:
-                self.entries.pop(next(iter(self.entries)))
-            self.entries[key] = found
-        return found
+        with self._lock:
+            found = self.entries.pop(key, None)
+            if found is not None:
+                self.entries[key] = found  # the last to go
+                return found
+        with collection_paused(), ladder.compilation(options.name, program) as done:
+            found = get_backend(backend).compile(program, options)
+            done(found)
+        with self._lock:
+            known = self.entries.setdefault(key, found)  # another thread may have been faster
+            if known is found:
+                self.nbytes += _nbytes(found)
+                self._make_room()
+        return known
+
+    def _make_room(self) -> None:
+        while len(self.entries) > 1 and (
+            len(self.entries) > self.limit or self.nbytes > self.limit_bytes
+        ):
+            self.nbytes -= _nbytes(self.entries.pop(next(iter(self.entries))))
+
+    def clear(self) -> None:
+        with self._lock:
+            self.entries.clear()
+            self.nbytes = 0
+
+
+def _nbytes(executable: Executable) -> int:
+    return getattr(executable, "nbytes", 0)
 
 
 _cache = _Cache()
@@ -122,7 +151,7 @@ def executable(
 
 def clear_cache() -> None:
     """Forgets every compiled program."""
-    _cache.entries.clear()
+    _cache.clear()
 
 
 register_backend("reference", "covector.backends.reference:ReferenceBackend")

@@ -121,6 +121,7 @@ class NativeExecutable:
     Attributes:
         profile: seconds spent in each stage of compilation.
         disk_cache: "hit", "miss", "partial" (only the machine code was found), or "off".
+        nbytes: of memory for code and constants.
     """
 
     def __init__(
@@ -140,6 +141,9 @@ class NativeExecutable:
         self._stages: Callable[[], _Stages | None] = _none
         self.profile = profile
         self.disk_cache = disk_cache
+        machine = compiled.machine
+        code = machine.object_code if machine.linked is None else machine.linked.code
+        self.nbytes = len(code) + sum([c.nbytes for c in compiled.constants])
         if loaded is None:
             start = time.perf_counter()
             loaded = loading.load(compiled.machine, config.cpu)
