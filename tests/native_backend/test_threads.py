@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -303,6 +305,33 @@ def test_a_forked_child_has_a_pool_of_its_own() -> None:
         _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     np.testing.assert_array_equal(np.asarray(executable(x)[0]), wanted)
+
+
+AT_EXIT = """
+import threading, time
+import numpy as np
+import covector as cv
+from covector import lax
+from covector.core.config import num_threads
+
+x = np.ones(5000, np.float32)
+forever = lambda x: lax.while_loop(lambda y: y != 0, lambda y: y * 0.5 + 0.5, x)
+f = cv.jit(cv.vmap(forever)).lower(x).compile()
+
+def user():
+    with num_threads(3):
+        f(x)
+
+for _ in range(2):
+    threading.Thread(target=user, daemon=True).start()
+time.sleep(0.2)
+print(float(cv.jit(lambda x: x.sum())(np.ones(10**6, np.float32))))
+"""
+
+
+def test_the_process_ends_while_daemon_threads_compute() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, b"1000000.0\n"), done.stderr
 
 
 def test_the_number_of_threads_follows_the_setting() -> None:
