@@ -125,6 +125,7 @@ class For:
         self.yields: list[Value] = []
         self.results: list[Value] = []
         self.poll_every = 0
+        self.independent = False
         self.grain = 1
         self.private_bytes = 0
 
