@@ -339,7 +339,26 @@ class Schedule(Nests):
         Returns:
             The tensor.
         """
-        return Registers(values, dtype, self.stored)
+        return Registers(values, dtype, self._spilled, self.builder.depth)
+
+    def _spilled(self, registers: Registers) -> tuple[Stored, bool]:
+        """The copy, and whether it can be used from now on."""
+        if self.builder.lane is None:
+            return self._spill(registers), True
+        return self.stored(registers), False
+
+    def _spill(self, registers: Registers) -> Stored:
+        """A copy of SSA values in memory, stored where they were made.
+
+        In lanes it is stored here: only here is known where a lane's memory is.
+        """
+        self.flush()
+        builder = self.builder
+        depth = registers.depth if builder.lane is None else None
+        copy = Stored(builder, builder.buffer(registers.dtype, registers.shape), registers.shape)
+        for index, value in np.ndenumerate(registers.values):
+            builder.store(copy.buffer, index, value, depth)
+        return copy
 
     def stored(self, tensor: Tensor) -> Stored:
         """The tensor in a row-major buffer.
@@ -355,10 +374,17 @@ class Schedule(Nests):
         if type(tensor) is Pending:
             self.flush()
             return tensor.target
+        if type(tensor) is Registers and self.builder.lane is None:
+            spilled = tensor.spilled()
+            assert type(spilled) is Stored
+            return spilled
         known = self.builder.recall(("stored", tensor))
         if known is None:
-            known = self.new(tensor.shape, tensor.dtype)
-            self.fill(known, tensor)
+            if type(tensor) is Registers:
+                known = self._spill(tensor)
+            else:
+                known = self.new(tensor.shape, tensor.dtype)
+                self.fill(known, tensor)
             self.builder.remember(("stored", tensor), known)
         return known
 

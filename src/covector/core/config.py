@@ -53,6 +53,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "residuals": "recomputing cheap residuals of loops instead of keeping them",
     "row_fusion": "loops over the same range as one loop",
     "segments": "loops whose tape would exceed `tape_bytes` are cut into segments",
+    "small_linalg": "small matrices factorised by code spelled out for them, not by LAPACK",
     "superwords": "isomorphic scalar operations of a loop body become vectors",
     "threads": "loops of independent iterations run on several threads",
     "transposes": "products that read their operands transposed instead of copies",

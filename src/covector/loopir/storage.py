@@ -256,15 +256,19 @@ class Storage(Expressions):
         self._hoisted[block] = self._hoisted.get(block, 0) + 1
         return depth
 
-    def store(self, buffer: Buffer, indices: Sequence[Any], value: Any) -> None:
+    def store(
+        self, buffer: Buffer, indices: Sequence[Any], value: Any, depth: int | None = None
+    ) -> None:
         """Writes an element.
 
         Args:
             buffer: a buffer that is not read-only.
             indices: an int or index value for each axis.
             value: of the buffer's dtype.
+            depth: of the block around this one at whose present end to write; the indices and the
+                value are known there, and nothing has touched the buffer in a block inside it.
         """
-        self._store_element(buffer, self.offset(buffer, indices), value)
+        self._store_element(buffer, self.offset(buffer, indices), value, depth)
 
     def store_at(self, buffer: Buffer, offset: Any, value: Any) -> None:
         """Writes an element at a linear offset.
@@ -279,7 +283,9 @@ class Storage(Expressions):
         """
         self._store_element(buffer, self._physical(buffer, offset), value)
 
-    def _store_element(self, buffer: Buffer, offset: Value, value: Any) -> None:
+    def _store_element(
+        self, buffer: Buffer, offset: Value, value: Any, depth: int | None = None
+    ) -> None:
         if value.dtype is not buffer.dtype:
             raise LoopIRError(f"store of {value.dtype.name} in {buffer!r}: {buffer.dtype.name}")
         if buffer.space in READ_ONLY:
@@ -291,7 +297,7 @@ class Storage(Expressions):
             parts = [(first, value.re), (self.op("add", first, self.index(1)), value.im)]
         self.touch(buffer)
         for place, part in parts:
-            self._put(buffer, place, part)
+            self._put(buffer, place, part, depth)
 
     def load_linear(self, buffer: Buffer, offset: Value) -> Value:
         """Reads a component at a place in memory.
@@ -316,10 +322,11 @@ class Storage(Expressions):
         self.touch(buffer)
         self._put(buffer, offset, value)
 
-    def _put(self, buffer: Buffer, offset: Value, value: Value) -> None:
-        self.block.items.append(Store(buffer, offset, value))
-        key = ("load", buffer, offset, (buffer.version, self.block))
-        self._remember_at(self.depth, key, value)
+    def _put(self, buffer: Buffer, offset: Value, value: Value, depth: int | None = None) -> None:
+        depth = self.depth if depth is None else depth
+        block = self._blocks[depth]
+        block.items.append(Store(buffer, offset, value))
+        self._remember_at(depth, ("load", buffer, offset, (buffer.version, block)), value)
 
     def touch(self, buffer: Buffer) -> None:
         """Forgets what is known of a buffer's contents, as a store or a call changes them.

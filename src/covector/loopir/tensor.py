@@ -137,18 +137,21 @@ class Row(Tensor):
 class Registers(Tensor):
     """Elements in SSA values; an index not known at compile time goes through a spilled copy."""
 
-    __slots__ = ("_spill", "_spilled", "values")
+    __slots__ = ("_spill", "_spilled", "depth", "values")
 
     def __init__(
         self,
         values: np.ndarray[Any, Any],
         dtype: np.dtype[Any],
-        spill: Callable[[Registers], Tensor],
+        spill: Callable[[Registers], tuple[Tensor, bool]],
+        depth: int = 0,
     ) -> None:
         self.values = values
         self.shape = values.shape
         self.dtype = dtype
         self.cost = 0.0
+        self.depth = depth
+        """How deep inside loops and branches the values were made."""
         self._spill = spill
         self._spilled: Tensor | None = None
 
@@ -156,8 +159,17 @@ class Registers(Tensor):
         known: Index = tuple([i.attr if _is_constant(i) else i for i in index])
         for i in known:
             if type(i) is not int:
-                return self._spill(self).at(index)
+                return self.spilled().at(index)
         return self.values[known]
+
+    def spilled(self) -> Tensor:
+        """The copy in memory, made where the values were: not in each iteration of a loop."""
+        if self._spilled is not None:
+            return self._spilled
+        copy, lasts = self._spill(self)
+        if lasts:
+            self._spilled = copy
+        return copy
 
 
 def _is_constant(i: Any) -> bool:

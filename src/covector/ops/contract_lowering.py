@@ -283,9 +283,10 @@ def _by_tiles(product: _Product, rows: int, columns: int, inner: int) -> Any:
     used for all rows of the tile.
     """
     b, builder = product.b, product.b.builder
-    out = b.new(product.shape, product.out)
-    if not product.rhs.ends_free or product.rhs.tensor.cost > 0:
+    product.lhs, product.rhs = _computed(b, product.lhs), _computed(b, product.rhs)
+    if not product.rhs.ends_free or product.rhs.tensor.dtype != product.wide:
         product.rhs = _in_rows(b, product.rhs)
+    out = b.new(product.shape, product.out)
     size = _tile_rows(rows)
 
     def multiply(batch: tuple[Any, ...]) -> None:
@@ -312,6 +313,13 @@ def _by_tiles(product: _Product, rows: int, columns: int, inner: int) -> Any:
     return out
 
 
+def _computed(b: Lowering, operand: _Operand) -> _Operand:
+    """An operand whose elements are only read: each is used for many, and often out of order."""
+    if operand.tensor.cost == 0:
+        return operand
+    return _Operand(b.stored(operand.tensor), operand.axes, operand.dtype)
+
+
 def _tile_rows(rows: int) -> int:
     """How many rows of the result are computed together."""
     divisors = [n for n in range(FEWEST_ROWS, MOST_ROWS + 1) if rows % n == 0]
@@ -321,8 +329,8 @@ def _tile_rows(rows: int) -> int:
 def _tile_column(
     product: _Product,
     batch: tuple[Any, ...],
-    rows: Sequence[tuple[Any, ...]],
-    column: tuple[Any, ...],
+    rows: Sequence[Sequence[Any]],
+    column: Sequence[Any],
     inner: int,
 ) -> list[Any]:
     """The elements of a tile in one column."""

@@ -26,6 +26,7 @@ from covector.core.errors import CompilationError
 from covector.core.primitive import Primitive, unsupported
 from covector.core.program import Program
 from covector.loopir.tensor import Lowering, Registers, Stored, Tensor
+from covector.ops.lanes_apart import lower_apart, runs_apart
 from covector.ops.reduce import COMBINE, IDENTITIES, accumulator
 
 OFFSET = Aval((), dtypes.int32)
@@ -141,6 +142,14 @@ def _lanes_lower(
     (program,) = programs
     builder = b.builder
     operands = tuple([_ready(b, x, d) for x, d in zip(operands, in_dims, strict=True)])
+
+    def run(number: Any) -> list[Tensor]:
+        offset = b.lazy((), dtypes.int32, lambda _: builder.convert(number, dtypes.int32))
+        parts = [_of_lane(b, x, d, number) for x, d in zip(operands, in_dims, strict=True)]
+        return b.inline(program, [offset, *parts])
+
+    if runs_apart(program, TOGETHER):
+        return lower_apart(b, length, run, program.output_avals, out_dims)
     chunks = -(-length // TOGETHER)
     partials = any([type(d) is str for d in out_dims])
     group = -(-chunks // GROUPS) if partials else 1
@@ -151,10 +160,7 @@ def _lanes_lower(
     ]
 
     def lane(number: Any) -> None:
-        offset = b.lazy((), dtypes.int32, lambda _: builder.convert(number, dtypes.int32))
-        parts = [_of_lane(b, x, d, number) for x, d in zip(operands, in_dims, strict=True)]
-        outs = b.inline(program, [offset, *parts])
-        for result, out in zip(results, outs, strict=True):
+        for result, out in zip(results, run(number), strict=True):
             result.take(out, number)
 
     def around(number: Any, run: Callable[[], None]) -> None:

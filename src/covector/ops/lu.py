@@ -20,11 +20,11 @@ from covector.ops import matrices as mx
 from covector.ops.arithmetic import add
 from covector.ops.factorize import lu_small
 from covector.ops.matrix_primitives import (
-    SMALL,
     SUFFIX,
     call_library,
     check_matrices,
     each_matrix,
+    is_small,
     library,
     matrix_primitive,
     pointer,
@@ -137,7 +137,7 @@ def _lu_lower(b: Lowering, x: Any) -> list[Any]:
     batch, (m, n) = x.shape[:-2], x.shape[-2:]
     rank = min(m, n)
     small = [((m, n), x.dtype), ((rank,), dtypes.int32), ((m,), dtypes.int32)]
-    if rank and max(m, n) <= SMALL:
+    if rank and is_small(max(m, n)):
         builder = b.builder
         return spell_out(b, [x], batch, small, partial(lu_small, builder))
     out = b.update_in_place(x)

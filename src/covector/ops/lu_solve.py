@@ -25,11 +25,11 @@ from covector.ops.factorize import solve_small, spread_small, taken_small
 from covector.ops.gradient import stop_gradient
 from covector.ops.lu import lu
 from covector.ops.matrix_primitives import (
-    SMALL,
     check_batches,
     check_matrices,
     column_lane,
     is_empty,
+    is_small,
     matrix_primitive,
     shared_matrix_batch,
     substitute,
@@ -119,7 +119,7 @@ def _lower(b: Lowering, a: Any, factors: Any, rows: Any, rhs: Any, *, transposed
     if is_empty(rhs.shape):
         return rhs
     solve, builder, n = triangular_solve.lower, b.builder, rhs.shape[-2]
-    if n <= SMALL:
+    if is_small(n):
         return substitute(b, [factors, rows], rhs, partial(_solver, builder, transposed))
 
     def number(index: tuple[Any, ...]) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from covector.core import dtypes
 from covector.core.avals import Aval
+from covector.core.config import config
 from covector.core.primitive import Primitive, Rule, unsupported
 from covector.loopir.tensor import Lowering
 from covector.ops import indices as ix
@@ -29,6 +30,11 @@ SUFFIX = {
 
 SMALL = 8
 """Matrices of at most so many rows and columns are factorised by code spelled out for them."""
+
+
+def is_small(n: int) -> bool:
+    """Whether matrices of so many rows and columns are factorised by code spelled out for them."""
+    return n <= SMALL and "small_linalg" not in config.disable
 
 
 def nan_of(dtype: Any) -> complex:

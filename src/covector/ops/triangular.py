@@ -19,7 +19,6 @@ from covector.ops.common import batch_at_front, kind_of
 from covector.ops.compare import select_n
 from covector.ops.factorize import cholesky_small, conjugate_value, solve_small
 from covector.ops.matrix_primitives import (
-    SMALL,
     SUFFIX,
     call_library,
     check_batches,
@@ -27,6 +26,7 @@ from covector.ops.matrix_primitives import (
     column_lane,
     each_matrix,
     is_empty,
+    is_small,
     library,
     matrix_primitive,
     nan_of,
@@ -82,7 +82,7 @@ def _cholesky_lower(b: Lowering, x: Any) -> Any:
     batch = x.shape[:-2]
     if is_empty(x.shape):
         return x
-    if n <= SMALL:
+    if is_small(n):
         builder = b.builder
 
         def compute(matrix: Array) -> list[Array]:
@@ -258,7 +258,7 @@ def _solve_lower(
         return rhs
     builder, n = b.builder, a.shape[-1]
     conjugate_a = conjugate_a and kind_of(a.dtype) == "c"
-    if n <= SMALL:
+    if is_small(n):
         return _solve_small(b, a, rhs, left_side, lower, transpose_a, conjugate_a, unit_diagonal)
     if conjugate_a and not transpose_a:
         at = a.at

@@ -20,8 +20,8 @@ INLINED_LINES = 400
 """Lines that the copies of an elementary function may have in all if it is inlined at each call."""
 
 _ATTRIBUTES = """\
-attributes #0 = { nounwind }
-attributes #1 = { noinline nounwind }
+attributes #0 = { nounwind alignstack=64 }
+attributes #1 = { noinline nounwind alignstack=64 }
 attributes #2 = { nofree norecurse nosync nounwind willreturn memory(none) }
 attributes #3 = { nounwind }
 attributes #4 = { alwaysinline nofree norecurse nosync nounwind willreturn memory(none) }

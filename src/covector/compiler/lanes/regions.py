@@ -86,7 +86,7 @@ def _check_worthwhile(region: _Region, axis: Axis, loop: Equation) -> None:
     one, two = (work(program) for program in programs)
     a_lane = two - one
     elements_each = a_lane / max(steps(programs[0]), 1.0)
-    if axis.size < MANY_LANES and elements_each > FEW_ELEMENTS:
+    if is_loop(loop) and axis.size < MANY_LANES and elements_each > FEW_ELEMENTS:
         raise Blocked(
             f"{axis.size} lanes are few for arrays of {elements_each:.0f} elements in each", loop
         )
@@ -157,7 +157,7 @@ class _Stages:
         self.number.update(dict.fromkeys(program.equations[:start], 0))
         for equation in program.equations[start:]:
             self._place(equation, seed if equation is first else None)
-        loops = {self.number[e] for e in self.lane if is_loop(e)}
+        loops = {self.number[e] for e in self.lane if is_loop(e) or e is first}
         self.with_loops = sorted(loops)
         self.lane = {e: s for e, s in self.lane.items() if self.number[e] in loops}
         self.defined = definitions(program)

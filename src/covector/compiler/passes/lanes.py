@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from covector.compiler.lanes.control import CONTROL
 from covector.compiler.lanes.distribute import Distributed, distributed
 from covector.compiler.lanes.flow import Axis, Blocked, State
+from covector.compiler.lanes.products import batch_of_products, keeps_in_cache, product_seeds
 from covector.compiler.lanes.regions import is_loop, separate
 from covector.core import ladder
 from covector.core.config import config
@@ -80,6 +81,7 @@ class Lanes:
             if not loops:
                 break
             program = self._decide_loop(program, loops[0], axes, given_up, decisions)
+        program = self._decide_products(program, axes, decisions)
         equations = [self._inside(e, axes, decisions) for e in program.equations]
         return program.replace(equations=equations), decisions
 
@@ -110,6 +112,25 @@ class Lanes:
             return after
         given_up.add(loop)
         decisions.append(Decision(_title(loop), 0, problem))
+        return program
+
+    def _decide_products(
+        self, program: Program, axes: dict[int, Axis], decisions: list[Decision]
+    ) -> Program:
+        """The program with what is around many products of a batch run by element of the batch."""
+        size = batch_of_products(program)
+        if size is None or size < self._fewest:
+            return program
+        axis = axes.setdefault(size, Axis(size, self.width))
+        for equation, seed in product_seeds(program, size):
+            try:
+                after = separate(program, equation, axis, seed)
+            except (Blocked, Inseparable):
+                continue
+            if keeps_in_cache(program, after):
+                decisions.append(Decision("products", size, "each keeps its arrays in cache"))
+                return after
+            return program
         return program
 
     def _separated(
