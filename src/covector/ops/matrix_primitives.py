@@ -412,7 +412,7 @@ def _in_lanes(
         builder.loop(0, count, store)
 
     number = ix.div(builder, ix.add(builder, total, LANES - 1), LANES)
-    builder.loop(0, number, run)
+    builder.loop(0, number, run, kind="parallel")
 
 
 class _Block:
