@@ -443,3 +443,26 @@ def test_forks_use_the_cache(folder):
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert run(lambda x: loop(x * 3), X)[1] == "hit"
+
+
+def test_names_for_perf(folder):
+    path = Path(f"/tmp/perf-{os.getpid()}.map")
+    before = path.read_text() if path.exists() else ""
+
+    def with_a_name(x):
+        return x * 2 + 3
+
+    try:
+        with config.override("perf_map", True):
+            for _ in ("miss", "hit"):
+                backend.clear_cache()
+                cv.jit(with_a_name)(X)
+        lines = path.read_text()[len(before) :].splitlines()
+        assert len(lines) == 2
+        for line in lines:
+            start, size, name = line.split()
+            assert name == "covector:with_a_name"
+            assert int(start, 16) > 0
+            assert int(size, 16) > 50
+    finally:
+        path.unlink(missing_ok=True)

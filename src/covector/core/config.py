@@ -24,6 +24,7 @@ context manager that overrides it for the current thread. The settings are:
                                           that others have too: x86-64, x86-64-v2, -v3, -v4
 `cache_dir`    `COVECTOR_CACHE_DIR`       where compiled programs are kept for later processes;
                                           empty is `covector` in the user's cache directory
+`perf_map`     `COVECTOR_PERF_MAP`        tell Linux's perf the names of compiled functions
 `cache_size`   `COVECTOR_CACHE_SIZE`      how much they may take, as in 512M or 2G; 0 keeps none
 =============  =========================  ====================================================
 
@@ -161,6 +162,7 @@ SETTINGS: dict[str, Setting] = {
     "disable": Setting("COVECTOR_DISABLE", frozenset[str](), _parse_optimizations, traced=True),
     "cpu": Setting("COVECTOR_CPU", "native", _parse_cpu, traced=True),
     "cache_dir": Setting("COVECTOR_CACHE_DIR", "", _parse_path, traced=False),
+    "perf_map": Setting("COVECTOR_PERF_MAP", False, _parse_bool, traced=False),
     "cache_size": Setting("COVECTOR_CACHE_SIZE", 1 << 30, _parse_bytes, traced=False),
 }
 
@@ -206,6 +208,7 @@ class Config(threading.local):
     disable: frozenset[str] = _from_environment("disable")
     cpu: str = _from_environment("cpu")
     cache_dir: str = _from_environment("cache_dir")
+    perf_map: bool = _from_environment("perf_map")
     cache_size: int = _from_environment("cache_size")
     epoch: int = 0
     """A number for the settings that traced programs depend on: equal when they all are."""

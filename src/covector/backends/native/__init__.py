@@ -148,6 +148,8 @@ class NativeExecutable:
             start = time.perf_counter()
             loaded = loading.load(compiled.machine, config.cpu)
             profile["load"] = time.perf_counter() - start
+        name = options.name or program.name or "program"
+        loading.tell_perf(loaded, name)
         self.native = _native.Executable(
             loaded.address,
             loaded,
@@ -157,7 +159,7 @@ class NativeExecutable:
             constants=compiled.constants,
             callbacks=callbacks,
             error_handler=self._fail,
-            name=options.name or program.name or "program",
+            name=name,
             release_gil=compiled.release_gil,
         )
 

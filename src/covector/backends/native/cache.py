@@ -37,7 +37,9 @@ from covector.core.program import Program
 FORMAT = "1"
 """Of entries; a change makes all older ones unknown."""
 
-_WITHOUT_EFFECT = frozenset({"debug", "dump", "check", "num_threads", "cache_dir", "cache_size"})
+_WITHOUT_EFFECT = frozenset(
+    {"debug", "dump", "check", "num_threads", "cache_dir", "cache_size", "perf_map"}
+)
 """Settings that compiled code does not depend on. New settings count until they stand here."""
 
 _DAMAGED = (ValueError, KeyError, TypeError, IndexError)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import threading
 from typing import Any
 
@@ -10,6 +12,7 @@ from covector import _native
 from covector.backends.native import cache, libraries
 from covector.backends.native.compiled import Machine
 from covector.backends.native.linking import Unlinkable, link
+from covector.core.config import config
 from covector.core.errors import CompilationError
 
 
@@ -18,12 +21,16 @@ class Loaded:
 
     Attributes:
         address: of the entry function.
+        start: where the code begins.
+        size: its bytes; 0 if LLVM linked it.
     """
 
-    __slots__ = ("_needed", "address")
+    __slots__ = ("_needed", "address", "size", "start")
 
-    def __init__(self, address: int, *needed: Any) -> None:
+    def __init__(self, address: int, *needed: Any, start: int = 0, size: int = 0) -> None:
         self.address = address
+        self.start = start
+        self.size = size
         self._needed = needed
 
 
@@ -80,7 +87,22 @@ def load(machine: Machine, cpu: str) -> Loaded:
 
     image = machine.linked.load(resolve)
     address = image.address + machine.linked.symbols[machine.symbol]
-    return Loaded(address, image, called)
+    return Loaded(address, image, called, start=image.address, size=image.size)
+
+
+def tell_perf(loaded: Loaded, name: str) -> None:
+    """Names code in the file that Linux's perf looks for, if the setting `perf_map` is on.
+
+    Args:
+        loaded: the code.
+        name: of the function.
+    """
+    if not config.perf_map or not loaded.size:
+        return
+    path = f"/tmp/perf-{os.getpid()}.map"  # the name that perf knows
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+    with contextlib.suppress(OSError), open(os.open(path, flags, 0o600), "a") as opened:
+        opened.write(f"{loaded.start:x} {loaded.size:x} covector:{name}\n")
 
 
 @functools.cache
@@ -106,4 +128,5 @@ def _elementary(symbol: str, cpu: str) -> Loaded:
                 if key is not None:
                     cache.store_machine(key, machine)
             known = _loaded[symbol, cpu] = load(machine, cpu)
+            tell_perf(known, symbol)
         return known
