@@ -48,8 +48,9 @@ from covector.transforms.custom_jvp import custom_jvp
 from covector.transforms.custom_vjp import custom_vjp
 from covector.transforms.custom_vmap import custom_vmap
 from covector.transforms.jacobian import hessian, jacfwd, jacrev
-from covector.transforms.jit import ShapeDtypeStruct, eval_shape, jit
+from covector.transforms.jit import eval_shape, jit
 from covector.transforms.programs import make_program
+from covector.transforms.stages import ShapeDtypeStruct
 from covector.transforms.staging import (
     closure_convert,
     ensure_compile_time_eval,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,11 @@ from covector.compiler.passes.contraction import Contraction
 from covector.compiler.passes.cse import CommonSubexpressions
 from covector.compiler.passes.dce import DeadCode
 from covector.compiler.passes.inline import Inline
-from covector.compiler.passes.lanes import Lanes
+from covector.compiler.passes.lanes import Decision, Lanes
 from covector.compiler.passes.late_updates import LateUpdates
 from covector.compiler.passes.transposes import Transposes
 from covector.compiler.schedule import Schedule
-from covector.core import ladder
+from covector.core import ladder, notes
 from covector.core.config import config
 from covector.core.program import Equation, Program, Variable
 from covector.core.verify import verify
@@ -58,6 +58,7 @@ class Scheduled:
         sites: message and equation of each run-time check.
         callbacks: Python functions it calls.
         profile: seconds spent by stage.
+        decisions: which loops run in lanes, and why others do not.
     """
 
     program: Program
@@ -66,6 +67,7 @@ class Scheduled:
     sites: list[tuple[str, Equation | None]]
     callbacks: list[Any]
     profile: dict[str, float] = field(default_factory=dict[str, float])
+    decisions: list[Decision] = field(default_factory=list[Decision])
 
 
 def run_passes(
@@ -111,11 +113,13 @@ def schedule(program: Program, name: str = "entry") -> Scheduled:
     """
     profile: dict[str, float] = {}
     plain = run_passes(program, PASSES, profile)
-    program = run_passes(plain, (LANES, *LAST), profile)
+    with notes.collected() as decisions:
+        program = run_passes(plain, (LANES, *LAST), profile)
     start = time.perf_counter()
     try:
         lowering, function = _lower(program, name)
-    except CallInLanes:
+    except CallInLanes as reason:
+        decisions = [replace(d, lanes=0, reason=str(reason)) for d in decisions]
         program = run_passes(plain, LAST, profile)
         lowering, function = _lower(program, name)
     parallel.choose(function)
@@ -130,6 +134,7 @@ def schedule(program: Program, name: str = "entry") -> Scheduled:
         lowering.sites,
         lowering.callbacks,
         profile,
+        decisions,
     )
 
 

@@ -260,7 +260,7 @@ class Schedule(Nests):
         affordable = WORTH_A_PASS if large else 0.0
         again = uses > 1 and tensor.cost > CHEAP and (uses - 1) * tensor.cost > affordable
         if tensor.cost > DEEP or again:
-            return self._store_later(tensor, target)
+            return self._store_later(tensor, target, uses)
         return tensor
 
     # --- what becomes of tensors ----------------------------------------------------------------
@@ -384,6 +384,7 @@ class Schedule(Nests):
                 known = self._spill(tensor)
             else:
                 known = self.new(tensor.shape, tensor.dtype)
+                known.buffer.reason = known.buffer.reason or "what uses it reads it from memory"
                 self.fill(known, tensor)
             self.builder.remember(("stored", tensor), known)
         return known
@@ -426,11 +427,13 @@ class Schedule(Nests):
             values[index] = tensor.at(index)
         return self.registers(values, tensor.dtype)
 
-    def _store_later(self, tensor: Lazy, target: Stored | None) -> Tensor:
+    def _store_later(self, tensor: Lazy, target: Stored | None, uses: int) -> Tensor:
         if self._pending and self._pending[0].shape != tensor.shape:
             self.flush()
         if target is None:
             buffer = self.builder.buffer(tensor.dtype, tensor.shape)
+            long = f"an expression of more than {DEEP:.0f} operations"
+            buffer.reason = f"it is read {uses} times" if tensor.cost <= DEEP else long
             target = Stored(self.builder, buffer, tensor.shape)
         pending = Pending(target, tensor)
         self._pending.append(pending)
@@ -455,6 +458,8 @@ class Schedule(Nests):
                 buffers at another index.
         """
 
+        outer, self.builder.origin = self.builder.origin, None  # loops belong to what is stored
+
         def store(index: Index) -> None:
             values = [source.at(index) for _, source in members]
             for (target, _), value in zip(members, values, strict=True):
@@ -466,6 +471,7 @@ class Schedule(Nests):
                 store(index)
         else:
             self.for_each(shape, store, independent=True)
+        self.builder.origin = outer
 
     def resolved(self, tensor: Tensor) -> Tensor:
         """Where a tensor that has been stored is; other tensors as they are."""

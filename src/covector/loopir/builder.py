@@ -232,6 +232,8 @@ class Builder(Storage):
     def _enter(self, block: Block) -> None:
         self.depth += 1
         self.block = block
+        if self.origin is not None:
+            block.origins[self.origin] = None
         self._blocks.append(block)
         self._scopes.append([])
         self._placement = [*self._placement, self.depth]

@@ -39,13 +39,21 @@ CONTEXT = Context()
 
 
 class Block:
-    """Values and statements in order."""
+    """Values and statements in order.
 
-    __slots__ = ("depth", "items")
+    Attributes:
+        items: the values and statements.
+        depth: of nesting; 0 is the function's own.
+        origins: what the builder was told it builds in the block itself (see `Buffer`), in order,
+            as keys: for people.
+    """
+
+    __slots__ = ("depth", "items", "origins")
 
     def __init__(self, depth: int) -> None:
         self.items: list[Any] = []
         self.depth = depth
+        self.origins: dict[object, None] = {}
 
 
 class Store:

@@ -55,7 +55,7 @@ class Tensor:
 class Lazy(Tensor):
     """Elements computed on demand, once for each index in a scope."""
 
-    __slots__ = ("_builder", "_fn", "moves")
+    __slots__ = ("_builder", "_fn", "moves", "origin")
 
     def __init__(
         self,
@@ -73,13 +73,19 @@ class Lazy(Tensor):
         self.cost = cost
         self.moves = moves
         """Whether it only re-indexes its operand, so that it is never worth storing."""
+        self.origin = builder.origin
+        """What its elements are computed for: see `Buffer`."""
 
     def at(self, index: Index) -> Scalar:
         key = (self, index)
-        known = self._builder.recall(key)
+        builder = self._builder
+        known = builder.recall(key)
         if known is None:
+            outer, builder.origin = builder.origin, self.origin
             known = self._fn(index)
-            self._builder.remember(key, known)
+            builder.origin = outer
+            builder.block.origins[self.origin] = None
+            builder.remember(key, known)
         return known
 
 

@@ -138,6 +138,7 @@ class Buffer:
         version: counts stores while building, so that loads are merged only between stores.
         data: the elements of a constant, where the builder may look at them.
         origin: what the builder was told it builds when the buffer was made, for error messages.
+        reason: why an array is in memory that need not be, for people.
     """
 
     __slots__ = (
@@ -150,6 +151,7 @@ class Buffer:
         "name",
         "offset",
         "origin",
+        "reason",
         "shape",
         "space",
         "strides",
@@ -179,6 +181,7 @@ class Buffer:
         self.lane: Value | None = None
         self.version = 0
         self.origin: object = None
+        self.reason = ""
         self.data: Any = None
 
     @property

@@ -14,6 +14,7 @@ from covector.core.primitive import Linearized
 from covector.core.program import Atom, Equation, Program, Variable, subprograms
 from covector.ops.nested import definitions, prune, split, substitute
 from covector.ops.policies import Nothing, Policy
+from covector.ops.residuals import report_saved
 
 _DEBUG = frozenset((fx.DEBUG, fx.ORDERED_DEBUG))
 
@@ -73,6 +74,7 @@ def split_residuals(
     results = [*outs, *[v for v in saved if v not in outs]]
     first = {v: k for k, v in reversed(list(enumerate(results))) if type(v) is Variable}
     kept = [known.inputs[k] for k in operands] + saved
+    report_saved("checkpoint", known, kept, again=again)
     linear = linear.replace(inputs=[*kept, *tangents])
     if barrier and again:
         linear = behind_barriers(linear, len(kept))

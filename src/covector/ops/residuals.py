@@ -11,13 +11,74 @@ Mathematics 8 (1956) 399-404; augmenting paths in phases after E. A. Dinic (1970
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+from covector.core import notes
+from covector.core.avals import Aval
 from covector.core.config import config
 from covector.core.primitive import Linearized
-from covector.core.program import Atom, Equation, Literal, Variable
+from covector.core.program import Atom, Equation, Literal, Program, Variable
+from covector.core.source import Frame, SourceLocation
+from covector.core.trace import current_frame
 from covector.ops.common import CHEAP
 from covector.ops.nested import definitions, nbytes, split, substitute
+
+Place = Frame | SourceLocation | None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What the derivative of a loop or checkpoint needs of its evaluation: a note for people.
+
+    Attributes:
+        what: "scan", "while" or "checkpoint".
+        frame: where the user asked for it.
+        copies: how many times each of `kept` is kept, by iterations or slots; 1 for a checkpoint.
+        kept: each value by its aval, what computes it, and where that stands.
+        again: what is computed again in the backward pass: primitives, and where they stand.
+        segments: lengths of the segments of each level, from the outside in, if there are any.
+            Then `kept` is kept of one segment of the innermost level at a time, of others the
+            carry that they start from.
+    """
+
+    what: str
+    frame: Place
+    copies: Any
+    kept: list[tuple[Aval, str, Place]]
+    again: list[tuple[str, Place]] = field(default_factory=list[tuple[str, Place]])
+    segments: tuple[int, ...] = ()
+
+
+def report_saved(
+    what: str,
+    known: Program,
+    atoms: Sequence[Atom],
+    copies: Any = 1,
+    again: Sequence[Equation] = (),
+    segments: tuple[int, ...] = (),
+) -> None:
+    """Leaves a note of what is saved.
+
+    Args:
+        what: see `Saved`.
+        known: the program that computes it.
+        atoms: what is kept of it.
+        copies: see `Saved`.
+        again: what is computed again.
+        segments: see `Saved`.
+    """
+    defined = definitions(known)
+    kept: list[tuple[Aval, str, Place]] = []
+    for atom in atoms:
+        equation = defined.get(atom) if type(atom) is Variable else None
+        if equation is None:
+            kept.append((atom.aval, "", None))
+        else:
+            kept.append((atom.aval, equation.primitive.name, equation.frame))
+    repeated = [(e.primitive.name, e.frame) for e in again]
+    notes.leave(Saved(what, current_frame(), copies, kept, repeated, segments))
 
 
 def choose_residuals(body: Linearized, num_outs: int, free: Collection[Variable]) -> Linearized:

@@ -30,7 +30,7 @@ from covector.ops.nested import (
     substitute,
     with_zeros,
 )
-from covector.ops.residuals import choose_residuals
+from covector.ops.residuals import choose_residuals, report_saved
 from covector.ops.segments import Loop, segmented
 from covector.ops.tapes import Remat, segment_lengths
 
@@ -66,6 +66,7 @@ def linearize_scan(
         if grown == carry_nz:
             break
         carry_nz = grown
+    before = len(body.linear.equations)
     body = choose_residuals(
         body, num_carry + num_ys, _free(body.known, num_consts, num_carry, num_ys)
     )
@@ -76,6 +77,8 @@ def linearize_scan(
     if remat is False:
         loop["remat"] = False
     lengths = segment_lengths(remat, length, *parts.sizes(len(shared), num_carry), program)
+    again = body.linear.equations[: len(body.linear.equations) - before]
+    report_saved("scan", parts.known, parts.stacked, length, again, lengths)
     if lengths:
         outs, run, residuals = _in_segments(scan, parts, shared, carry, xs, num_ts, loop, lengths)
     else:
@@ -305,6 +308,11 @@ class SplitBody:
                 kind, position = source
                 found.append((xs if kind == "x" else ys)[position])
         return found
+
+    @property
+    def stacked(self) -> list[Atom]:
+        """What is kept of each iteration for the derivative alone."""
+        return self.known.outputs[self.num_outs :]
 
     def sizes(self, num_shared: int, num_carry: int) -> tuple[int, int]:
         """Bytes of the carry on which residuals depend, and of what an iteration stacks."""

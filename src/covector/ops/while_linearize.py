@@ -59,6 +59,7 @@ from covector.ops.nested import (
     split,
     with_zeros,
 )
+from covector.ops.residuals import report_saved
 from covector.ops.shape import broadcast_in_dim, concatenate, iota, squeeze
 
 MIN_SLOTS = 32
@@ -105,6 +106,9 @@ def linearize_while(
     _check_effects(cond_program.effects | body_program.effects)
 
     steps = Checkpointing(loop, ctx, body_program, body_nconsts, body, const_nz, carry_nz)
+    report_saved(
+        "while", body_program, others(body_program.inputs[body_nconsts:], steps.fixed), steps.slots
+    )
     outs, residuals = steps.forward(cond_program, cond_consts, consts, carry)
     residual_avals = [aval_of(r) for r in residuals]
     avals = [aval_of(x).tangent() for x in (*consts, *carry)]

@@ -7,16 +7,13 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
-
-import numpy as np
+from typing import Any
 
 from covector import _native
 from covector.core import backend as backends
 from covector.core import config as settings
-from covector.core import dtypes, ladder, nans, pytree
-from covector.core.array import Array, as_array
-from covector.core.avals import Aval
+from covector.core import ladder, nans, notes, pytree
+from covector.core.array import Array
 from covector.core.backend import Executable, Options
 from covector.core.collection import collection_rare
 from covector.core.config import config
@@ -34,6 +31,7 @@ from covector.core.trace import (
     trace_program,
 )
 from covector.transforms.flat import FlatFunction, check_leaves, function_name, operands
+from covector.transforms.stages import Lowered, Traced, canonical, shapes_only
 
 
 class Statics:
@@ -119,9 +117,20 @@ class Call:
         out_tree: the structure of its output.
         kept: positions of the inputs that the compiled code takes; `None` for all of them.
         donated: positions of the inputs whose arrays end with the call.
+        notes: what was decided while tracing (see `covector.core.notes`).
+        seconds: that tracing took.
     """
 
-    __slots__ = ("captured", "donated", "executable", "kept", "out_tree", "program")
+    __slots__ = (
+        "captured",
+        "donated",
+        "executable",
+        "kept",
+        "notes",
+        "out_tree",
+        "program",
+        "seconds",
+    )
 
     def __init__(self, program: Program, captured: list[Any], out_tree: Any) -> None:
         self.program = program
@@ -130,6 +139,8 @@ class Call:
         self.executable: Executable | None = None
         self.kept: list[int] | None = None
         self.donated: tuple[int, ...] = ()
+        self.notes: list[Any] = []
+        self.seconds = 0.0
 
 
 class Compiler:
@@ -164,7 +175,7 @@ class Compiler:
         leaves, tree = self.flatten(args, kwargs)
         call = self.traced(leaves, tree)
         if get_trace() is None and not any([isinstance(x, Tracer) for x in leaves]):
-            given = _canonical(leaves)
+            given = canonical(leaves)
             executable = self.executable(call, args, kwargs)
             results = executable(*given if call.kept is None else [given[k] for k in call.kept])
             if settings.watching and nans.enabled():
@@ -225,14 +236,17 @@ class Compiler:
         if call is None:
             flat = FlatFunction(self._with_statics, tree, name=self.name)
             start = time.perf_counter()
-            with collection_rare():
+            with notes.collected() as found, collection_rare():
                 program, captured = trace_program(flat, avals, self.name)
+            seconds = time.perf_counter() - start
             if ladder.shows(ladder.TIMES):
-                seconds = time.perf_counter() - start
                 ladder.report_trace(self.name, program, seconds, key, list(self.calls))
             call = Call(program, captured, flat.out_tree)
+            call.notes, call.seconds = found, seconds
             if not captured:
                 self.calls[key] = call
+        for note in call.notes:
+            notes.leave(note)  # for the function that is being traced, if one is
         return call
 
     def _with_statics(self, *args: Any, **kwargs: Any) -> Any:
@@ -289,18 +303,6 @@ def _used_inputs(program: Program) -> list[int]:
     return [k for k, variable in enumerate(program.inputs) if variable in read]
 
 
-def _canonical(leaves: list[Any]) -> list[Any]:
-    """The same list, unless it has NumPy data of dtypes that arrays do not have (64 bits)."""
-    if not any([_is_wide(x) for x in leaves]):
-        return leaves
-    return [as_array(x) if _is_wide(x) else x for x in leaves]
-
-
-def _is_wide(x: Any) -> bool:
-    numpy_data = isinstance(x, (np.ndarray, np.generic))
-    return numpy_data and dtypes.canonicalize(cast("Any", x).dtype) != cast("Any", x).dtype
-
-
 class JitFunction(_native.Dispatcher):
     """What `jit` returns: called like the function, it runs compiled code.
 
@@ -352,6 +354,30 @@ class JitFunction(_native.Dispatcher):
         """Traces and prepares compilation for these arguments."""
         return self.trace(*args, **kwargs).lower()
 
+    def explain(
+        self,
+        *args: Any,
+        sections: str | Sequence[str] | None = None,
+        run: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """What the function compiles to for these arguments, and why; see `covector.inspect`.
+
+        Args:
+            *args: as for a call: arrays, or anything with shape and dtype.
+            sections: which parts of the report, by name; by default all but the long listings.
+            run: measure a call too; the arguments must be arrays then.
+            **kwargs: as for a call. Where the function has keywords `sections` or `run` itself,
+                `lower(*args, **kwargs).explain(...)` takes them.
+
+        Returns:
+            A `covector.inspect.Report`, whose text is for people.
+
+        Raises:
+            ValueError: for a section that there is not, or if there is nothing to run.
+        """
+        return self.lower(*args, **kwargs).explain(sections=sections, run=run)
+
     def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
         """The output's shapes and dtypes, without running anything."""
         return self.trace(*args, **kwargs).out_info
@@ -378,145 +404,6 @@ def _is_plain(recipe: Any) -> bool:
     if kind is dict:
         return all([_is_plain(x) for x in recipe.values()])
     return recipe is None or kind is int
-
-
-class ShapeDtypeStruct:
-    """Shape and dtype of an array that is not there.
-
-    Args:
-        shape: its extents.
-        dtype: its element type.
-        weak_type: whether the dtype gives way in promotion.
-    """
-
-    __slots__ = ("aval",)
-
-    def __init__(self, shape: Sequence[Any], dtype: Any, weak_type: bool = False) -> None:
-        self.aval = Aval(tuple(shape), dtypes.requested(dtype), weak_type)
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        return self.aval.shape
-
-    @property
-    def dtype(self) -> Any:
-        return self.aval.dtype
-
-    @property
-    def ndim(self) -> int:
-        return self.aval.ndim
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ShapeDtypeStruct) and self.aval == other.aval
-
-    def __hash__(self) -> int:
-        return hash(self.aval)
-
-    def __repr__(self) -> str:
-        return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype})"
-
-
-class Shaped(Tracer):
-    """An argument of the staged API that is only a shape; never computed with."""
-
-    __slots__ = ()
-
-    def __init__(self, aval: Aval) -> None:
-        self.aval = aval
-
-
-def shapes_only(args: Any, kwargs: Any) -> Any:
-    """Arguments with tracers that have no value for `ShapeDtypeStruct`s."""
-
-    def shape_only(x: Any) -> Any:
-        if isinstance(x, ShapeDtypeStruct):
-            return Shaped(x.aval)
-        return x
-
-    return pytree.map(shape_only, (args, kwargs))
-
-
-class Traced:
-    """A function traced for a signature.
-
-    Attributes:
-        program: the traced program.
-        out_info: shapes and dtypes of the output.
-    """
-
-    def __init__(self, compiler: Compiler, call: Call, args: Any) -> None:
-        self._compiler = compiler
-        self._call = call
-        self._args = args
-
-    @property
-    def program(self) -> Program:
-        return self._call.program
-
-    @property
-    def out_info(self) -> Any:
-        infos = [ShapeDtypeStruct(a.shape, a.dtype, a.weak_type) for a in self.program.output_avals]
-        return pytree.unflatten(self._call.out_tree, infos)
-
-    def as_text(self) -> str:
-        """The program."""
-        return self.program.as_text()
-
-    def lower(self) -> Lowered:
-        """Prepares compilation."""
-        return Lowered(self._compiler, self._call, self._args)
-
-
-class Lowered:
-    """A traced function bound to a backend and options."""
-
-    def __init__(self, compiler: Compiler, call: Call, args: Any) -> None:
-        self._compiler = compiler
-        self._call = call
-        self._args = args
-
-    def compile(self) -> Compiled:
-        """Compiles it."""
-        executable = self._compiler.executable(self._call, *self._args)
-        return Compiled(self._compiler.name, self._call, executable)
-
-    def as_text(self, stage: str = "program") -> str:
-        """The code at a stage: "program", or what the backend offers ("loopir", "llvm")."""
-        if stage == "program":
-            return self._call.program.as_text()
-        return self.compile().as_text(stage)
-
-
-class Compiled:
-    """A compiled function: called with arguments of the signature it was made for."""
-
-    def __init__(self, name: str, call: Call, executable: Executable) -> None:
-        self._name = name
-        self._call = call
-        self._executable = executable
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        leaves = _canonical(pytree.leaves((args, kwargs)))
-        count = len(self._call.program.inputs)
-        if len(leaves) != count:
-            raise TypeError(
-                f"a compiled function takes the {count} arrays it was made for, without the static "
-                f"arguments; got {len(leaves)}"
-            )
-        kept = self._call.kept
-        given = leaves if kept is None else [leaves[k] for k in kept]
-        results = self._executable(*given)
-        if settings.watching and nans.enabled():
-            nans.check_outputs(self._name, self._call.program, leaves, results)
-        return pytree.unflatten(self._call.out_tree, results)
-
-    def as_text(self, stage: str = "") -> str:
-        """The code at one stage of compilation."""
-        return self._executable.as_text(stage)
-
-    def cost_analysis(self) -> dict[str, Any]:
-        """Estimated flops and bytes (see `covector.compiler.costs`), and the buffers."""
-        return self._executable.cost()
 
 
 def jit(
@@ -555,7 +442,7 @@ def jit(
         compiler_options: must be empty: they are XLA's. `effort` is an option of Covector.
 
     Returns:
-        The compiled function, with `trace`, `lower`, `eval_shape` and `clear_cache`.
+        The compiled function, with `trace`, `lower`, `explain`, `eval_shape` and `clear_cache`.
 
     Raises:
         TypeError: if `fun` is no function.

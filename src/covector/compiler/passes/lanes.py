@@ -10,7 +10,7 @@ from covector.compiler.lanes.distribute import Distributed, distributed
 from covector.compiler.lanes.flow import Axis, Blocked, State
 from covector.compiler.lanes.products import batch_of_products, keeps_in_cache, product_seeds
 from covector.compiler.lanes.regions import is_loop, separate
-from covector.core import ladder
+from covector.core import ladder, notes
 from covector.core.config import config
 from covector.core.program import Equation, Program, map_subprograms
 from covector.ops.common import Inseparable
@@ -60,6 +60,8 @@ class Lanes:
     def run(self, program: Program) -> Program:
         """The program with loops in lanes where possible; the debug ladder shows which, and why."""
         program, decisions = self.decide(program)
+        for decision in decisions:
+            notes.leave(decision)
         if decisions:
             ladder.show(ladder.PASSES, "loops in lanes", lambda: "\n".join(map(str, decisions)))
         return program
