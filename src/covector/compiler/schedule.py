@@ -28,6 +28,9 @@ from covector.ops.windows import static_size
 
 CHEAP = 3.0
 """Operations worth repeating at every use instead of storing their result."""
+OFTEN = 8
+"""How many times as many elements a result has as an operand of which any operation is repeated
+too often."""
 LARGE = 1 << 18
 """Bytes from which on an array that is stored leaves the nearer caches before it is read."""
 WORTH_A_PASS = 12.0
@@ -241,10 +244,11 @@ class Schedule(Nests):
         out = _elements(equation.outputs[0].aval)
         prepared: list[Tensor] = []
         for tensor in tensors:
-            if type(tensor) is Lazy and tensor.cost > CHEAP:
+            if type(tensor) is Lazy and tensor.cost >= 1.0:
                 size = _size(tensor)
-                if _repeats(equation, size, out):
-                    tensor = self.hoist(tensor)
+                often = out is not None and size is not None and out >= OFTEN * size
+                if often or (tensor.cost > CHEAP and _repeats(equation, size, out)):
+                    tensor = self._computed(tensor)
             prepared.append(tensor)
         return prepared
 
@@ -400,6 +404,9 @@ class Schedule(Nests):
         """
         if type(tensor) is not Lazy or tensor.cost <= CHEAP:
             return tensor
+        return self._computed(tensor)
+
+    def _computed(self, tensor: Tensor) -> Tensor:
         size = _size(tensor)
         if size is not None and size <= SMALL_IN_LOOP:
             return self._in_registers(tensor)

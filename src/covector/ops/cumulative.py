@@ -10,6 +10,7 @@ import numpy as np
 from covector.core.avals import Aval, Linear
 from covector.core.primitive import Primitive, Rule, unsupported
 from covector.core.trace import aval_of
+from covector.loopir.ir import SERIAL, SIMD
 from covector.ops import indices
 from covector.ops.arithmetic import add, is_finite, max_, min_, mul, sub
 from covector.ops.axes import rev
@@ -103,22 +104,57 @@ def _lower_cumulative(
         return _in_registers(b, x, axis, reverse, combine)
     n = x.shape[axis]
     out = b.new(x.shape, x.dtype)
+    # Neighbours that are accumulated side by side share cache lines, unless they run along `axis`.
+    kind = SIMD if axis == len(x.shape) - 1 else SERIAL
 
     def along(others: Any) -> None:
-        def step(i: Any, total: Any) -> list[Any]:
+        def place(i: Any) -> Any:
             if reverse:
                 i = indices.sub(builder, indices.sub(builder, n, 1), i)
-            place = (*others[:axis], i, *others[axis:])
-            total = combine(builder, total, builder.convert(x.at(place), wide))
-            builder.store(out.buffer, place, builder.convert(total, x.dtype))
-            return [total]
+            return (*others[:axis], i, *others[axis:])
 
-        builder.loop(0, n, step, [builder.const(identity(wide), wide)])
+        def up_to(low: Any, high: Any, before: Any) -> Any:
+            """Combines the elements of a range one after the other; gives what all are together."""
 
-    # Neighbours that are accumulated side by side share cache lines, unless they run along `axis`.
-    side_by_side = axis < len(x.shape) - 1
-    b.for_each((*x.shape[:axis], *x.shape[axis + 1 :]), along, independent=side_by_side)
+            def step(i: Any, total: Any) -> list[Any]:
+                total = combine(builder, total, builder.convert(x.at(place(i)), wide))
+                whole = total if before is None else combine(builder, before, total)
+                builder.store(out.buffer, place(i), builder.convert(whole, x.dtype))
+                return [total]
+
+            init = builder.const(identity(wide), wide)
+            return builder.loop(low, high, step, [init], kind=kind)[0]
+
+        if type(n) is int and n < 2 * _BLOCK:
+            up_to(0, n, None)
+        else:
+            _in_blocks(builder, n, wide, (combine, identity), up_to)
+
+    b.for_each((*x.shape[:axis], *x.shape[axis + 1 :]), along, independent=True)
     return out
+
+
+_BLOCK = 1024
+"""Elements that are combined before they are added to what was before them: so errors do not grow
+with all of the length."""
+
+_MORE_PRECISE = {np.dtype(np.float32): np.dtype(np.float64)}
+
+
+def _in_blocks(builder: Any, n: Any, wide: Any, operation: Any, up_to: Callable[..., Any]) -> None:
+    """Combines a long range in blocks; what is before a block is kept in a more precise type."""
+    combine, identity = operation
+    precise = _MORE_PRECISE.get(wide, wide)
+    size = builder.index(_BLOCK)
+    count = indices.div(builder, indices.add(builder, n, _BLOCK - 1), _BLOCK)
+
+    def block(k: Any, before: Any) -> list[Any]:
+        low = builder.op("mul", k, size)
+        high = indices.at_most(builder, builder.op("add", low, size), n)
+        total = up_to(low, high, builder.convert(before, wide))
+        return [combine(builder, before, builder.convert(total, precise))]
+
+    builder.loop(0, count, block, [builder.const(identity(precise), precise)])
 
 
 def _in_registers(

@@ -83,6 +83,9 @@ class LaneMemory(SuperwordEmitter):
             loaded = self.load_run(buffer, self.use(offset), self.lanes, self.mask)
             return self.to_register(loaded, buffer.element, self.lanes)
         dtype, lanes = buffer.element, self.lanes
+        if self.runs_backwards(offset):
+            run = self.load_run(buffer, self.first_place(offset), lanes, None)
+            return self.to_register(self.reversed_run(run, dtype), dtype, lanes)
         type_ = memory_type(dtype, lanes)
         gathered = self.define(
             f"call {type_} @llvm.masked.gather.{memory_suffix(dtype, lanes)}.v{lanes}p0"
@@ -91,6 +94,22 @@ class LaneMemory(SuperwordEmitter):
             f"{self.memory.scope(buffer)}"
         )
         return self.to_register(gathered, dtype, lanes)
+
+    def runs_backwards(self, offset: Value) -> bool:
+        """Whether each lane's element is before the last one's, and all lanes run."""
+        return self.plan is not None and self.plan.stride(offset) == -1 and self.mask is None
+
+    def first_place(self, offset: Value) -> str:
+        """Where the run of elements begins that the last lane has the first of."""
+        return self.define(f"sub i64 {self.use(offset)}, {self.lanes - 1}")
+
+    def reversed_run(self, text: str, dtype: DType) -> str:
+        """A vector, in its form in memory, from its last lane to its first."""
+        type_, lanes = memory_type(dtype, self.lanes), self.lanes
+        places = ", ".join(f"i32 {k}" for k in reversed(range(lanes)))
+        return self.define(
+            f"shufflevector {type_} {text}, {type_} poison, <{lanes} x i32> <{places}>"
+        )
 
     def load_run(self, buffer: Buffer, offset: str, length: int, mask: str | None) -> str:
         """Emits the load of a run of elements, in their form in memory.
@@ -182,6 +201,10 @@ class LaneMemory(SuperwordEmitter):
         stored = self.to_memory(self.vector(item.value), dtype, lanes)
         if self.plan.stride(item.offset) == 1:
             self.store_run(buffer, self.use(item.offset), stored, lanes, self.mask)
+            return
+        if self.runs_backwards(item.offset):
+            place = self.first_place(item.offset)
+            self.store_run(buffer, place, self.reversed_run(stored, dtype), lanes, None)
             return
         self.lines.append(
             f"  call void @llvm.masked.scatter.{memory_suffix(dtype, lanes)}.v{lanes}p0"

@@ -49,13 +49,20 @@ FUNCTION_WORK = 10
 
 
 class Reduction:
-    """A carry that is only combined with values, by one operation."""
+    """A carry that is only combined with values, by one operation.
 
-    __slots__ = ("op", "param")
+    Attributes:
+        param: the carry.
+        op: the operation.
+        prefix: the combination, if iterations also use what it is up to them.
+    """
 
-    def __init__(self, param: Value, op: str) -> None:
+    __slots__ = ("op", "param", "prefix")
+
+    def __init__(self, param: Value, op: str, prefix: Value | None = None) -> None:
         self.param = param
         self.op = op
+        self.prefix = prefix
 
 
 class Plan:
@@ -181,7 +188,8 @@ def choose_lanes(loop: For, plan: Plan, target: Target) -> int:
     """
     widest = max((dtype.itemsize for dtype in _element_types(loop)), default=8)
     lanes = target.vector_bits // 8 // widest
-    if loop.params and len(loop.body.items) <= 12:
+    running = any([r.prefix is not None for r in plan.reductions])
+    if loop.params and len(loop.body.items) <= 12 and not running:
         lanes *= 4
     else:
         pressure = _pressure(loop.body, plan)
@@ -262,7 +270,7 @@ def _reductions(loop: For) -> list[Reduction]:
         exact = param.dtype not in (F32, F64) or op in ALWAYS_EXACT
         if op is None or not (exact or loop.kind == SIMD):
             raise CannotVectorize
-        reductions.append(Reduction(param, op))
+        reductions.append(Reduction(param, op, result if uses[result] > 1 else None))
     return reductions
 
 
@@ -271,6 +279,8 @@ def _reduced_by(param: Value, result: Value, uses: dict[Value, int]) -> str | No
     op = "add" if result.op == "fma" else result.op
     if op not in REORDERED or uses.get(param, 0) != 1:
         return None
+    if uses.get(result, 0) > 1:  # a running total
+        return op if result.op == op and param in result.args else None
     return op if _combines(result, param, op, uses) else None
 
 

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from covector.backends.native import emit_ops
 from covector.backends.native.emit_lanes import Plan, Reduction, plan_loop
 from covector.backends.native.emit_masks import LaneEmitter
+from covector.backends.native.emit_memory import Memory
+from covector.backends.native.emit_ops import Target
 from covector.backends.native.emit_types import constant, register_type, splat, vector
-from covector.loopir.ir import BOOL, INDEX, DType, For, walk
+from covector.loopir.ir import BOOL, INDEX, DType, For, Value, walk
 from covector.loopir.scalars import F32, F64, RANGE
 
 LARGE_BODY = 200
@@ -21,6 +23,13 @@ LARGE_BODY = 200
 
 class Emitter(LaneEmitter):
     """Emits functions, running loops in lanes where that is possible."""
+
+    def __init__(self, target: Target, memory: Memory) -> None:
+        super().__init__(target, memory)
+        self.prefixes: dict[Value, Reduction] = {}
+        """The running totals of the loop in lanes."""
+        self.totals: dict[Value, str] = {}
+        """Of their carries, what they are after the step being emitted, in every lane."""
 
     def loop(self, item: For) -> None:
         """Emits a loop, in lanes if it qualifies."""
@@ -47,7 +56,11 @@ class Emitter(LaneEmitter):
         lower, upper = self.use(item.lower), self.use(item.upper)
         size = sum(1 for _ in walk(item.body))
         rest = None if trips is None else trips % lanes
-        carries = [self.start_reduction(r) for r in plan.reductions]
+        carries = [
+            self.start_reduction(r, init)
+            for r, init in zip(plan.reductions, item.inits, strict=True)
+        ]
+        self.prefixes = {r.prefix: r for r in plan.reductions if r.prefix is not None}
         if rest and masks and (size > LARGE_BODY or (trips or 0) < lanes):
             carries = self.steps(item, lower, upper, carries, trips, masked=True)
             self.finish_reductions(item, carries)
@@ -84,6 +97,7 @@ class Emitter(LaneEmitter):
     def exit(self) -> None:
         """Ends code in lanes."""
         self.plan, self.lanes, self.mask = None, 0, None
+        self.prefixes = {}
         self.packs = True
 
     def last_step(self, item: For, lower: str, upper: str, lanes: int) -> str:
@@ -176,6 +190,7 @@ class Emitter(LaneEmitter):
         """
         self.names[item.index] = index
         self.loaded = set()
+        self.totals = {}
         if upper is not None:
             self.mask = self.lanes_below(index, upper)
         if self.plan and item.index in self.plan.widened:
@@ -183,10 +198,13 @@ class Emitter(LaneEmitter):
         for param, name in zip(item.params, carries, strict=True):
             self.vectors[param] = name
         self.block(item.body)
-        lasts = [self.vector(v) for v in item.yields]
+        lasts = [
+            self.totals[p] if v in self.prefixes else self.vector(v)
+            for p, v in zip(item.params, item.yields, strict=True)
+        ]
         if self.mask is not None:
             lasts = [
-                self.blend(self.mask, last, carry, p.dtype)
+                last if p in self.totals else self.blend(self.mask, last, carry, p.dtype)
                 for last, carry, p in zip(lasts, carries, item.params, strict=True)
             ]
         self.mask = None
@@ -264,15 +282,18 @@ class Emitter(LaneEmitter):
 
     # Reductions
 
-    def start_reduction(self, reduction: Reduction) -> str:
-        """The vector that leaves a reduction as it is.
+    def start_reduction(self, reduction: Reduction, init: Value) -> str:
+        """The vector with which a reduction starts.
 
         Args:
             reduction: the carry.
+            init: its value on entry.
 
         Returns:
-            The identity of its operation in every lane.
+            The identity of its operation in every lane; of a running total, what it is on entry.
         """
+        if reduction.prefix is not None:
+            return self.splat_register(self.use(init), init.dtype)
         return splat(
             identity(reduction.op, reduction.param.dtype), reduction.param.dtype, self.lanes
         )
@@ -289,6 +310,10 @@ class Emitter(LaneEmitter):
             self.plan.reductions, item.results, item.inits, carries, strict=True
         ):
             dtype, lanes = result.dtype, self.lanes
+            if reduction.prefix is not None:
+                type_ = register_type(dtype, lanes)
+                self.names[result] = self.define(f"extractelement {type_} {text}, i64 0")
+                continue
             while lanes > 1:
                 lanes //= 2
                 halves = [self.half(text, dtype, lanes, first) for first in (0, lanes)]
@@ -296,6 +321,56 @@ class Emitter(LaneEmitter):
             type_ = register_type(dtype, 1)
             total = self.define(f"extractelement {type_} {text}, i64 0")
             self.names[result] = self.combine(reduction.op, dtype, 0, self.use(init), total)
+
+    def spread(self, text: str, dtype: DType, lane: int) -> str:
+        """One lane of a vector in all lanes.
+
+        Args:
+            text: the vector.
+            dtype: of it.
+            lane: which.
+
+        Returns:
+            The vector of copies.
+        """
+        type_, chosen = register_type(dtype, self.lanes), f"i32 {lane}"
+        mask = ", ".join([chosen] * self.lanes)
+        return self.define(
+            f"shufflevector {type_} {text}, {type_} poison, <{self.lanes} x i32> <{mask}>"
+        )
+
+    def lanes_value(self, value: Value) -> None:
+        """Emits a value; a running total by combining each lane with those before it.
+
+        x0          x1          x2          x3
+        x0       x0+x1       x1+x2       x2+x3
+        x0       x0+x1    x0+x1+x2 x0+x1+x2+x3
+        """
+        reduction = self.prefixes.get(value)
+        if reduction is None:
+            super().lanes_value(value)
+            return
+        first, second = value.args
+        dtype, lanes, param = value.dtype, self.lanes, reduction.param
+        text = self.vector(second if first is param else first)
+        neutral = splat(identity(reduction.op, dtype), dtype, lanes)
+        if self.mask is not None:
+            text = self.blend(self.mask, text, neutral, dtype)
+        type_ = register_type(dtype, lanes)
+        shift = 1
+        while shift < lanes:
+            places = [k - shift if k >= shift else lanes + k for k in range(lanes)]
+            chosen = ", ".join(f"i32 {k}" for k in places)
+            moved = self.define(
+                f"shufflevector {type_} {text}, {type_} {neutral}, <{lanes} x i32> <{chosen}>"
+            )
+            text = self.combine(reduction.op, dtype, lanes, moved, text)
+            shift *= 2
+        before = self.vectors[param]
+        self.vectors[value] = self.combine(reduction.op, dtype, lanes, before, text)
+        # All lanes' is spread before it is added: so one addition waits for the last step's.
+        whole = self.spread(text, dtype, lanes - 1)
+        self.totals[param] = self.combine(reduction.op, dtype, lanes, before, whole)
 
     def half(self, text: str, dtype: DType, lanes: int, first: int) -> str:
         """Neighbouring lanes of a vector twice as long.
