@@ -12,9 +12,11 @@ import covector as cv
 import covector.numpy as cnp
 from covector import lax
 from covector.compiler.passes.lanes import Lanes
-from covector.compiler.pipeline import run_passes
+from covector.compiler.pipeline import run_passes, schedule
 from covector.core import backend
 from covector.core.interpret import run
+from covector.core.primitive import REGISTRY
+from covector.loopir.ir import CallInLanes
 from covector.ops.unvmap import unvmap_all, unvmap_any, unvmap_max
 
 RNG = np.random.default_rng(1)
@@ -152,3 +154,34 @@ def test_questions_of_a_batch_ignore_its_axes(primitive: Any) -> None:
     assert cv.jit(primitive)(x) == primitive(x)
     assert cv.vmap(lambda a: primitive(a), out_axes=None)(x) == primitive(x)
     assert unvmap_max(cnp.arange(4)) == 3
+
+
+def sorted_apart(x: Any) -> Any:
+    """Two loops; one sorts a row of each lane in each of its steps."""
+    rows = x[:, None] * cnp.cos(cnp.arange(9.0))
+
+    def walk(y: Any, _: Any) -> Any:
+        return y + 0.1 * cnp.sin(y), y
+
+    def shuffle(row: Any, _: Any) -> Any:
+        return cnp.cos(7.0 * cnp.sort(row, -1)), None
+
+    paths = lax.scan(walk, x, None, length=5)
+    return paths, lax.scan(shuffle, rows, None, length=2)[0]
+
+
+def test_a_library_call_keeps_only_its_own_loop_out_of_lanes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    primitive, lower = REGISTRY["sort"], REGISTRY["sort"].lower
+
+    def calling(b: Any, *operands: Any, **params: Any) -> Any:
+        if b.builder.lane is not None:
+            raise CallInLanes("a sort of the library cannot be called for some lanes of a vector")
+        return lower(b, *operands, **params)
+
+    program = cv.make_program(sorted_apart)(X)
+    for rule, loops in ((lower, ["lanes", "lanes"]), (calling, ["lanes", "scan"])):
+        monkeypatch.setattr(primitive, "lower", rule)
+        names = [e.primitive.name for e in schedule(program).program.equations]
+        assert sorted(n for n in names if n in ("scan", "lanes")) == loops

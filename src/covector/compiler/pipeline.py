@@ -116,12 +116,20 @@ def schedule(program: Program, name: str = "entry") -> Scheduled:
     with notes.collected() as decisions:
         program = run_passes(plain, (LANES, *LAST), profile)
     start = time.perf_counter()
-    try:
-        lowering, function = _lower(program, name)
-    except CallInLanes as reason:
-        decisions = [replace(d, lanes=0, reason=str(reason)) for d in decisions]
-        program = run_passes(plain, LAST, profile)
-        lowering, function = _lower(program, name)
+    lanes = LANES
+    while True:
+        try:
+            lowering, function = _lower(program, name)
+            break
+        except CallInLanes as call:  # what contains it stays outside
+            fewer = lanes.without(call.equation)
+            if fewer == lanes:
+                decisions = [replace(d, lanes=0, reason=str(call)) for d in decisions]
+                program = run_passes(plain, LAST, profile)
+            else:
+                with notes.collected() as decisions:
+                    program = run_passes(plain, (fewer, *LAST), profile)
+            lanes = fewer
     parallel.choose(function)
     memory.plan(function)
     profile["schedule"] = time.perf_counter() - start

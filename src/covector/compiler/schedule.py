@@ -20,7 +20,7 @@ from covector.core.config import config
 from covector.core.errors import CompilationError
 from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.loopir.builder import Builder
-from covector.loopir.ir import Buffer
+from covector.loopir.ir import Buffer, CallInLanes
 from covector.loopir.tensor import NOTHING, Index, InPlace, Lazy, Registers, Scalar, Stored, Tensor
 from covector.ops.nested import count_uses
 from covector.ops.overwriting import Overwrite, dying, is_wide
@@ -210,7 +210,12 @@ class Schedule(Nests):
             tensors = self._prepared(equation, tensors)
         first = equation.outputs[0] if equation.outputs else None
         target = self._target = None if elementwise or first is None else targets.get(first)
-        results = primitive.lower(self, *tensors, **equation.params)
+        try:
+            results = primitive.lower(self, *tensors, **equation.params)
+        except CallInLanes as call:
+            if call.equation is None:
+                call.equation = equation
+            raise
         taken, self._target = self._target is not target, None
         if not primitive.multiple_results:
             results = [results]

@@ -49,7 +49,13 @@ class LoopIRError(ValueError):
 
 
 class CallInLanes(LoopIRError):
-    """A lowering called a function without a vector form in a loop over lanes."""
+    """A lowering called a function without a vector form in a loop over lanes.
+
+    Attributes:
+        equation: the equation that was lowered, if it is known.
+    """
+
+    equation: Any = None
 
 
 class Value:

@@ -9,7 +9,7 @@ taking the chunk's part of it: this is a demand, noted for whoever made the valu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -34,6 +34,11 @@ def is_uniform(state: State) -> bool:
     return state is None or state is LOCAL
 
 
+def place_of(equation: Equation) -> tuple[str, str]:
+    """What tells an operation in programs made of one another: its name, and the user's line."""
+    return equation.primitive.name, str(equation.location)
+
+
 class Axis:
     """The axis that is looked for, and what was found about equations along it.
 
@@ -43,16 +48,20 @@ class Axis:
     Args:
         size: how many lanes it has.
         width: how many make a chunk.
+        whole: where (see `place_of`) operations are that only exist for all lanes at once.
 
     Attributes:
         defined: the equations of all variables met so far.
     """
 
-    __slots__ = ("_answers", "defined", "size", "width")
+    __slots__ = ("_answers", "defined", "size", "whole", "width")
 
-    def __init__(self, size: int, width: int) -> None:
+    def __init__(
+        self, size: int, width: int, whole: Collection[tuple[str, str]] = frozenset()
+    ) -> None:
         self.size = size
         self.width = width
+        self.whole = whole
         self.defined: dict[Variable, Equation] = {}
         self._answers: dict[Hashable, Any] = {}
 
@@ -174,6 +183,8 @@ class Flow:
         found = [self.state(a) for a in equation.inputs]
         if equation.effects:
             raise Blocked("its effects would be those of every chunk", equation)
+        if self.axis.whole and place_of(equation) in self.axis.whole:
+            raise Blocked("it calls a library, which wants whole arrays", equation)
         if all([s is None for s in found]):
             return self._first_step(equation, found)
         if all(map(is_uniform, found)) and equation.primitive.name not in CONTROLLED:

@@ -60,6 +60,14 @@ def separate(program: Program, first: Equation, axis: Axis, seed: Sequence[State
     return _rebuilt(program, stages, inside, equations)
 
 
+def _empty_flow(program: Program, axis: Axis) -> Flow:
+    """The flow before any equation: they are added where they separate."""
+    flow = Flow(program.replace(equations=[]), [None] * len(program.inputs), axis)
+    flow.uses = count_uses(program)
+    axis.defined.update(definitions(program))
+    return flow
+
+
 def _settled_stages(
     program: Program, first: Equation, axis: Axis, seed: Sequence[State]
 ) -> _Stages:
@@ -147,10 +155,7 @@ class _Stages:
         self.number: dict[Equation, int] = {}
         self.lane: dict[Equation, Step] = {}
         self.seeds: dict[Variable, State] = {}
-        # A program without equations: they are added here, where they separate.
-        self.flow = Flow(program.replace(equations=[]), [None] * len(program.inputs), axis)
-        self.flow.uses = count_uses(program)
-        axis.defined.update(definitions(program))
+        self.flow = _empty_flow(program, axis)
         self._ready: dict[Variable, int] = {}
         self._effects = 0
         start = program.equations.index(first)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from covector.compiler.lanes.control import CONTROL
 from covector.compiler.lanes.distribute import Distributed, distributed
-from covector.compiler.lanes.flow import Axis, Blocked, State
+from covector.compiler.lanes.flow import Axis, Blocked, State, place_of
 from covector.compiler.lanes.products import batch_of_products, keeps_in_cache, product_seeds
 from covector.compiler.lanes.regions import is_loop, separate
 from covector.core import ladder, notes
@@ -51,10 +51,13 @@ class Lanes:
     Attributes:
         width: lanes in a chunk.
         fewest: lanes that are worth it.
+        whole: operations that only exist for all lanes at once, calls of libraries: the names of
+            primitives with the places in the user's code.
     """
 
     width: int = 16
     fewest: int = 16
+    whole: frozenset[tuple[str, str]] = frozenset()
     name: str = field(default="lanes", init=False)
 
     def run(self, program: Program) -> Program:
@@ -65,6 +68,10 @@ class Lanes:
         if decisions:
             ladder.show(ladder.PASSES, "loops in lanes", lambda: "\n".join(map(str, decisions)))
         return program
+
+    def without(self, equation: Equation) -> Lanes:
+        """The pass that keeps an operation, and with it all loops that contain it, out of lanes."""
+        return replace(self, whole=self.whole | {place_of(equation)})
 
     def decide(self, program: Program) -> tuple[Program, list[Decision]]:
         """The program, and what was decided about each loop.
@@ -178,7 +185,7 @@ class Lanes:
         ]
         for extent, _, place, dim in sorted(places):
             seed: list[State] = [dim if k == place else None for k in range(len(loop.inputs))]
-            yield axes.setdefault(-extent, Axis(-extent, self.width)), seed
+            yield axes.setdefault(-extent, Axis(-extent, self.width, self.whole)), seed
 
     def _inside(
         self, equation: Equation, axes: dict[int, Axis], decisions: list[Decision]
