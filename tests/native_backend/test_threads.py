@@ -16,6 +16,7 @@ import covector as cv
 import covector.numpy as cnp
 from covector import _native, lax, random
 from covector.compiler import memory, nests, parallel
+from covector.compiler.sizes import policy
 from covector.core import backend
 from covector.core.backend import Options
 from covector.core.config import config, num_threads
@@ -37,6 +38,7 @@ def _small_loops_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "BLOCKS", (4, 16))
     monkeypatch.setattr(parallel, "LONG_REDUCTION", 16)
     monkeypatch.setattr(nests, "REDUCTION_BLOCK", 8)
+    monkeypatch.setattr(policy, "LARGE", 1)
 
 
 def compiled(f: Callable[..., Any], *args: Any) -> Any:

@@ -9,6 +9,9 @@ from covector.core.program import Equation, Program, subprograms
 from covector.ops.common import CHEAP
 from covector.ops.nested import elements, nbytes
 
+UNKNOWN_SIZE = 1000
+"""What symbolic sizes are taken for."""
+
 
 def cost_of(program: Program) -> dict[str, Any]:
     """The work of one call.
@@ -56,7 +59,8 @@ class _Totals:
         if equation.primitive.name == "while":
             self.loops += 1
         if equation.primitive.name == "lanes":
-            inner, times = inner[:1], times * params["length"] / params["width"]
+            length = params["length"] if isinstance(params["length"], int) else UNKNOWN_SIZE
+            inner, times = inner[:1], times * length / params["width"]
         elif equation.primitive.name == "cond":
             times /= len(inner)  # one of them runs
         length = params.get("length", 1) if equation.primitive.name == "scan" else 1

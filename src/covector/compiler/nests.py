@@ -169,7 +169,7 @@ class Nests:
         if not extents:
             return combine(carry, element(index))
         rest = extents[1:]
-        if not rest and type(extents[0]) is int and extents[0] >= 2 * REDUCTION_BLOCK:
+        if not rest and (type(extents[0]) is not int or extents[0] > REDUCTION_BLOCK):
             return self._reduce_blocks(extents[0], index, element, combine, start)
 
         def step(i: Any, total: Scalar) -> list[Scalar]:
@@ -179,7 +179,7 @@ class Nests:
 
     def _reduce_blocks(
         self,
-        extent: int,
+        extent: Any,
         index: Index,
         element: Callable[[Index], Scalar],
         combine: Callable[[Scalar, Scalar], Scalar],
@@ -188,11 +188,12 @@ class Nests:
         """A long reduction as one of blocks, so that rounding errors do not grow with length."""
         carry, neutral = start
         op, index_of = self.builder.op, self.builder.index
-        blocks = -(-extent // REDUCTION_BLOCK)
+        last = index_of(extent) if type(extent) is int else extent
+        blocks = self.builder.quotient(extent, REDUCTION_BLOCK)
 
         def block(k: Any, total: Scalar) -> list[Scalar]:
             low = op("mul", k, index_of(REDUCTION_BLOCK))
-            high = op("min", op("add", low, index_of(REDUCTION_BLOCK)), index_of(extent))
+            high = op("min", op("add", low, index_of(REDUCTION_BLOCK)), last)
 
             def step(i: Any, partial: Scalar) -> list[Scalar]:
                 return [combine(partial, element((*index, i)))]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,12 @@ from covector.compiler.passes.lanes import Decision, Lanes
 from covector.compiler.passes.late_updates import LateUpdates
 from covector.compiler.passes.transposes import Transposes
 from covector.compiler.schedule import Schedule
+from covector.compiler.sizes.generalise import General
+from covector.compiler.sizes.policy import SpecialSizes, checked, has_uniform_results
 from covector.core import ladder, notes
 from covector.core.config import config
-from covector.core.program import Equation, Program, Variable
+from covector.core.errors import InconclusiveDimension
+from covector.core.program import Equation, Program, Variable, symbols_of
 from covector.core.verify import verify
 from covector.loopir.builder import Builder
 from covector.loopir.ir import CallInLanes, Function
@@ -59,6 +62,8 @@ class Scheduled:
         callbacks: Python functions it calls.
         profile: seconds spent by stage.
         decisions: which loops run in lanes, and why others do not.
+        symbols: the sizes it is called with, in order.
+        scalars: which constants hold each parameter of a general program.
     """
 
     program: Program
@@ -68,6 +73,8 @@ class Scheduled:
     callbacks: list[Any]
     profile: dict[str, float] = field(default_factory=dict[str, float])
     decisions: list[Decision] = field(default_factory=list[Decision])
+    symbols: Sequence[str] = ()
+    scalars: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
 
 
 def run_passes(
@@ -98,11 +105,16 @@ def run_passes(
     return program
 
 
+def prepare(program: Program, profile: dict[str, float] | None = None) -> Program:
+    """The program after the passes that every program goes through."""
+    return run_passes(program, PASSES, profile)
+
+
 def schedule(program: Program, name: str = "entry") -> Scheduled:
     """Compiles a program as far as loop IR.
 
     Args:
-        program: any valid program.
+        program: any valid program; symbolic sizes are those of arguments.
         name: symbol of the function.
 
     Returns:
@@ -112,23 +124,78 @@ def schedule(program: Program, name: str = "entry") -> Scheduled:
         CompilationError: if a primitive cannot be lowered; names the primitive and user's line.
     """
     profile: dict[str, float] = {}
-    plain = run_passes(program, PASSES, profile)
+    return schedule_prepared(prepare(program, profile), profile, name)
+
+
+def schedule_prepared(plain: Program, profile: dict[str, float], name: str = "entry") -> Scheduled:
+    """`schedule` of a program that is `prepare`d."""
+
+    def settled(program: Program) -> Program:
+        return run_passes(plain, LAST, profile) if has_uniform_results(program) else program
+
+    return _scheduled(plain, LANES, profile, _Inputs(name, symbols_of(plain)), settled)
+
+
+def schedule_general(
+    general: General, parameters: Mapping[int, int], profile: dict[str, float], name: str = "entry"
+) -> Scheduled:
+    """Compiles a general program as far as loop IR.
+
+    Args:
+        general: a prepared program with symbolic sizes.
+        parameters: identities of the values of literals that are read at run time, with the
+            parameters' numbers.
+        profile: receives the seconds of each stage.
+        name: symbol of the function.
+
+    Raises:
+        SpecialSizes: if the program should be compiled for its own sizes.
+    """
+    lanes = replace(LANES, values=tuple(general.values.items()))
+    inputs = _Inputs(name, tuple(general.values), parameters)
+    try:
+        return _scheduled(general.program, lanes, profile, inputs, checked)
+    except InconclusiveDimension as problem:
+        raise SpecialSizes(str(problem)) from None
+
+
+class _Inputs(NamedTuple):
+    """What a function is given apart from arrays.
+
+    Attributes:
+        name: its symbol.
+        symbols: the sizes it is called with.
+        parameters: see `schedule_general`.
+    """
+
+    name: str
+    symbols: Sequence[str]
+    parameters: Mapping[int, int] = {}
+
+
+def _scheduled(
+    plain: Program,
+    lanes: Lanes,
+    profile: dict[str, float],
+    inputs: _Inputs,
+    settled: Callable[[Program], Program],
+) -> Scheduled:
+    """Lowers a program; `settled` says what to do with what the lanes pass made of it."""
     with notes.collected() as decisions:
-        program = run_passes(plain, (LANES, *LAST), profile)
+        program = settled(run_passes(plain, (lanes, *LAST), profile))
     start = time.perf_counter()
-    lanes = LANES
     while True:
         try:
-            lowering, function = _lower(program, name)
+            lowering, function = _lower(program, inputs)
             break
         except CallInLanes as call:  # what contains it stays outside
             fewer = lanes.without(call.equation)
             if fewer == lanes:
                 decisions = [replace(d, lanes=0, reason=str(call)) for d in decisions]
-                program = run_passes(plain, LAST, profile)
+                program = settled(run_passes(plain, LAST, profile))
             else:
                 with notes.collected() as decisions:
-                    program = run_passes(plain, (fewer, *LAST), profile)
+                    program = settled(run_passes(plain, (fewer, *LAST), profile))
             lanes = fewer
     parallel.choose(function)
     memory.plan(function)
@@ -143,12 +210,14 @@ def schedule(program: Program, name: str = "entry") -> Scheduled:
         lowering.callbacks,
         profile,
         decisions,
+        inputs.symbols,
+        lowering.scalars,
     )
 
 
-def _lower(program: Program, name: str) -> tuple[Schedule, Function]:
-    builder = Builder(name)
-    lowering = Schedule(builder)
+def _lower(program: Program, inputs: _Inputs) -> tuple[Schedule, Function]:
+    builder = Builder(inputs.name)
+    lowering = Schedule(builder, inputs.symbols, inputs.parameters)
     _lower_entry(lowering, program)
     shrink(builder)
     parallel.share(builder)
@@ -157,6 +226,7 @@ def _lower(program: Program, name: str) -> tuple[Schedule, Function]:
 
 def _lower_entry(lowering: Schedule, program: Program) -> None:
     builder = lowering.builder
+    lowering.sizes.compute_all(program)
     operands: list[Tensor] = []
     for variable in program.inputs:
         shape, dtype = lowering.extents(variable.aval), lowering.element_dtype(variable.aval)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from covector.compiler.nests import SMALL_IN_LOOP, Nests
+from covector.compiler.sizes.extents import Extents
 from covector.core import dtypes
 from covector.core.avals import Aval
 from covector.core.config import config
-from covector.core.errors import CompilationError
 from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.loopir.builder import Builder
 from covector.loopir.ir import Buffer, CallInLanes
@@ -50,10 +50,26 @@ class Schedule(Nests):
         sites: what each site of a run-time check means: (message, equation).
         callbacks: Python functions the compiled program calls.
         constants: arrays the compiled program reads, by the order of its constant buffers.
+        scalars: which constants each parameter is.
+        sizes: symbolic sizes as values.
+
+    Args:
+        builder: of the function.
+        symbols: of sizes that are known at run time only, in the order of the function's.
+        parameters: identities of the values of literals that are read at run time, with the
+            parameters' numbers.
     """
 
-    def __init__(self, builder: Builder) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        symbols: Sequence[str] = (),
+        parameters: Mapping[int, int] | None = None,
+    ) -> None:
         super().__init__(builder)
+        self.sizes = Extents(builder, symbols)
+        self._parameters = parameters or {}
+        self.scalars: dict[int, list[int]] = {}
         self.sites: list[tuple[str, Equation | None]] = []
         self.callbacks: list[Any] = []
         self.constants: list[Any] = []
@@ -185,11 +201,14 @@ class Schedule(Nests):
 
     def _literal(self, literal: Literal) -> Tensor:
         data, dtype = literal.value._value, self.element_dtype(literal.aval)
-        if data.ndim == 0:
+        number = self._parameters.get(id(literal.value))
+        if data.ndim == 0 and number is None:
             value = self.builder.const(data[()], dtype)
             return Lazy(self.builder, (), dtype, lambda index: value, 0.0, moves=True)
-        data = np.ascontiguousarray(data)
-        indices = data if dtypes.is_integer(dtype) else None
+        data = np.asarray(data, order="C")
+        if number is not None:
+            self.scalars.setdefault(number, []).append(len(self.constants))
+        indices = data if number is None and dtypes.is_integer(dtype) else None
         buffer = self.builder.constant(dtype, data.shape, data=indices)
         self.constants.append(data)
         return Stored(self.builder, buffer, data.shape)
@@ -303,19 +322,12 @@ class Schedule(Nests):
             aval: of an array; PRNG keys have their words along a trailing axis.
 
         Returns:
-            Ints.
-
-        Raises:
-            CompilationError: for symbolic sizes.
+            Ints, and values where sizes are symbolic.
         """
-        for extent in aval.shape:
-            if not isinstance(extent, int):
-                raise CompilationError(
-                    f"{aval} has a symbolic size: trace again with concrete shapes to compile"
-                )
+        shape = tuple([self.sizes.of(n) for n in aval.shape])
         if type(aval.dtype) is dtypes.KeyDType:
-            return (*aval.shape, aval.dtype.words)
-        return aval.shape
+            return (*shape, aval.dtype.words)
+        return shape
 
     def element_dtype(self, aval: Aval) -> np.dtype[Any]:
         """The dtype of an aval's data: that of the words for PRNG keys."""

@@ -22,10 +22,13 @@ class Options:
     Attributes:
         effort: 0 compiles fastest, 3 runs fastest.
         name: for profiles and error messages.
+        fixed_sizes: positions of inputs for whose sizes the program is compiled; code for those of
+            other inputs may serve all sizes.
     """
 
     effort: int = 2
     name: str = ""
+    fixed_sizes: tuple[int, ...] = ()
 
 
 class Executable(Protocol):
@@ -152,6 +155,10 @@ def executable(
 def clear_cache() -> None:
     """Forgets every compiled program."""
     _cache.clear()
+    for backend in _backends.values():
+        forget = getattr(backend, "forget", None)
+        if forget is not None:
+            forget()
 
 
 register_backend("reference", "covector.backends.reference:ReferenceBackend")

@@ -125,8 +125,10 @@ def compilation(name: str, program: Program) -> Generator[Callable[[Any], None]]
             parts: dict[str, float] = getattr(executable, "profile", {})
             detail = ", ".join([f"{part} {_duration(s)}" for part, s in parts.items()])
             count = count_equations(program)
+            recognised = getattr(executable, "recognised", False)
+            verb = "recognised, at another size," if recognised else "compiled"
             say(
-                f"compiled {name} ({count} equations) in {_duration(seconds)}"
+                f"{verb} {name} ({count} equations) in {_duration(seconds)}"
                 f"{f' ({detail})' if detail else ''}, at {here()}"
             )
 

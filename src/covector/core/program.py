@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast, final
 from covector.core import effects as fx
 from covector.core import source
 from covector.core.avals import Aval
+from covector.core.dims import Dim
 from covector.core.effects import Effects
 
 if TYPE_CHECKING:
@@ -186,6 +187,16 @@ class Program:
         from covector.core.printing import print_program
 
         return print_program(self, arrays=False)
+
+
+def symbols_of(program: Program) -> list[str]:
+    """The symbols in the shapes of a program's inputs, as they come."""
+    names: dict[str, None] = {}
+    for aval in program.input_avals:
+        for size in aval.shape:
+            if type(size) is Dim:
+                names.update(dict.fromkeys(sorted(size.symbols)))
+    return list(names)
 
 
 def subprograms(params: dict[str, Any]) -> Iterator[Program]:

@@ -111,6 +111,8 @@ class Builder(Storage):
         index = self._inner("index", (low, high), INDEX)
         self._bounds[index] = (low, high)
         before, self.shared = self.shared, self.shared or kind == PARALLEL
+        if upper.op != "const":
+            self._upper[index] = (upper, *(upper.args if upper.op == "min" else ()))
         params = [self._inner("parameter", None, v.dtype) for v in inits]
         block = self.block
         loop = For(lower, upper, step, kind, width, index, inits, params, block)
@@ -310,19 +312,20 @@ class Builder(Storage):
 
     def lanes(
         self,
-        count: int,
+        count: Any,
         together: int,
         body: Callable[[Any], None],
-        group: int = 1,
+        group: Any = 1,
         around: Callable[[Any, Callable[[], None]], None] | None = None,
     ) -> None:
         """A parallel loop over independent lanes, some of them together.
 
         Args:
-            count: how many lanes there are.
+            count: how many lanes there are, an int or an index value.
             together: how many of them share the memory of buffers made in the body.
             body: given the number of a lane.
-            group: how many times `together` lanes one thread takes one after the other.
+            group: how many times `together` lanes one thread takes one after the other, an int
+                or an index value.
             around: given the number of such a group and what runs it; what it does before and
                 after is not in lanes.
 
@@ -335,7 +338,7 @@ class Builder(Storage):
 
         def chunk(number: Any) -> None:
             first = self.op("mul", self._as_index(number), self.index(together))
-            rest = self.op("sub", self.index(count), first)
+            rest = self.op("sub", self._as_index(count), first)
             self.loop(
                 0, self.op("min", rest, self.index(together)), partial(lane, first), kind=SIMD
             )
@@ -348,12 +351,12 @@ class Builder(Storage):
             finally:
                 self.lane = None
 
-        chunks = -(-count // together)
+        chunks = self.quotient(count, together)
 
         def chunks_of(number: Any) -> None:
-            first = self.op("mul", self._as_index(number), self.index(group))
-            rest = self.op("sub", self.index(chunks), first)
-            bound = self.op("min", rest, self.index(group))
+            first = self.op("mul", self._as_index(number), self._as_index(group))
+            rest = self.op("sub", self._as_index(chunks), first)
+            bound = self.op("min", rest, self._as_index(group))
 
             def each(number: Any) -> None:
                 chunk(self.op("add", first, number))
@@ -366,10 +369,18 @@ class Builder(Storage):
             else:
                 around(number, partial(chunks_of, number))
 
-        if group == 1 and around is None:
+        if type(group) is int and group == 1 and around is None:
             self.loop(0, chunks, chunk, kind=PARALLEL)
         else:
-            self.loop(0, -(-chunks // group), run, kind=PARALLEL)
+            self.loop(0, self.quotient(chunks, group), run, kind=PARALLEL)
+
+    def quotient(self, count: Any, size: Any) -> Any:
+        """How many parts of a size hold a count, both ints or index values."""
+        if type(count) is int and type(size) is int:
+            return -(-count // size)
+        size = self._as_index(size)
+        more = self.op("sub", size, self.index(1))
+        return self.op("index_div", self.op("add", self._as_index(count), more), size)
 
     def check(self, ok: Value, site: int) -> None:
         """Leaves the function with an error unless a value is true.

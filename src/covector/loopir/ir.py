@@ -135,6 +135,7 @@ class For:
         self.poll_every = 0
         self.independent = False
         self.grain = 1
+        self.independent = False
         self.private_bytes = 0
 
     @property

@@ -35,7 +35,7 @@ class Storage(Expressions):
         name: symbol of the function.
     """
 
-    __slots__ = ("_hoisted", "_names", "lane", "origin")
+    __slots__ = ("_hoisted", "_names", "_safe", "_upper", "lane", "origin")
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -46,6 +46,10 @@ class Storage(Expressions):
         """What is being built: buffers made meanwhile remember it."""
         self._names: dict[str, int] = {}
         self._hoisted: dict[Block, int] = {}
+        self._upper: dict[Value, tuple[Value, ...]] = {}
+        """What the indices of loops stay below, where that is known at run time only."""
+        self._safe: set[tuple[Buffer, Value]] = set()
+        """Offsets known to be inside of buffers, other than by their range."""
 
     def argument(self, dtype: DType, shape: Sequence[Extent], name: str | None = None) -> Buffer:
         """The next array argument of the function.
@@ -200,7 +204,40 @@ class Storage(Expressions):
         Returns:
             The value, complex for complex buffers.
         """
-        return self._load_element(buffer, self.offset(buffer, indices))
+        offset = self.offset(buffer, indices)
+        if buffer.space in READ_ONLY and self._inside(buffer, indices):
+            self._safe.add((buffer, offset))
+        return self._load_element(buffer, offset)
+
+    def _inside(self, buffer: Buffer, indices: Sequence[Any]) -> bool:
+        """Whether every index is known to be inside, other than by the range of the offset."""
+        if buffer.size is not None and self.lane is None:
+            return False
+        return all(map(self._is_below, indices, buffer.shape))
+
+    def _is_below(self, index: Any, extent: Extent) -> bool:
+        if type(index) is int and type(extent) is int:
+            return 0 <= index < extent
+        low, high = self.bounds(self._as_index(index))
+        if low < 0:
+            return False
+        if type(extent) is int and high < extent:
+            return True
+        return self._less(self._as_index(index), self._as_index(extent))
+
+    def _less(self, index: Value, extent: Value) -> bool:
+        """Whether an index is less than a value: it counts up to it, or from x up to it less x."""
+        if index.op == "index":
+            return extent in self._upper.get(index, ())
+        if index.op != "add":
+            return False
+        return any(
+            [
+                bound.op == "sub" and bound.args == (extent, start)
+                for start, count in (index.args, index.args[::-1])
+                for bound in self._upper.get(count, ())
+            ]
+        )
 
     def load_at(self, buffer: Buffer, offset: Any) -> Any:
         """Reads an element at a linear offset.
@@ -248,13 +285,19 @@ class Storage(Expressions):
         depth = self._placement[offset.depth]
         if depth == self.depth:
             return depth
-        size = buffer.size
-        low, high = self.bounds(offset)
         block = self._blocks[depth]
-        if size is None or low < 0 or high >= size or self._hoisted.get(block, 0) >= MAX_HOISTED:
+        if not self._is_safe(buffer, offset) or self._hoisted.get(block, 0) >= MAX_HOISTED:
             return self.depth
         self._hoisted[block] = self._hoisted.get(block, 0) + 1
         return depth
+
+    def _is_safe(self, buffer: Buffer, offset: Value) -> bool:
+        """Whether an offset is known to be inside of a buffer."""
+        if (buffer, offset) in self._safe:
+            return True
+        size = buffer.size
+        low, high = self.bounds(offset)
+        return size is not None and low >= 0 and high < size
 
     def store(
         self, buffer: Buffer, indices: Sequence[Any], value: Any, depth: int | None = None

@@ -88,8 +88,9 @@ class _Verifier:
             self.check_buffer(buffer)
         added = self.block(self.function.body)
         self.need(self.function.returns, "return")
+        in_pieces = segment or any(isinstance(i, Segment) for i in self.function.body.items)
         for buffer in self.function.buffers:
-            if not segment:
+            if not in_pieces:  # else sizes may be computed in another piece
                 self.need([e for e in buffer.shape if isinstance(e, Value)], buffer.name)
         self.visible -= added
 

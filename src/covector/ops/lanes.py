@@ -21,11 +21,13 @@ import numpy as np
 
 from covector.core import dtypes, interpret
 from covector.core.avals import Aval, same_type
+from covector.core.dims import DimSize
 from covector.core.effects import NONE, Effects
 from covector.core.errors import CompilationError
 from covector.core.primitive import Primitive, unsupported
 from covector.core.program import Program
 from covector.loopir.tensor import Lowering, Registers, Stored, Tensor
+from covector.ops import indices as ix
 from covector.ops.lanes_apart import lower_apart, runs_apart
 from covector.ops.reduce import COMBINE, IDENTITIES, accumulator
 
@@ -50,17 +52,28 @@ def resized(aval: Aval, dim: int | None, extent: Any) -> Aval:
     return aval.update(shape=(*aval.shape[:dim], extent, *aval.shape[dim + 1 :]))
 
 
+def chunk_widths(length: DimSize, width: int) -> tuple[int, ...]:
+    """How many lanes there are in a chunk, and in the last one if that differs.
+
+    Raises:
+        TypeError: if that depends on a symbolic size.
+    """
+    rest = length % width
+    if type(rest) is not int or (type(length) is int and length < width):
+        raise TypeError(f"lanes: {length} lanes cannot run in chunks of {width}")
+    return (width, rest) if rest else (width,)
+
+
 def _lanes_shape(
     *avals: Aval,
     programs: tuple[Program, ...],
-    length: int,
+    length: Any,
     width: int,
     in_dims: Sequence[int | None],
     out_dims: Sequence[int | str | None],
 ) -> list[Aval]:
-    rest = length % width
-    widths = (width, rest) if rest else (width,)
-    if not 0 < width <= length or len(programs) != len(widths):
+    widths = chunk_widths(length, width)
+    if width < 1 or len(programs) != len(widths):
         raise TypeError(
             f"lanes: {length} lanes in chunks of {width} take {len(widths)} programs, "
             f"got {len(programs)}"
@@ -79,7 +92,7 @@ def _lanes_shape(
 def _lanes_evaluate(
     *operands: Any,
     programs: tuple[Program, ...],
-    length: int,
+    length: Any,
     width: int,
     in_dims: Sequence[int | None],
     out_dims: Sequence[int | str | None],
@@ -132,7 +145,7 @@ def _lanes_lower(
     b: Lowering,
     *operands: Tensor,
     programs: tuple[Program, ...],
-    length: int,
+    length: Any,
     width: int,
     in_dims: Sequence[int | None],
     out_dims: Sequence[int | str | None],
@@ -141,6 +154,7 @@ def _lanes_lower(
         raise CompilationError(f"lanes of {width} are for the interpreter, not for native code")
     (program,) = programs
     builder = b.builder
+    (count,) = b.extents(Aval((length,), dtypes.int32))
     operands = tuple([_ready(b, x, d) for x, d in zip(operands, in_dims, strict=True)])
 
     def run(number: Any) -> list[Tensor]:
@@ -149,13 +163,13 @@ def _lanes_lower(
         return b.inline(program, [offset, *parts])
 
     if runs_apart(program, TOGETHER):
-        return lower_apart(b, length, run, program.output_avals, out_dims)
-    chunks = -(-length // TOGETHER)
+        return lower_apart(b, count, run, program.output_avals, out_dims)
+    chunks = builder.quotient(count, TOGETHER)
     partials = any([type(d) is str for d in out_dims])
-    group = -(-chunks // GROUPS) if partials else 1
-    groups = -(-chunks // group)
+    group = ix.at_least(builder, builder.quotient(chunks, GROUPS), 1) if partials else 1
+    groups = builder.quotient(chunks, group)
     results = [
-        _Partial(b, aval, d, groups) if isinstance(d, str) else _Result(b, aval, d, length)
+        _Partial(b, aval, d, groups) if isinstance(d, str) else _Result(b, aval, d, count)
         for aval, d in zip(program.output_avals, out_dims, strict=True)
     ]
 
@@ -171,7 +185,7 @@ def _lanes_lower(
         for each in sums:
             each.end(number)
 
-    builder.lanes(length, TOGETHER, lane, group, around if partials else None)
+    builder.lanes(count, TOGETHER, lane, group, around if partials else None)
     return [result.whole() for result in results]
 
 
@@ -199,7 +213,7 @@ class _Result:
     together, the same for all of them.
     """
 
-    def __init__(self, b: Lowering, aval: Aval, dim: int | None, length: int) -> None:
+    def __init__(self, b: Lowering, aval: Aval, dim: int | None, length: Any) -> None:
         self._b = b
         self._dim = dim
         self._dtype = b.element_dtype(aval)
@@ -238,7 +252,7 @@ class _Partial:
     then with each other; in the end groups are combined.
     """
 
-    def __init__(self, b: Lowering, aval: Aval, operation: str, groups: int) -> None:
+    def __init__(self, b: Lowering, aval: Aval, operation: str, groups: Any) -> None:
         self._b = b
         self._dtype = b.element_dtype(aval)
         self._shape = b.extents(aval)
@@ -292,16 +306,17 @@ class _Partial:
         memory = self._groups
 
         def total(index: Any) -> Any:
-            def element(place: Any) -> Any:
-                return memory.at((*index, *place))
+            # One after the other: however many there are, and whether that is known here or not.
+            def step(group: Any, value: Any) -> list[Any]:
+                return [self._combine(value, memory.at((*index, group)))]
 
-            value = b.reduce(memory.shape[-1:], element, self._combine, self._identity)
+            (value,) = b.builder.loop(0, memory.shape[-1], step, [self._identity])
             return b.builder.convert(value, self._dtype)
 
         return b.stored(b.lazy(self._shape, self._dtype, total, 2.0 * TOGETHER))
 
 
-def _beside(b: Lowering, dtype: Any, shape: Sequence[Any], count: int) -> Stored:
+def _beside(b: Lowering, dtype: Any, shape: Sequence[Any], count: Any) -> Stored:
     """Some arrays, equal elements of all of them neighbours."""
     extents = (*shape, count)
     return Stored(b.builder, b.builder.buffer(dtype, extents), extents)

@@ -15,6 +15,7 @@ import numpy as np
 from covector.core.avals import Aval
 from covector.core.program import Program, subprograms
 from covector.loopir.tensor import Lowering, Registers, Stored, Tensor
+from covector.ops import indices as ix
 from covector.ops.nested import elements, nbytes
 from covector.ops.reduce import COMBINE, IDENTITIES, accumulator
 
@@ -59,7 +60,7 @@ def _sizes(program: Program) -> tuple[float, float, float]:
 
 def lower_apart(
     b: Lowering,
-    length: int,
+    length: Any,
     run: Callable[[Any], Sequence[Tensor]],
     avals: Sequence[Aval],
     out_dims: Sequence[int | str | None],
@@ -68,7 +69,7 @@ def lower_apart(
 
     Args:
         b: the lowering.
-        length: how many lanes there are.
+        length: how many lanes there are, an int or an index value.
         run: from the number of a lane to its results.
         avals: of a lane's results.
         out_dims: as those of `lanes`.
@@ -76,16 +77,16 @@ def lower_apart(
     Returns:
         The results of all lanes.
     """
-    group = -(-length // GROUPS)
-    groups = -(-length // group)
-    results = [_result(b, a, d, length, groups) for a, d in zip(avals, out_dims, strict=True)]
     builder = b.builder
+    group = ix.at_least(builder, builder.quotient(length, GROUPS), 1)
+    groups = builder.quotient(length, group)
+    results = [_result(b, a, d, length, groups) for a, d in zip(avals, out_dims, strict=True)]
 
     def run_group(number: Any) -> None:
         for result in results:
             result.begin(number)
         first = builder.op("mul", number, group)
-        bound = builder.op("min", builder.op("sub", builder.index(length), first), group)
+        bound = builder.op("min", ix.sub(builder, length, first), group)
 
         def lane(place: Any) -> None:
             current = builder.op("add", first, place)
@@ -98,7 +99,7 @@ def lower_apart(
     return [result.whole() for result in results]
 
 
-def _result(b: Lowering, aval: Aval, dim: int | str | None, length: int, groups: int) -> Any:
+def _result(b: Lowering, aval: Aval, dim: int | str | None, length: Any, groups: Any) -> Any:
     if isinstance(dim, int):
         return _Cut(b, aval, dim, length)
     return _Combined(b, aval, dim, groups)
@@ -107,7 +108,7 @@ def _result(b: Lowering, aval: Aval, dim: int | str | None, length: int, groups:
 class _Cut:
     """A result of which each lane has a part."""
 
-    def __init__(self, b: Lowering, aval: Aval, dim: int, length: int) -> None:
+    def __init__(self, b: Lowering, aval: Aval, dim: int, length: Any) -> None:
         self._b = b
         self._dim = dim
         shape = [*b.extents(aval)]
@@ -134,7 +135,7 @@ class _Cut:
 class _Combined:
     """A result that is the same for all lanes, or combined from those of all, group by group."""
 
-    def __init__(self, b: Lowering, aval: Aval, operation: str | None, groups: int) -> None:
+    def __init__(self, b: Lowering, aval: Aval, operation: str | None, groups: Any) -> None:
         self._b = b
         self._dtype = b.element_dtype(aval)
         self._shape = tuple(b.extents(aval))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,62 +29,9 @@ from covector.core.trace import (
     named_axes,
     trace_program,
 )
+from covector.transforms.arguments import Statics
 from covector.transforms.flat import FlatFunction, check_leaves, function_name, operands
 from covector.transforms.stages import Lowered, Traced, canonical, shapes_only
-
-
-class Statics:
-    """Which arguments of a function are compile-time constants.
-
-    Args:
-        fun: the function; its signature relates names and positions.
-        argnums: positions of static arguments.
-        argnames: names of static arguments.
-    """
-
-    def __init__(
-        self, fun: Callable[..., Any], argnums: Any, argnames: Any, what: str = "static"
-    ) -> None:
-        numbers: tuple[int, ...] = _as_tuple(argnums, int)
-        names: tuple[str, ...] = _as_tuple(argnames, str)
-        try:
-            parameters = list(inspect.signature(fun).parameters.values())
-        except (TypeError, ValueError):
-            parameters = []
-        positional = [
-            p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]
-        variadic = any(p.kind == p.VAR_POSITIONAL for p in parameters)
-        self.count = len(positional)
-        name = function_name(fun)
-        for n in numbers:
-            if parameters and not variadic and not -self.count <= n < self.count:
-                raise ValueError(
-                    f"jit of {name}: {what}_argnums={argnums} but {name} has {self.count} "
-                    "positional parameters"
-                )
-        known = {p.name for p in parameters}
-        keywords = any(p.kind == p.VAR_KEYWORD for p in parameters)
-        for n in names:
-            if parameters and n not in known and not keywords:
-                raise ValueError(
-                    f"jit of {name}: {what}_argnames has {n!r} but {name} has the parameters "
-                    f"{sorted(known)}"
-                )
-        numbers = tuple(n % self.count if n < 0 and self.count else n for n in numbers)
-        by_name = {positional.index(n) for n in names if n in positional}
-        by_number = {positional[n] for n in numbers if n < len(positional)}
-        self.numbers: frozenset[int] = frozenset(numbers) | by_name
-        self.names: frozenset[str] = frozenset(names) | by_number
-
-    def __bool__(self) -> bool:
-        return bool(self.numbers or self.names)
-
-
-def _as_tuple(value: Any, kind: type) -> tuple[Any, ...]:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, kind) else tuple(value)
 
 
 class _Static:
@@ -150,16 +96,23 @@ class Compiler:
         fun: the original function.
         statics: which arguments are compile-time constants.
         donated: which arguments give up their memory.
+        fixed: which arguments' sizes the function is compiled for.
         options: `keep_unused`, `backend`, `inline` and `effort` of `jit`.
     """
 
     def __init__(
-        self, fun: Callable[..., Any], statics: Statics, donated: Statics, options: dict[str, Any]
+        self,
+        fun: Callable[..., Any],
+        statics: Statics,
+        donated: Statics,
+        fixed: Statics,
+        options: dict[str, Any],
     ) -> None:
         self.fun = fun
         self.name = function_name(fun)
         self.statics = statics
         self.donated = donated
+        self.fixed = fixed
         self.options = options
         self.keep_unused: bool = options["keep_unused"]
         self.backend: str | None = options["backend"]
@@ -259,33 +212,15 @@ class Compiler:
         if call.executable is None:
             program = call.program
             used = _used_inputs(program)
+            fixed = set(self.fixed.leaves(args, kwargs, self.statics))
             if not self.keep_unused and len(used) < len(program.inputs):
                 call.kept = used
                 program = program.replace(inputs=[program.inputs[k] for k in used])
-            call.donated = self._donated_leaves(args, kwargs)
-            options = Options(effort=self.effort, name=self.name)
+                fixed = {used.index(k) for k in fixed if k in used}
+            call.donated = self.donated.leaves(args, kwargs, self.statics)
+            options = Options(self.effort, self.name, tuple(sorted(fixed)))
             call.executable = backends.executable(program, options, self.backend)
         return call.executable
-
-    def _donated_leaves(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[int, ...]:
-        marked = [
-            (a, i in self.donated.numbers)
-            for i, a in enumerate(args)
-            if i not in self.statics.numbers
-        ]
-        marked += [
-            (kwargs[name], name in self.donated.names)
-            for name in sorted(kwargs)
-            if name not in self.statics.names
-        ]
-        donated: list[int] = []
-        position = 0
-        for value, is_donated in marked:
-            count = len(pytree.leaves(value))
-            if is_donated:
-                donated.extend(range(position, position + count))
-            position += count
-        return tuple(donated)
 
     def _remember(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Lets the next call of this signature run without Python."""
@@ -315,11 +250,14 @@ class JitFunction(_native.Dispatcher):
     def __new__(cls, fun: Callable[..., Any], **options: Any) -> JitFunction:
         statics = Statics(fun, options["static_argnums"], options["static_argnames"])
         donated = Statics(fun, options["donate_argnums"], options["donate_argnames"], "donate")
+        fixed = Statics(
+            fun, options["fixed_size_argnums"], options["fixed_size_argnames"], "fixed_size"
+        )
         both = (statics.numbers & donated.numbers) or (statics.names & donated.names)
         if both:
             name = function_name(fun)
             raise ValueError(f"jit of {name}: {sorted(both)} are both static and donated")
-        compiler = Compiler(fun, statics, donated, options)
+        compiler = Compiler(fun, statics, donated, fixed, options)
         self = super().__new__(
             cls, compiler, static_argnums=statics.numbers, static_argnames=statics.names
         )
@@ -421,8 +359,13 @@ def jit(
     in_shardings: None = None,
     out_shardings: None = None,
     compiler_options: dict[str, Any] | None = None,
+    fixed_size_argnums: int | Sequence[int] | None = None,
+    fixed_size_argnames: str | Sequence[str] | None = None,
 ) -> Any:
     """Compiles a function to native code, once for each signature it is called with.
+
+    A signature that differs from an earlier one in the size of a batch alone is traced again, but
+    not compiled: code for a batch, along the leading axes of arguments, serves all sizes.
 
     Args:
         fun: a pure function of pytrees of arrays; without it, returns a decorator.
@@ -440,6 +383,9 @@ def jit(
         in_shardings: must be `None`, like `out_shardings`: there is one device.
         out_shardings: likewise.
         compiler_options: must be empty: they are XLA's. `effort` is an option of Covector.
+        fixed_size_argnums: positions of arguments for whose sizes code is compiled anew. It may be
+            faster than code for all sizes: small arrays live in registers.
+        fixed_size_argnames: their names.
 
     Returns:
         The compiled function, with `trace`, `lower`, `explain`, `eval_shape` and `clear_cache`.
@@ -465,6 +411,8 @@ def jit(
         "backend": None if backend == "cpu" else backend,
         "inline": inline,
         "effort": effort,
+        "fixed_size_argnums": fixed_size_argnums,
+        "fixed_size_argnames": fixed_size_argnames,
     }
     check_placement(device, in_shardings, out_shardings, compiler_options)
     if fun is None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from covector.core import pytree
 from covector.core.trace import aval_of, trace_program
+from covector.transforms.arguments import Statics
 from covector.transforms.flat import FlatFunction, check_leaves, function_name
-from covector.transforms.jit import Statics
 from covector.transforms.stages import ShapeDtypeStruct, shapes_only
 
 

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from covector import _native
 from covector.backends.native import cache, loading, out_of_memory
-from covector.backends.native.compiled import Compiled, place_of, sites_of
+from covector.backends.native.compiled import Compiled, place_of
+from covector.backends.native.signature import Signature
 from covector.compiler.costs import cost_of
-from covector.core import dtypes, ladder
-from covector.core.array import Array, KeyArray
-from covector.core.avals import Aval
+from covector.core import ladder
+from covector.core.array import Array
 from covector.core.backend import Options
-from covector.core.collection import collection_paused
 from covector.core.config import config
-from covector.core.program import Program, count_equations
-from covector.loopir.ir import Block, For, Function, Parallel, Segment, Value, While, children
+from covector.core.program import Program, count_equations, symbols_of
 from covector.loopir.printer import print_function
+from covector.ops.nested import nbytes
+
+if TYPE_CHECKING:
+    from covector.backends.native.compiling import Stages
+    from covector.backends.native.general import Entry
 
 # The compiler and LLVM are imported where something is compiled: a program from the disk cache
 # runs without them.
@@ -33,9 +34,6 @@ OUT_OF_MEMORY = -3
 """What generated code returns when it gets no memory (CV_OUT_OF_MEMORY)."""
 
 _STAGES = {ladder.LOOP_IR: "loopir", ladder.LLVM: "llvm", ladder.ASSEMBLY: "assembly"}
-
-LONG = 10_000
-"""Iterations of a loop from which on a call lets other Python threads run."""
 
 
 class NativeBackend:
@@ -47,7 +45,7 @@ class NativeBackend:
         """Compiles a program, or finds it in the disk cache.
 
         Args:
-            program: any valid program without symbolic sizes.
+            program: any valid program; symbolic sizes are those of arguments.
             options: what to trade.
 
         Returns:
@@ -61,58 +59,58 @@ class NativeBackend:
         found = None if key is None else cache.load_program(key, program)
         seconds = time.perf_counter() - start
         if found is None:
-            executable = _compile(program, options, key, seconds)
+            executable = self._compile(program, options, key, seconds)
         else:
             executable = NativeExecutable(program, options, found, {"disk_cache": seconds}, "hit")
         for rung, stage in _STAGES.items():
             ladder.show(rung, stage, functools.partial(executable.as_text, stage))
         return executable
 
+    def _compile(
+        self, program: Program, options: Options, key: str | None, seconds: float
+    ) -> NativeExecutable:
+        from covector.backends.native.compiling import compiler
 
-class _Stages:
-    """Stages of compilation that people may look at."""
+        made = compiler.compile(program, options, key)
+        if cache.enabled():
+            made.profile["disk_cache"] = made.profile.get("disk_cache", 0.0) + seconds
+        executable = NativeExecutable(
+            program,
+            options,
+            made.compiled,
+            made.profile,
+            made.disk_cache,
+            made.loaded,
+            made.callbacks,
+        )
+        executable.recognised, executable.entry = made.recognised, made.entry
+        if made.stages is not None:
+            executable.remember(made.stages)
+        return executable
 
-    def __init__(self, program: Program, options: Options, by_text: bool) -> None:
-        from covector.backends.native import engine
-        from covector.compiler.pipeline import schedule
-
-        with collection_paused():
-            self.scheduled = schedule(program)
-            start = time.perf_counter()
-            self.code = engine.compile_function(
-                self.scheduled.function, options.effort, by_text=by_text
-            )
-            self.scheduled.profile["llvm"] = time.perf_counter() - start
-        _recent.append(self)
+    def forget(self) -> None:
+        """Forgets code for all sizes of a batch; executables that use it keep it."""
+        module = sys.modules.get("covector.backends.native.compiling")
+        if module is not None:
+            module.compiler.forget()
 
 
-_recent: deque[_Stages] = deque(maxlen=8)
-"""Stages are many times larger than code: those of the latest compilations are kept."""
+def compilations() -> int:
+    """How many programs LLVM has compiled in this process.
 
+    Example:
+        >>> import covector as cv, numpy as np
+        >>> cv.clear_caches()
+        >>> before = compilations()
+        >>> double = cv.jit(lambda x: 2 * x)
+        >>> for size in 16, 1000:
+        ...     y = double(np.ones(size, np.float32))
+        >>> compilations() - before
+        1
+    """
+    from covector.backends.native.compiling import compiler
 
-def _compile(
-    program: Program, options: Options, key: str | None, seconds: float
-) -> NativeExecutable:
-    stages = _Stages(program, options, by_text=key is None)
-    scheduled, code, profile = stages.scheduled, stages.code, stages.scheduled.profile
-    compiled = Compiled(
-        code.machine,
-        scheduled.function.workspace_bytes,
-        _is_long(scheduled.function),
-        scheduled.constants,
-        sites_of(program, scheduled.sites),
-    )
-    start = time.perf_counter()
-    if key is not None and not scheduled.callbacks:
-        cache.store_program(key, compiled, program)
-    if cache.enabled():
-        profile["disk_cache"] = seconds + time.perf_counter() - start
-    status = "partial" if code.was_kept else "miss" if cache.enabled() else "off"
-    executable = NativeExecutable(
-        program, options, compiled, profile, status, code.loaded, scheduled.callbacks
-    )
-    executable.remember(stages)
-    return executable
+    return compiler.compilations
 
 
 class NativeExecutable:
@@ -120,6 +118,8 @@ class NativeExecutable:
 
     Attributes:
         profile: seconds spent in each stage of compilation.
+        entry: what other sizes of a batch are recognised by.
+        recognised: whether its code was there before, compiled for another size of a batch.
         disk_cache: "hit", "miss", "partial" (only the machine code was found), or "off".
         nbytes: of memory for code and constants.
     """
@@ -138,8 +138,10 @@ class NativeExecutable:
         self._options = options
         self._compiled = compiled
         self._settings = {name: getattr(config, name) for name in ("cpu", "disable")}
-        self._stages: Callable[[], _Stages | None] = _none
+        self._stages: Callable[[], Stages | None] = _none
         self.profile = profile
+        self.recognised = False
+        self.entry: Entry | None = None
         self.disk_cache = disk_cache
         machine = compiled.machine
         code = machine.object_code if machine.linked is None else machine.linked.code
@@ -150,11 +152,17 @@ class NativeExecutable:
             profile["load"] = time.perf_counter() - start
         name = options.name or program.name or "program"
         loading.tell_perf(loaded, name)
+        symbols = symbols_of(program)
+        signature = Signature(symbols)
+        inputs = [signature.input(a) for a in program.input_avals]
+        results = [signature.result(a) for a in program.output_avals]
         self.native = _native.Executable(
             loaded.address,
             loaded,
-            [_input_spec(a) for a in program.input_avals],
-            [_output_spec(a) for a in program.output_avals],
+            inputs,
+            results,
+            dims=[None] * len(symbols) if compiled.sizes is None else compiled.sizes,
+            expressions=signature.expressions,
             workspace_bytes=compiled.workspace_bytes,
             constants=compiled.constants,
             callbacks=callbacks,
@@ -166,18 +174,20 @@ class NativeExecutable:
     def __call__(self, *args: Any) -> list[Array]:
         return self.native(*args)
 
-    def remember(self, stages: _Stages) -> None:
+    def remember(self, stages: Stages) -> None:
         """Keeps the stages of compilation at hand, as long as others do."""
         self._stages = weakref.ref(stages)
 
-    def _inspected(self) -> _Stages:
+    def _inspected(self) -> Stages:
         """The stages of compilation, gone through again where they are no longer at hand."""
         stages = self._stages()
         if stages is None:
             with contextlib.ExitStack() as overrides:
                 for name, value in self._settings.items():
                     overrides.enter_context(config.override(name, value))
-                stages = _Stages(self._program, self._options, by_text=False)
+                from covector.backends.native.compiling import stages_of
+
+                stages = stages_of(self._program, self._options)
             self.remember(stages)
         return stages
 
@@ -219,11 +229,17 @@ class NativeExecutable:
     def cost(self) -> dict[str, Any]:
         """Figures of the program and what it compiled to."""
         scheduled = self._inspected().scheduled
+        program = scheduled.program
+        if self._compiled.sizes:
+            from covector.compiler.sizes.generalise import with_numbers
+
+            numbers = dict(zip(scheduled.symbols, self._compiled.sizes, strict=True))
+            program = with_numbers(program, numbers)
         return {
-            **cost_of(scheduled.program),
-            "equations": count_equations(scheduled.program),
-            "bytes_in": sum(_nbytes(a) for a in self._program.input_avals),
-            "bytes_out": sum(_nbytes(a) for a in self._program.output_avals),
+            **cost_of(program),
+            "equations": count_equations(program),
+            "bytes_in": sum(nbytes(a) for a in self._program.input_avals),
+            "bytes_out": sum(nbytes(a) for a in self._program.output_avals),
             "workspace_bytes": self._compiled.workspace_bytes,
             "buffers": len(scheduled.function.buffers),
             "seconds": dict(self.profile),
@@ -233,48 +249,3 @@ class NativeExecutable:
 
 def _none() -> None:
     return None
-
-
-def _is_long(function: Function) -> bool:
-    """Whether a call takes so long that releasing the interpreter lock is worth it."""
-    return _iterations(function.body) >= LONG
-
-
-def _iterations(block: Block) -> int:
-    total = 0
-    for item in block.items:
-        if type(item) is Value:
-            continue
-        if isinstance(item, Segment):
-            total += _iterations(item.function.body)
-            continue
-        if isinstance(item, Parallel):
-            return LONG
-        inner = 1 + sum([_iterations(child) for child in children(item)])
-        if isinstance(item, For):
-            inner *= LONG if item.trips is None else max(item.trips, 1)
-        elif isinstance(item, While):
-            inner *= LONG
-        total += inner
-    return total
-
-
-def _input_spec(aval: Aval) -> tuple[Any, ...]:
-    if type(aval.dtype) is dtypes.KeyDType:
-        return ((*aval.shape, aval.dtype.words), np.dtype(np.uint32))
-    return (aval.shape, aval.dtype)
-
-
-def _output_spec(aval: Aval) -> tuple[Any, ...]:
-    if type(aval.dtype) is dtypes.KeyDType:
-
-        def wrap(data: np.ndarray[Any, Any]) -> Array:
-            return KeyArray.of(data, aval)
-
-        return ((*aval.shape, aval.dtype.words), np.dtype(np.uint32), False, wrap)
-    return (aval.shape, aval.dtype, aval.weak_type)
-
-
-def _nbytes(aval: Aval) -> int:
-    shape, dtype = _input_spec(aval)[:2]
-    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

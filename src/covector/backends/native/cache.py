@@ -34,7 +34,7 @@ from covector.core.backend import Options
 from covector.core.config import SETTINGS, config
 from covector.core.program import Program
 
-FORMAT = "1"
+FORMAT = "2"
 """Of entries; a change makes all older ones unknown."""
 
 _WITHOUT_EFFECT = frozenset(
@@ -90,7 +90,9 @@ def program_key(program: Program, options: Options) -> str | None:
         return None
     settings = {name: getattr(config, name) for name in SETTINGS if name not in _WITHOUT_EFFECT}
     texts = [f"{name}={_setting(value)}" for name, value in sorted(settings.items())]
-    return digest("program", _environment(), *texts, str(options.effort), found)
+    return digest(
+        "program", _environment(), *texts, str(options.effort), str(options.fixed_sizes), found
+    )
 
 
 def text_key(text: str, effort: int, cpu: str) -> str | None:

@@ -61,6 +61,8 @@ class Compiled:
         release_gil: whether calls are long enough to let other Python threads run.
         constants: arrays for its constant buffers, in order.
         sites: of its run-time checks.
+        sizes: what code for all sizes is called with, besides arrays; `None` if the sizes are those
+            of the arrays.
     """
 
     machine: Machine
@@ -68,6 +70,7 @@ class Compiled:
     release_gil: bool
     constants: Sequence[np.ndarray[Any, Any]]
     sites: Sequence[Site]
+    sizes: tuple[int, ...] | None = ()
 
 
 def sites_of(program: Program, sites: Iterable[tuple[str, Equation | None]]) -> list[Site]:
@@ -171,6 +174,7 @@ def to_bytes(compiled: Compiled, program: Program) -> bytes:
         "release_gil": compiled.release_gil,
         "constants": constants,
         "sites": compiled.sites,
+        "sizes": compiled.sizes,
     }
     return _joined(header, blobs)
 
@@ -201,12 +205,14 @@ def from_bytes(payload: bytes, program: Program) -> Compiled:
             dtype: Any = dtypes.from_short_name(name)
             content = np.frombuffer(blobs[start : start + size], dtype)
             constants.append(content.reshape(shape))
+    sizes = header["sizes"]
     return Compiled(
         _machine_from_header(header["machine"], blobs),
         int(header["workspace_bytes"]),
         bool(header["release_gil"]),
         constants,
         [Site(*site) for site in header["sites"]],
+        None if sizes is None else tuple(map(int, sizes)),
     )
 
 

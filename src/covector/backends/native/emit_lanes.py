@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from covector.backends.native.emit_ops import Target
 from covector.backends.native.emit_strided import Record, find_records, memory_of, split_offset
+from covector.loopir.costs import trips_at_most
 from covector.loopir.ir import (
     INDEX,
     SIMD,
@@ -196,7 +197,7 @@ def choose_lanes(loop: For, plan: Plan, target: Target) -> int:
         if pressure:
             lanes *= next(n for n in (4, 2, 1) if n * pressure <= target.registers or n == 1)
     lanes = min(lanes, MAX_LANES)
-    trips = loop.trips
+    trips = trips_at_most(loop)
     while trips is not None and lanes // 2 >= trips:
         lanes //= 2
     return lanes

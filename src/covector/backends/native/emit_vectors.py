@@ -14,11 +14,14 @@ from covector.backends.native.emit_masks import LaneEmitter
 from covector.backends.native.emit_memory import Memory
 from covector.backends.native.emit_ops import Target
 from covector.backends.native.emit_types import constant, register_type, splat, vector
+from covector.loopir.costs import trips_at_most
 from covector.loopir.ir import BOOL, INDEX, DType, For, Value, walk
 from covector.loopir.scalars import F32, F64, RANGE
 
 LARGE_BODY = 200
 """Items of a body from which on a loop's last, partial step is not emitted separately."""
+LARGE_CHUNK = 60
+"""The same for a loop that makes one step at most: the lanes of a chunk."""
 
 
 class Emitter(LaneEmitter):
@@ -61,7 +64,9 @@ class Emitter(LaneEmitter):
             for r, init in zip(plan.reductions, item.inits, strict=True)
         ]
         self.prefixes = {r.prefix: r for r in plan.reductions if r.prefix is not None}
-        if rest and masks and (size > LARGE_BODY or (trips or 0) < lanes):
+        one_step = trips is None and (trips_at_most(item) or lanes + 1) <= lanes
+        large = size > (LARGE_CHUNK if one_step else LARGE_BODY)
+        if rest != 0 and masks and (large or (trips is not None and trips < lanes)):
             carries = self.steps(item, lower, upper, carries, trips, masked=True)
             self.finish_reductions(item, carries)
             self.exit()

@@ -14,6 +14,7 @@ from itertools import product
 from typing import Any
 
 from covector.core.avals import Aval, same_type
+from covector.core.dims import DimSize
 from covector.core.errors import UnsupportedRuleError
 from covector.core.program import Atom, Equation, Program, Variable
 from covector.ops.common import LOCAL, Inseparable, Local, Partial
@@ -48,21 +49,27 @@ class Axis:
     Args:
         size: how many lanes it has.
         width: how many make a chunk.
+        expected: how many it is thought to have, where that is known at run time only.
         whole: where (see `place_of`) operations are that only exist for all lanes at once.
 
     Attributes:
         defined: the equations of all variables met so far.
     """
 
-    __slots__ = ("_answers", "defined", "size", "whole", "width")
+    __slots__ = ("_answers", "defined", "expected", "size", "whole", "width")
 
     def __init__(
-        self, size: int, width: int, whole: Collection[tuple[str, str]] = frozenset()
+        self,
+        size: DimSize,
+        width: int,
+        expected: int | None = None,
+        whole: Collection[tuple[str, str]] = frozenset(),
     ) -> None:
         self.size = size
         self.width = width
         self.whole = whole
         self.defined: dict[Variable, Equation] = {}
+        self.expected: int = int(size) if expected is None else expected
         self._answers: dict[Hashable, Any] = {}
 
     def recall(self, question: Hashable, find: Callable[[], Any]) -> Any:
@@ -279,7 +286,7 @@ def lane_step(equation: Equation, found: Sequence[State], axis: Axis) -> Step:
 
 
 def _choices(
-    found: Sequence[State], avals: Sequence[Aval], size: int, dim: int
+    found: Sequence[State], avals: Sequence[Aval], size: DimSize, dim: int
 ) -> Iterator[list[State]]:
     """Ways to use the operands: the uniform ones whole, all cut along one axis, cut in any way."""
     options: list[list[State]] = []

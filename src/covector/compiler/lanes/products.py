@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from covector.compiler.lanes.flow import State
+from covector.core.dims import Dim, DimSize
 from covector.core.program import Equation, Program
 from covector.ops.nested import elements, nbytes
 
@@ -22,22 +23,22 @@ SMALL = 1 << 20
 """Bytes of all arrays of an element that do."""
 
 
-def batch_of_products(program: Program) -> int | None:
+def batch_of_products(program: Program) -> DimSize | None:
     """How many elements the batch has that most products of a program are made for."""
-    counts: dict[int, int] = {}
+    counts: dict[DimSize, int] = {}
     for equation in program.equations:
         if equation.primitive.name == "dot_general":
             _, (batch, _) = equation.params["dimension_numbers"]
             for axis, size in enumerate(equation.inputs[0].aval.shape):
-                if axis in batch and type(size) is int:
+                if axis in batch:
                     counts[size] = counts.get(size, 0) + 1
     if not counts:
         return None
-    size = max(counts, key=lambda n: (counts[n], n))
+    size = max(counts, key=lambda n: (counts[n], type(n) is Dim, n if type(n) is int else 0))
     return size if counts[size] >= MANY else None
 
 
-def product_seeds(program: Program, size: int) -> Iterator[tuple[Equation, list[State]]]:
+def product_seeds(program: Program, size: DimSize) -> Iterator[tuple[Equation, list[State]]]:
     """The first products that may be of the batch, and the axes of their operands."""
     for equation in program.equations:
         if equation.primitive.name != "dot_general":

@@ -15,7 +15,7 @@ from covector.compiler.lanes.narrow import narrowed
 from covector.core.effects import NONE
 from covector.core.program import Atom, Equation, Program, Variable, subprograms
 from covector.ops.common import LOCAL, Inseparable, Partial
-from covector.ops.lanes import lanes
+from covector.ops.lanes import chunk_widths, lanes
 from covector.ops.nested import count_uses, definitions, elements
 
 MANY_LANES = 64
@@ -94,13 +94,14 @@ def _check_worthwhile(region: _Region, axis: Axis, loop: Equation) -> None:
     one, two = (work(program) for program in programs)
     a_lane = two - one
     elements_each = a_lane / max(steps(programs[0]), 1.0)
-    if is_loop(loop) and axis.size < MANY_LANES and elements_each > FEW_ELEMENTS:
+    if is_loop(loop) and axis.expected < MANY_LANES and elements_each > FEW_ELEMENTS:
         raise Blocked(
-            f"{axis.size} lanes are few for arrays of {elements_each:.0f} elements in each", loop
+            f"{axis.expected} lanes are few for arrays of {elements_each:.0f} elements in each",
+            loop,
         )
-    of_lanes = a_lane * axis.size
+    of_lanes = a_lane * axis.expected
     shared = one - a_lane * axis.width
-    chunks = -(-axis.size // max(axis.width, VECTOR))
+    chunks = -(-axis.expected // max(axis.width, VECTOR))
     if shared * chunks > of_lanes:
         share = 100 * shared / (shared + of_lanes)
         raise Blocked(
@@ -361,8 +362,7 @@ def _rebuilt(
 def _lanes_equation(region: _Region, axis: Axis) -> Equation:
     flow, program = region.flow, region.program
     wanted = flow.outputs
-    rest = axis.size % axis.width
-    widths = (axis.width, rest) if rest else (axis.width,)
+    widths = chunk_widths(axis.size, axis.width)
     params = {
         "programs": tuple([_numbered(flow, wanted, width) for width in widths]),
         "length": axis.size,

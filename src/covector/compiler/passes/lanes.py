@@ -12,8 +12,12 @@ from covector.compiler.lanes.products import batch_of_products, keeps_in_cache, 
 from covector.compiler.lanes.regions import is_loop, separate
 from covector.core import ladder, notes
 from covector.core.config import config
+from covector.core.dims import Dim, DimSize
 from covector.core.program import Equation, Program, map_subprograms
 from covector.ops.common import Inseparable
+
+Axes = dict[DimSize, Axis]
+"""The axes met so far, by their size."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,13 @@ class Lanes:
         fewest: lanes that are worth it.
         whole: operations that only exist for all lanes at once, calls of libraries: the names of
             primitives with the places in the user's code.
+        values: numbers to think of for symbolic sizes.
     """
 
     width: int = 16
     fewest: int = 16
     whole: frozenset[tuple[str, str]] = frozenset()
+    values: tuple[tuple[str, int], ...] = ()
     name: str = field(default="lanes", init=False)
 
     def run(self, program: Program) -> Program:
@@ -81,7 +87,7 @@ class Lanes:
         """
         return self._decide(program, {})
 
-    def _decide(self, program: Program, axes: dict[int, Axis]) -> tuple[Program, list[Decision]]:
+    def _decide(self, program: Program, axes: Axes) -> tuple[Program, list[Decision]]:
         """As `decide`, with the axes met so far."""
         decisions: list[Decision] = []
         given_up: set[Equation] = set()
@@ -102,7 +108,7 @@ class Lanes:
         self,
         program: Program,
         loop: Equation,
-        axes: dict[int, Axis],
+        axes: Axes,
         given_up: set[Equation],
         decisions: list[Decision],
     ) -> Program:
@@ -123,21 +129,20 @@ class Lanes:
         decisions.append(Decision(_title(loop), 0, problem))
         return program
 
-    def _decide_products(
-        self, program: Program, axes: dict[int, Axis], decisions: list[Decision]
-    ) -> Program:
+    def _decide_products(self, program: Program, axes: Axes, decisions: list[Decision]) -> Program:
         """The program with what is around many products of a batch run by element of the batch."""
         size = batch_of_products(program)
-        if size is None or size < self._fewest:
+        if size is None or (type(size) is int and size < self._fewest):
             return program
-        axis = axes.setdefault(size, Axis(size, self.width))
+        expected = _number(size, dict(self.values))
+        axis = axes.setdefault(size, Axis(size, self.width, expected, self.whole))
         for equation, seed in product_seeds(program, size):
             try:
                 after = separate(program, equation, axis, seed)
             except (Blocked, Inseparable):
                 continue
             if keeps_in_cache(program, after):
-                decisions.append(Decision("products", size, "each keeps its arrays in cache"))
+                decisions.append(Decision("products", expected, "each keeps its arrays in cache"))
                 return after
             return program
         return program
@@ -175,21 +180,23 @@ class Lanes:
             equations += [equation] if parts is None else parts.equations
         return program.replace(equations=equations), own or Distributed([loop], loop, list(seed))
 
-    def _seeds(self, loop: Equation, axes: dict[int, Axis]) -> Iterator[tuple[Axis, list[State]]]:
-        """Axes to try: the longest first, those of what the loop carries before others."""
+    def _seeds(self, loop: Equation, axes: Axes) -> Iterator[tuple[Axis, list[State]]]:
+        """Axes to try: run-time sizes before others, the longest first.
+
+        Those of what the loop carries come before others.
+        """
+        numbers = dict(self.values)
         places = [
-            (-extent, order, place, dim)
+            (type(extent) is int, -_number(extent, numbers), order, place, dim, extent)
             for order, place in enumerate(_carried_first(loop))
             for dim, extent in enumerate(loop.inputs[place].aval.shape)
-            if type(extent) is int and extent >= self._fewest
+            if type(extent) is not int or extent >= self._fewest
         ]
-        for extent, _, place, dim in sorted(places):
+        for _, size, _, place, dim, extent in sorted(places, key=lambda found: found[:5]):
             seed: list[State] = [dim if k == place else None for k in range(len(loop.inputs))]
-            yield axes.setdefault(-extent, Axis(-extent, self.width, self.whole)), seed
+            yield axes.setdefault(extent, Axis(extent, self.width, -size, self.whole)), seed
 
-    def _inside(
-        self, equation: Equation, axes: dict[int, Axis], decisions: list[Decision]
-    ) -> Equation:
+    def _inside(self, equation: Equation, axes: Axes, decisions: list[Decision]) -> Equation:
         """An equation that stayed outside, with the loops in its programs separated."""
         if equation.primitive.name not in CONTROL:
             return equation
@@ -200,6 +207,16 @@ class Lanes:
             return after
 
         return equation.replace(params=map_subprograms(equation.params, inner))
+
+
+UNKNOWN_SIZE = 1000
+"""What is thought of a symbolic size of which nothing is known."""
+
+
+def _number(size: DimSize, values: dict[str, int]) -> int:
+    if type(size) is not Dim:
+        return int(size)
+    return size.evaluate(values) if size.symbols <= values.keys() else UNKNOWN_SIZE
 
 
 def _carried_first(loop: Equation) -> list[int]:
@@ -220,4 +237,4 @@ def _title(loop: Equation) -> str:
 
 def _done(loop: Equation, axis: Axis) -> Decision:
     chunks = f", in chunks of {axis.width}" if axis.width > 1 else ""
-    return Decision(_title(loop), axis.size, f"it treats them independently{chunks}")
+    return Decision(_title(loop), axis.expected, f"it treats them independently{chunks}")
