@@ -147,3 +147,35 @@ def test_elements_beyond_the_row_are_not() -> None:
         b.loop(0, 8, shifted, kind="simd")
 
     assert two_loops(second).count("in 0..100") == 2
+
+
+def pull(x: Any, masses: Any) -> Any:
+    """Sums over pairs of vectors with three components."""
+    apart = x[None, :, :] - x[:, None, :]
+    squared = (apart**2).sum(-1) + 0.01
+    return (masses[None, :, None] * apart * squared[:, :, None] ** -1.5).sum(1)
+
+
+@pytest.mark.parametrize("components", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("count", [33, 64, 130])
+def test_sums_of_vectors(components: int, count: int) -> None:
+    x, masses = array(count, components), abs(array(count))
+    expected = np.asarray(cv.jit(pull, backend="reference")(x, masses))
+    for disabled in ((), ("row_fusion",), ("threads",), ("half_powers",)):
+        with config.override("disable", frozenset(disabled)):
+            found = np.asarray(cv.jit(lambda x, m: pull(x, m))(x, masses))
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5 * scale)
+
+
+def test_components_share_one_loop_and_no_array_of_pairs() -> None:
+    x, masses = array(1024, 3), abs(array(1024))
+    text = cv.jit(pull).lower(x, masses).as_text("loopir")
+    assert text.count("in 0..1024 simd carry") == 1
+    assert planned(pull, x, masses) < 1024 * 1024
+
+
+def test_outer_loops_that_are_short_stay_whole() -> None:
+    """Threads share them; only components inside of other loops are unrolled."""
+    text = cv.jit(lambda x: cnp.exp(x).sum(1)).lower(array(3, 4000)).as_text("loopir")
+    assert text.count("simd carry") == 1

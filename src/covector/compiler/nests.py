@@ -15,6 +15,7 @@ from covector.loopir.fusion import fuse_last
 from covector.loopir.ir import PARALLEL, SERIAL, SIMD, For
 from covector.loopir.ranges import split_last
 from covector.loopir.tensor import Index, Scalar
+from covector.loopir.unrolling import unroll_last
 from covector.ops.windows import static_size
 
 SMALL_IN_LOOP = 32
@@ -80,6 +81,8 @@ class Nests:
             self._prefer_inner_lanes()
             if "ranges" not in config.disable:
                 split_last(self.builder)
+            if index:
+                unroll_last(self.builder)
 
     def _prefer_inner_lanes(self) -> None:
         """A loop around one that runs in lanes does not run in lanes itself."""

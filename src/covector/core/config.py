@@ -47,6 +47,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "cse": "computing equal things once",
     "disk_cache": "keeping compiled programs for later processes",
     "distribution": "what all lanes of a loop share runs in a loop of its own",
+    "half_powers": "powers with constant exponents as products, roots and quotients",
     "in_place": "arrays overwritten by updates, loops and branches after their last use",
     "lanes": "loops over a batch run lane by lane",
     "ranges": "loops split where conditions on their index change",

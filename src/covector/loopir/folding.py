@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from covector.loopir.ir import BOOL, INDEX, DType, Value
+from covector.loopir.powers import expand_power
 from covector.loopir.scalars import (
     F32,
     F64,
@@ -198,6 +199,11 @@ def _div(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Va
     if abs(math.frexp(y.attr)[0]) == 0.5 and tiny <= abs(inverse) <= huge:
         return b.op("mul", x, b.const(inverse, dtype))
     return None
+
+
+def _pow(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
+    x, y = args
+    return expand_power(b, x, y.attr) if y.op == "const" else None
 
 
 def _rem(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType) -> Value | None:
@@ -557,6 +563,7 @@ _RULES: dict[str, Callable[..., Value | None]] = {
     "mul": _mul,
     "div": _div,
     "rem": _rem,
+    "pow": _pow,
     "neg": _neg,
     "abs": _abs,
     "and": _and,
