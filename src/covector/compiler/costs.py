@@ -74,17 +74,24 @@ class _Totals:
         tags = equation.primitive.tags
         size = sum(elements(a) for a in outs)
         if "contraction" in tags:
-            self.flops += times * _products(equation)
+            self.flops += times * products(equation)
         elif "reduction" in tags:
             self.flops += times * elements(equation.inputs[0].aval)
         elif "elementwise" in tags and CHEAP not in tags:
             self.transcendentals += times * size
         elif "elementwise" in tags:
-            self.flops += times * size
+            self.flops += times * size * (2.0 if equation.primitive.name == "fma" else 1.0)
 
 
-def _products(equation: Equation) -> float:
-    """Multiplications and additions of a contraction."""
+def products(equation: Equation) -> float:
+    """Multiplications and additions of a contraction.
+
+    Args:
+        equation: of a primitive that is tagged as one.
+
+    Returns:
+        How many there are; those of complex numbers count as one.
+    """
     lhs, out = equation.inputs[0].aval, equation.outputs[0].aval
     if equation.primitive.name == "conv_general_dilated":
         kernel = equation.inputs[1].aval

@@ -275,7 +275,8 @@ class Builder(Storage):
         self._check_no_lane(symbol)
         out = None if result is None else self._inner("result", None, result)
         passed = [self._call_argument(arg) for arg in args]
-        self.block.items.append(Call(symbol, passed, out, leaves or site is not None, site))
+        leaves = leaves or site is not None
+        self.block.items.append(Call(symbol, passed, out, leaves, site, self.origin))
         return out
 
     def _call_argument(self, arg: Any) -> CallArgument:

@@ -86,6 +86,7 @@ class Copy:
 
     def block(self, block: Block) -> None:
         """Copies what is in a block to where the builder is."""
+        self._b.block.origins.update(block.origins)
         for item in block.items:
             if type(item) is Value:
                 if item in self._used:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from covector.loopir.ir import (
     SIMD,
     Block,
@@ -79,11 +81,12 @@ def trips_at_most(loop: For) -> int | None:
     return None
 
 
-def block_cost(block: Block) -> float:
+def block_cost(block: Block, trips_of: Callable[[For], int | None] = trips_at_most) -> float:
     """Nanoseconds of a block with what is inside it.
 
     Args:
         block: any block.
+        trips_of: how many iterations loops have, as far as that is known.
 
     Returns:
         The estimate, both sides of branches included.
@@ -93,9 +96,9 @@ def block_cost(block: Block) -> float:
         if type(item) is Value:
             total += operation_cost(item)
             continue
-        inner = sum([block_cost(child) for child in children(item)])
+        inner = sum([block_cost(child, trips_of) for child in children(item)])
         if isinstance(item, For):
-            trips = trips_at_most(item)
+            trips = trips_of(item)
             inner *= UNKNOWN_TRIPS if trips is None else trips
             inner /= SIMD_GAIN if item.kind == SIMD else 1.0
         elif isinstance(item, While):

@@ -208,9 +208,10 @@ class Call:
         result: what it returns, or `None`.
         leaves: whether it returns a status, of which non-zero leaves this function.
         site: the error with which to leave; `None` leaves with the status itself.
+        origin: what the builder was told it builds: see `Buffer`.
     """
 
-    __slots__ = ("args", "leaves", "result", "site", "symbol")
+    __slots__ = ("args", "leaves", "origin", "result", "site", "symbol")
 
     def __init__(
         self,
@@ -219,8 +220,10 @@ class Call:
         result: Value | None,
         leaves: bool = False,
         site: int | None = None,
+        origin: object = None,
     ) -> None:
         self.symbol = symbol
+        self.origin = origin
         self.args = tuple(args)
         self.result = result
         self.leaves = leaves

@@ -7,7 +7,7 @@ import functools
 import sys
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from covector import _native
@@ -26,6 +26,7 @@ from covector.ops.nested import nbytes
 if TYPE_CHECKING:
     from covector.backends.native.compiling import Stages
     from covector.backends.native.general import Entry
+    from covector.compiler.pipeline import Scheduled
 
 # The compiler and LLVM are imported where something is compiled: a program from the disk cache
 # runs without them.
@@ -182,14 +183,45 @@ class NativeExecutable:
         """The stages of compilation, gone through again where they are no longer at hand."""
         stages = self._stages()
         if stages is None:
-            with contextlib.ExitStack() as overrides:
-                for name, value in self._settings.items():
-                    overrides.enter_context(config.override(name, value))
+            with self._as_compiled():
                 from covector.backends.native.compiling import stages_of
 
                 stages = stages_of(self._program, self._options)
             self.remember(stages)
         return stages
+
+    @contextlib.contextmanager
+    def _as_compiled(self) -> Generator[None]:
+        """The settings it was compiled under."""
+        with contextlib.ExitStack() as overrides:
+            for name, value in self._settings.items():
+                overrides.enter_context(config.override(name, value))
+            yield
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Memory for temporary arrays that it takes in a call."""
+        return self._compiled.workspace_bytes
+
+    @property
+    def sizes(self) -> Sequence[int | None]:
+        """What its code takes for the symbolic sizes of what was scheduled; `None` if unknown."""
+        if self._compiled.sizes is None:
+            return [None] * len(symbols_of(self._program))
+        return self._compiled.sizes
+
+    def scheduled(self) -> Scheduled:
+        """The program as it was scheduled, before the loop IR is cut into functions for LLVM.
+
+        Scheduling is done again: it takes milliseconds, and always comes to the same.
+        """
+        from covector.backends.native.compiling import scheduled_again
+
+        quiet = {"debug": 0, "dump": ""}
+        with self._as_compiled(), contextlib.ExitStack() as overrides:
+            for name, value in quiet.items():
+                overrides.enter_context(config.override(name, value))
+            return scheduled_again(self._program, self._options)
 
     def _fail(self, code: int, site: int, nbytes: int) -> NoReturn:
         name, program = self.native.name, self._program

@@ -212,6 +212,23 @@ def store_machine(key: str, machine: Machine) -> None:
     _write(key, machine_to_bytes(machine))
 
 
+def load_text(key: str) -> str | None:
+    """Looks a text up that is kept beside code; `None` if it is not there."""
+    payload = _read(key)
+    if payload is None:
+        return None
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        _remove(key)
+        return None
+
+
+def store_text(key: str, text: str) -> None:
+    """Keeps a text."""
+    _write(key, text.encode())
+
+
 def _read(key: str) -> bytes | None:
     directory = _directory()
     return None if directory is None else directory.read(key)

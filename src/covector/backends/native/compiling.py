@@ -177,16 +177,21 @@ def stages_of(program: Program, options: Options) -> Stages:
         program: as it was traced.
         options: of its compilation.
     """
+    return Stages(lambda: scheduled_again(program, options), options)
+
+
+def scheduled_again(program: Program, options: Options) -> Scheduled:
+    """A program as it was scheduled when it was compiled; see `stages_of`."""
     profile: dict[str, float] = {}
     plain = prepare(program, profile)
     wanted = request(plain, options)
     if wanted is not None:
         numbers = parameter_numbers(wanted.scalars, GeneralCode().parameters(wanted))
         try:
-            return Stages(lambda: schedule_general(wanted.general, numbers, profile), options)
+            return schedule_general(wanted.general, numbers, profile)
         except SpecialSizes:
             pass
-    return Stages(lambda: schedule_prepared(plain, profile), options)
+    return schedule_prepared(plain, profile)
 
 
 compiler = Compiler()
