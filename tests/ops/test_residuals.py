@@ -18,7 +18,7 @@ from covector.core.primitive import Linearized
 from covector.core.program import Equation, Program, Variable, all_equations
 from covector.core.verify import verify
 from covector.ops import elementwise as el
-from covector.ops import scan_linearize
+from covector.ops import residuals, scan_linearize
 from covector.ops.residuals import choose_residuals
 
 STEPS = 20
@@ -104,6 +104,47 @@ def test_gradients_are_those_with_all_residuals(
         every = derivative(w, y)
         for found, expected in zip(cv.tree.leaves(fewest), cv.tree.leaves(every), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-11)
+
+
+def ring(y: Any) -> Any:
+    """Neighbours on a ring, by two stages of sines."""
+
+    def rates(y: Any) -> Any:
+        return cnp.sin(cnp.roll(y, -1) - y) + cnp.sin(cnp.roll(y, 1) - y)
+
+    def step(y: Any, _: Any) -> Any:
+        return y + 0.1 * rates(y + 0.05 * rates(y)), None
+
+    return (lax.scan(step, y, None, length=STEPS)[0] ** 2).sum()
+
+
+def test_functions_are_computed_again_for_large_tapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = np.linspace(-1, 2, 7, dtype=np.float32)
+    forward, _ = scans(cv.grad(ring), y)
+    assert kept(forward) == [(7,)] * 4, "a small tape keeps the cosines"
+    few = np.asarray(cv.grad(ring)(y))
+    monkeypatch.setattr(residuals, "LARGE_TAPE", 4 * 7 * 4 * STEPS)
+    forward, _ = scans(cv.grad(ring), y)
+    assert kept(forward) == [(7,)], "a large one the carry"
+    np.testing.assert_allclose(np.asarray(cv.jit(cv.grad(ring))(y)), few, rtol=2e-5)
+
+
+def test_functions_are_not_computed_twice_for_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One array fewer for a chain of five functions, all of which the result needs too."""
+
+    def f(y: Any) -> Any:
+        def step(y: Any, _: Any) -> Any:
+            z = cnp.tanh(cnp.exp(cnp.tanh(cnp.exp(cnp.tanh(y)))))
+            return z * y, None
+
+        return lax.scan(step, y, None, length=STEPS)[0].sum()
+
+    monkeypatch.setattr(residuals, "LARGE_TAPE", 1)
+    monkeypatch.setattr(residuals, "WORD", 1000)
+    forward, backward = scans(cv.grad(f), np.ones(5, np.float32))
+    names = [e.primitive.name for e in all_equations(backward.params["program"])]
+    assert "tanh" not in names
+    assert len(kept(forward)) > 1
 
 
 # --- the cut --------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ Each value that the linear part needs is either kept, or recomputed from others 
 The choice is a minimum cut: values are vertices with their sizes as capacities, cheap equations the
 edges between them; what separates the values that cannot be recomputed from those that are needed
 is kept. Among cuts of one size that nearest to the needed values is taken: it recomputes least.
+Of large tapes, whose bytes have to come from memory, elementary functions may be recomputed, if
+that saves more time than it takes.
 
 Source: L. R. Ford and D. R. Fulkerson, "Maximal flow through a network", Canadian Journal of
 Mathematics 8 (1956) 399-404; augmenting paths in phases after E. A. Dinic (1970).
@@ -23,9 +25,14 @@ from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.core.source import Frame, SourceLocation
 from covector.core.trace import current_frame
 from covector.ops.common import CHEAP
-from covector.ops.nested import definitions, nbytes, split, substitute
+from covector.ops.nested import definitions, elements, nbytes, split, substitute
 
 Place = Frame | SourceLocation | None
+
+LARGE_TAPE = 1 << 27
+"""Bytes of residuals that no cache holds: from there on functions are computed again, too."""
+WORD = 4
+"""Bytes that must be saved for each element of a function that is computed twice."""
 
 
 @dataclass(frozen=True)
@@ -81,30 +88,58 @@ def report_saved(
     notes.leave(Saved(what, current_frame(), copies, kept, repeated, segments))
 
 
-def choose_residuals(body: Linearized, num_outs: int, free: Collection[Variable]) -> Linearized:
+def choose_residuals(
+    body: Linearized, num_outs: int, free: Collection[Variable], length: Any = 1
+) -> Linearized:
     """The same linearization with the smallest residuals.
 
     Args:
         body: a program taken apart.
         num_outs: how many of the outputs of its known part are not residuals.
         free: variables of the known part that are there anyway.
+        length: how many times the residuals are kept.
 
     Returns:
         A linearization whose linear part first recomputes what is no longer kept.
     """
     outs, atoms = split(body.known.outputs, num_outs)
     needed = [a for a in dict.fromkeys(atoms) if type(a) is Variable]
-    defined = {v: e for v, e in definitions(body.known).items() if _is_cheap(e)}
-    settled = all([v in free or v not in defined for v in needed])
-    if settled or "residuals" in config.disable:
+    if "residuals" in config.disable:
         return body
-    kept = _minimum_cut(needed, defined, free)
-    return _recomputing(body, outs, atoms, needed, kept, defined)
+    every = {v: e for v, e in definitions(body.known).items() if not e.effects}
+    defined = {v: e for v, e in every.items() if _is_cheap(e)}
+    settled = all([v in free or v not in defined for v in needed])
+    kept = set(needed) if settled else _minimum_cut(needed, defined, free)
+    tape = _bytes(kept, free)
+    if type(length) is int and tape * length >= LARGE_TAPE:
+        functions = {v: e for v, e in every.items() if "elementwise" in e.primitive.tags}
+        wider = defined | functions
+        fewer = _minimum_cut(needed, wider, free)
+        again = _between(needed, fewer, wider)
+        if 0 < tape - _bytes(fewer, free) >= WORD * _twice(again, outs, every):
+            kept, defined, settled = fewer, wider, False
+    return body if settled else _recomputing(body, outs, atoms, needed, kept, defined)
 
 
 def _is_cheap(equation: Equation) -> bool:
     tags = equation.primitive.tags
     return not equation.effects and (CHEAP in tags or "movement" in tags)
+
+
+def _bytes(kept: Collection[Variable], free: Collection[Variable]) -> int:
+    return sum([nbytes(v.aval) for v in kept if v not in free])
+
+
+def _twice(
+    again: Sequence[Equation], outs: Sequence[Atom], defined: dict[Variable, Equation]
+) -> int:
+    """Elements of functions that are computed again though the outputs need them as well.
+
+    What only derivatives need is computed once in any case, in one pass or the other.
+    """
+    needed = {id(e) for e in _between([a for a in outs if type(a) is Variable], set(), defined)}
+    dear = [e for e in again if id(e) in needed and not _is_cheap(e)]
+    return sum([elements(e.outputs[0].aval) for e in dear])
 
 
 def _recomputing(

@@ -67,9 +67,8 @@ def linearize_scan(
             break
         carry_nz = grown
     before = len(body.linear.equations)
-    body = choose_residuals(
-        body, num_carry + num_ys, _free(body.known, num_consts, num_carry, num_ys)
-    )
+    free = _free(body.known, num_consts, num_carry, num_ys)
+    body = choose_residuals(body, num_carry + num_ys, free, length)
     parts = SplitBody(body, num_consts, num_carry, num_ys, const_nz + carry_nz)
     consts, carry, xs = split(primals, num_consts, num_carry)
     shared = [*consts, *eval_program(parts.invariant, *consts)]
