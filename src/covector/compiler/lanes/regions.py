@@ -54,10 +54,26 @@ def separate(program: Program, first: Equation, axis: Axis, seed: Sequence[State
     for region in regions:
         region.check_results()
     equations = [_lanes_equation(region, axis) for region in regions]
-    for region in regions:
-        _check_worthwhile(region, axis, first)
+    for region, equation in zip(regions, equations, strict=True):
+        _check_worthwhile(region, equation.params["programs"][0], axis, first)
     inside = {e for region in regions for e in region.equations}
     return _rebuilt(program, stages, inside, equations)
+
+
+def followed(program: Program, loop: Equation, axis: Axis, seed: Sequence[State]) -> Step:
+    """How lanes flow through a loop alone.
+
+    Args:
+        program: that of the loop.
+        loop: a scan or while.
+        axis: the lanes.
+        seed: the states of its operands.
+
+    Raises:
+        Blocked: they do not.
+        Inseparable: likewise.
+    """
+    return _empty_flow(program, axis).continued(loop, seed)
 
 
 def _empty_flow(program: Program, axis: Axis) -> Flow:
@@ -84,29 +100,42 @@ def _settled_stages(
         outside |= leaking
 
 
-def _check_worthwhile(region: _Region, axis: Axis, loop: Equation) -> None:
+def _check_worthwhile(region: _Region, chunk: Program, axis: Axis, loop: Equation) -> None:
     """Refuses a few lanes of large arrays, and lanes that share most of their work.
 
     The vectors of large arrays are as good as lanes; what lanes share each chunk would repeat.
     """
     flow = region.flow
-    programs = [narrowed(flow, flow.outputs, w)[0] for w in (axis.width, axis.width + 1)]
-    one, two = (work(program) for program in programs)
+    one, two = work(chunk), work(narrowed(flow, flow.outputs, axis.width + 1)[0])
     a_lane = two - one
-    elements_each = a_lane / max(steps(programs[0]), 1.0)
+    elements_each = a_lane / max(steps(chunk), 1.0)
     if is_loop(loop) and axis.expected < MANY_LANES and elements_each > FEW_ELEMENTS:
         raise Blocked(
             f"{axis.expected} lanes are few for arrays of {elements_each:.0f} elements in each",
             loop,
         )
-    of_lanes = a_lane * axis.expected
-    shared = one - a_lane * axis.width
+    _check_shared(one - a_lane * axis.width, a_lane * axis.expected, axis, loop)
+
+
+def _check_shared(shared: float, of_lanes: float, axis: Axis, loop: Equation) -> None:
+    """Refuses lanes for whose chunks there is more to repeat than to share out."""
     chunks = -(-axis.expected // max(axis.width, VECTOR))
     if shared * chunks > of_lanes:
         share = 100 * shared / (shared + of_lanes)
         raise Blocked(
             f"{share:.0f}% of its work is shared by all lanes, each chunk would repeat it", loop
         )
+
+
+def _work_of(step: Step) -> tuple[float, float]:
+    """How many elements a step computes that all lanes share, and how many that are of lanes."""
+    total = sum([elements(v.aval) for v in step.equation.outputs])
+    if not step.inner:
+        shared = all(map(is_uniform, step.outs)) and not step.forms
+        return (total, 0.0) if shared else (0.0, total)
+    times = _times(step.equation)
+    inner = [_work_of(s) for flow, _ in step.inner for s in flow.steps]
+    return times * sum([s for s, _ in inner]), times * sum([lanes for _, lanes in inner])
 
 
 def work(program: Program) -> float:
@@ -124,10 +153,14 @@ def _executed(program: Program, measure: Callable[[Equation], float]) -> float:
     total = 0.0
     for equation in program.equations:
         inner = [_executed(p, measure) for p in subprograms(equation.params)]
-        times = equation.params.get("length", UNKNOWN if is_loop(equation) else 1)
-        times = times if type(times) is int else UNKNOWN
-        total += times * sum(inner) if inner else measure(equation)
+        total += _times(equation) * sum(inner) if inner else measure(equation)
     return total
+
+
+def _times(equation: Equation) -> int:
+    """How often an equation is thought to run its programs."""
+    times = equation.params.get("length", UNKNOWN if is_loop(equation) else 1)
+    return times if type(times) is int else UNKNOWN
 
 
 class _Stages:
@@ -197,9 +230,16 @@ class _Stages:
         try:
             if seed is not None:
                 for atom, state in zip(equation.inputs, seed, strict=True):
-                    if type(atom) is Variable and self.flow.state(atom) is None:
+                    # An operand may be there twice, and begin lanes at one of its places.
+                    if (
+                        state is not None
+                        and type(atom) is Variable
+                        and self.flow.state(atom) is None
+                    ):
                         self.seeds[atom] = state
-                return _with_lanes(self.flow.continued(equation, seed))
+                step = _with_lanes(self.flow.continued(equation, seed))
+                _check_shared(*_work_of(step), self.flow.axis, equation)
+                return step
             if equation.effects or equation in self._outside or all([s is None for s in states]):
                 return None
             step = self.flow.step(equation)

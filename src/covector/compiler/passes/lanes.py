@@ -10,6 +10,7 @@ from covector.compiler.lanes.distribute import Distributed, distributed
 from covector.compiler.lanes.flow import Axis, Blocked, State, place_of
 from covector.compiler.lanes.products import batch_of_products, keeps_in_cache, product_seeds
 from covector.compiler.lanes.regions import is_loop, separate
+from covector.compiler.lanes.seeds import Tried
 from covector.core import ladder, notes
 from covector.core.config import config
 from covector.core.dims import Dim, DimSize
@@ -113,10 +114,14 @@ class Lanes:
         decisions: list[Decision],
     ) -> Program:
         problem = f"no axis of its operands has {self._fewest} elements"
+        tried = Tried(program, loop)
         for axis, seed in self._seeds(loop, axes):
+            if tried.covers(axis, seed):
+                continue
             try:
                 after = self._separated(program, loop, axis, seed)
             except (Blocked, Inseparable) as reason:
+                tried.add(axis, seed)
                 if problem.startswith("no axis"):
                     problem = f"along an axis of {axis.size}: {reason}"
                 continue

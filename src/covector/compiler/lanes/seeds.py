@@ -1,0 +1,46 @@
+"""Where lanes may begin: the operands of a loop along whose axes it may separate.
+
+From one of them lanes are followed to others: forwards to what is computed of it, iteration after
+iteration, and sideways to what is computed with. To begin at one of those leads to the same lanes
+again, and to the same objections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from covector.compiler.lanes.flow import Axis, Blocked, State
+from covector.compiler.lanes.regions import followed
+from covector.core.dims import DimSize
+from covector.core.program import Equation, Program
+from covector.ops.common import Inseparable
+
+
+class Tried:
+    """The beginnings that were tried in vain for a loop.
+
+    Args:
+        program: what is separated.
+        loop: a loop in it.
+    """
+
+    def __init__(self, program: Program, loop: Equation) -> None:
+        self._program = program
+        self._loop = loop
+        self._found: set[tuple[DimSize, int, int]] = set()
+
+    def add(self, axis: Axis, seed: Sequence[State]) -> None:
+        """Notes that the loop does not separate with given states of its operands."""
+        try:
+            step = followed(self._program, self._loop, axis, seed)
+        except (Blocked, Inseparable):
+            return  # how far the lanes would have gone is not known
+        self._found.update(_places(axis, step.ins))
+
+    def covers(self, axis: Axis, seed: Sequence[State]) -> bool:
+        """Whether the lanes of a beginning tried before came by here."""
+        return self._found.issuperset(_places(axis, seed))
+
+
+def _places(axis: Axis, states: Sequence[State]) -> list[tuple[DimSize, int, int]]:
+    return [(axis.size, k, state) for k, state in enumerate(states) if type(state) is int]
