@@ -16,7 +16,7 @@ Equations stay in their order, and each reads what it did before: no value chang
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -64,19 +64,54 @@ def distributed(
     Returns:
         The scans; `None` where it does not pay or the lanes need the totals.
     """
+    parts = _parts(loop, axis, seed)
+    return None if parts is None else parts.divided(totals)
+
+
+def distributed_anyhow(
+    loop: Equation, axis: Axis, seeds: Iterable[Sequence[State]], totals: bool
+) -> Distributed | None:
+    """A scan in parts, wherever in it lanes begin.
+
+    Args:
+        loop: any loop.
+        axis: along how many lanes.
+        seeds: the states of its operands to try.
+        totals: as for `distributed`.
+
+    Returns:
+        The scans; `None` where it does not pay, whichever operands have lanes.
+    """
+
+    def find() -> Distributed | None:
+        followed: set[tuple[int, State]] = set()  # lanes that begin there are the same again
+        for seed in seeds:
+            if followed.issuperset(_lanes_at(seed)):
+                continue
+            parts = _parts(loop, axis, seed)
+            if parts is None:
+                continue
+            followed.update(_lanes_at(parts.seed))
+            found = parts.divided(totals)
+            if found is not None:
+                return found
+        return None
+
+    return axis.recall(("distributed", loop, totals), find)
+
+
+def _lanes_at(states: Sequence[State]) -> list[tuple[int, State]]:
+    return [(k, state) for k, state in enumerate(states) if state is not None]
+
+
+def _parts(loop: Equation, axis: Axis, seed: Sequence[State]) -> _Parts | None:
+    """The parts of a loop; `None` if it cannot have any."""
     if loop.primitive.name != "scan" or loop.effects or type(loop.params["length"]) is not int:
         return None
     try:
-        parts = _Parts(loop, axis, seed)
+        return _Parts(loop, axis, seed)
     except (Blocked, Inseparable):
         return None
-    if not parts.pays(SHARED):
-        parts.merge(SHARED)
-    if not totals or not parts.pays(TOTALS):
-        parts.merge(TOTALS)
-    if set(parts.of.values()) == {LANES}:
-        return None
-    return parts.build()
 
 
 class _Parts:
@@ -219,6 +254,20 @@ class _Parts:
             return False
         found.add(equation)
         return all([self._only_adds(a, carried, defined, uses, found) for a in equation.inputs])
+
+    @property
+    def seed(self) -> list[State]:
+        """The states of the loop's operands."""
+        first_x = self.num_consts + self.num_carry
+        return [_outside(s) if k >= first_x else s for k, s in enumerate(self.states)]
+
+    def divided(self, totals: bool) -> Distributed | None:
+        """The scans; `None` if it does not pay to have more than one."""
+        if not self.pays(SHARED):
+            self.merge(SHARED)
+        if not totals or not self.pays(TOTALS):
+            self.merge(TOTALS)
+        return None if set(self.of.values()) == {LANES} else self.build()
 
     # --- whether it pays ----------------------------------------------------------------------
 

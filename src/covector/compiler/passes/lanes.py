@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from covector.compiler.lanes.control import CONTROL
-from covector.compiler.lanes.distribute import Distributed, distributed
+from covector.compiler.lanes.distribute import Distributed, distributed, distributed_anyhow
 from covector.compiler.lanes.flow import Axis, Blocked, State, place_of
 from covector.compiler.lanes.products import batch_of_products, keeps_in_cache, product_seeds
 from covector.compiler.lanes.regions import is_loop, separate
@@ -180,8 +180,7 @@ class Lanes:
             parts = own if equation is loop else None
             if is_loop(equation) and equation is not loop:
                 seeds = [s for a, s in self._seeds(equation, {axis.size: axis}) if a is axis]
-                found = [distributed(equation, axis, s, totals) for s in seeds]
-                parts = next(filter(None, found), None)
+                parts = distributed_anyhow(equation, axis, seeds, totals)
             equations += [equation] if parts is None else parts.equations
         return program.replace(equations=equations), own or Distributed([loop], loop, list(seed))
 
