@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from covector.compiler.lanes.control import cut_where_demanded
-from covector.compiler.lanes.flow import Axis, Blocked, Flow, State, Step, form_of, is_uniform
+from covector.compiler.lanes.flow import Axis, Blocked, Flow, State, Step, cut, form_of, is_uniform
 from covector.compiler.lanes.narrow import narrowed
 from covector.core.effects import NONE
 from covector.core.program import Atom, Equation, Program, Variable, subprograms
@@ -127,15 +127,17 @@ def _check_shared(shared: float, of_lanes: float, axis: Axis, loop: Equation) ->
         )
 
 
-def _work_of(step: Step) -> tuple[float, float]:
+def _work_of(step: Step, axis: Axis) -> tuple[float, float]:
     """How many elements a step computes that all lanes share, and how many that are of lanes."""
-    total = sum([elements(v.aval) for v in step.equation.outputs])
-    if not step.inner:
-        shared = all(map(is_uniform, step.outs)) and not step.forms
-        return (total, 0.0) if shared else (0.0, total)
-    times = _times(step.equation)
-    inner = [_work_of(s) for flow, _ in step.inner for s in flow.steps]
-    return times * sum([s for s, _ in inner]), times * sum([lanes for _, lanes in inner])
+    if step.inner:
+        times = _times(step.equation)
+        inner = [_work_of(s, axis) for flow, _ in step.inner for s in flow.steps]
+        return times * sum([s for s, _ in inner]), times * sum([lanes for _, lanes in inner])
+    (states, *_) = [outs for _, outs in step.forms.values()] or [step.outs]
+    each = [elements(cut(v.aval, s, 1)) for v, s in zip(step.equation.outputs, states, strict=True)]
+    if all(map(is_uniform, states)):
+        return sum(each), 0.0
+    return 0.0, sum(each) * axis.expected
 
 
 def work(program: Program) -> float:
@@ -238,7 +240,7 @@ class _Stages:
                     ):
                         self.seeds[atom] = state
                 step = _with_lanes(self.flow.continued(equation, seed))
-                _check_shared(*_work_of(step), self.flow.axis, equation)
+                _check_shared(*_work_of(step, self.flow.axis), self.flow.axis, equation)
                 return step
             if equation.effects or equation in self._outside or all([s is None for s in states]):
                 return None
