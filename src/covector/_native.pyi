@@ -141,6 +141,11 @@ class Image:
 
 def processor() -> bytes: ...
 
+# ---- debugger.c ----
+
+def debug_register(file: bytes, /) -> object: ...
+def debug_descriptor() -> int: ...
+
 # ---- executable.c ----
 
 # Entries of a shape: a size, or -(k + 1) for the k-th run-time size: dims, then expressions.

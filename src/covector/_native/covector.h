@@ -380,6 +380,7 @@ extern PyMethodDef cv_symbol_methods[], cv_blas_methods[];
 /* ---- image.c ---- */
 
 extern PyTypeObject CvImage_Type;
+extern PyMethodDef cv_debugger_methods[];
 extern PyMethodDef cv_image_methods[];
 
 #endif

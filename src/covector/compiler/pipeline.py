@@ -29,6 +29,7 @@ from covector.core.program import Equation, Program, Variable, symbols_of
 from covector.core.verify import verify
 from covector.loopir.builder import Builder
 from covector.loopir.ir import CallInLanes, Function
+from covector.loopir.origins import TracingBuilder
 from covector.loopir.shrinking import shrink
 from covector.loopir.tensor import Stored, Tensor
 from covector.loopir.verifier import verify as verify_function
@@ -216,7 +217,10 @@ def _scheduled(
 
 
 def _lower(program: Program, inputs: _Inputs) -> tuple[Schedule, Function]:
-    builder = Builder(inputs.name)
+    if config.debug_info:
+        builder = TracingBuilder(inputs.name, program.name or "program")
+    else:
+        builder = Builder(inputs.name)
     lowering = Schedule(builder, inputs.symbols, inputs.parameters)
     _lower_entry(lowering, program)
     shrink(builder)

@@ -12,7 +12,7 @@ from covector.core import ladder
 from covector.core.array import Array
 from covector.core.collection import collection_paused
 from covector.core.config import config
-from covector.core.program import Program
+from covector.core.program import Program, lines_of
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,11 @@ def get_backend(name: str | None = None) -> Backend:
     return _backends[name]
 
 
+def debug_key(program: Program) -> tuple[str, ...]:
+    """What code has of a program with the setting `debug_info`: its name and the user's lines."""
+    return (program.name, *lines_of(program)) if config.debug_info else ()
+
+
 @dataclass
 class _Cache:
     """Compiled programs by structure; those that were not asked for for the longest time go first.
@@ -110,7 +115,14 @@ class _Cache:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, program: Program, options: Options, backend: str | None) -> Executable:
-        key = (program.key(), options, config.disable, config.cpu, backend or config.backend)
+        key = (
+            program.key(),
+            options,
+            config.disable,
+            config.cpu,
+            debug_key(program),
+            backend or config.backend,
+        )
         with self._lock:
             found = self.entries.pop(key, None)
             if found is not None:

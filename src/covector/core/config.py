@@ -25,6 +25,7 @@ context manager that overrides it for the current thread. The settings are:
 `cache_dir`    `COVECTOR_CACHE_DIR`       where compiled programs are kept for later processes;
                                           empty is `covector` in the user's cache directory
 `perf_map`     `COVECTOR_PERF_MAP`        tell Linux's perf the names of compiled functions
+`debug_info`   `COVECTOR_DEBUG_INFO`      show gdb (and perf) the user's lines in compiled functions
 `cache_size`   `COVECTOR_CACHE_SIZE`      how much they may take, as in 512M or 2G; 0 keeps none
 =============  =========================  ====================================================
 
@@ -165,6 +166,7 @@ SETTINGS: dict[str, Setting] = {
     "cpu": Setting("COVECTOR_CPU", "native", _parse_cpu, traced=True),
     "cache_dir": Setting("COVECTOR_CACHE_DIR", "", _parse_path, traced=False),
     "perf_map": Setting("COVECTOR_PERF_MAP", False, _parse_bool, traced=False),
+    "debug_info": Setting("COVECTOR_DEBUG_INFO", False, _parse_bool, traced=True),
     "cache_size": Setting("COVECTOR_CACHE_SIZE", 1 << 30, _parse_bytes, traced=False),
 }
 
@@ -211,6 +213,7 @@ class Config(threading.local):
     cpu: str = _from_environment("cpu")
     cache_dir: str = _from_environment("cache_dir")
     perf_map: bool = _from_environment("perf_map")
+    debug_info: bool = _from_environment("debug_info")
     cache_size: int = _from_environment("cache_size")
     epoch: int = 0
     """A number for the settings that traced programs depend on: equal when they all are."""

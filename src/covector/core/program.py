@@ -231,6 +231,11 @@ def all_equations(program: Program) -> Iterator[Equation]:
             yield from all_equations(nested)
 
 
+def lines_of(program: Program) -> tuple[str, ...]:
+    """The user's lines of every equation, those of nested programs included."""
+    return tuple([str(equation.location) for equation in all_equations(program)])
+
+
 def count_equations(program: Program) -> int:
     """How many equations there are, nested programs included."""
     return sum(1 for _ in all_equations(program))

@@ -87,7 +87,10 @@ class Copy:
     def block(self, block: Block) -> None:
         """Copies what is in a block to where the builder is."""
         self._b.block.origins.update(block.origins)
+        origins, outer = self._b.function.origins, self._b.origin
         for item in block.items:
+            if origins is not None:
+                self._b.origin = origins.of(item)
             if type(item) is Value:
                 if item in self._used:
                     self._names[item] = self._value(item)
@@ -98,6 +101,8 @@ class Copy:
                     self._stored[item.buffer, offset] = value
             else:
                 self._names.update(zip(item.results, self._statement(item), strict=True))
+        if origins is not None:
+            self._b.origin = outer
 
     def _value(self, value: Value) -> Value:
         if value.op == "load":

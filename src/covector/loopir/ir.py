@@ -8,10 +8,13 @@ numbers are pairs of values (`ComplexValue`) and exist only in the builder. An i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from covector.loopir.values import *  # noqa: F403  # all of the IR is found here
 from covector.loopir.values import Buffer, Value
+
+if TYPE_CHECKING:
+    from covector.loopir.origins import Origins
 
 SERIAL = "serial"
 SIMD = "simd"
@@ -341,6 +344,7 @@ class Function:
         buffers: every buffer, in order of creation.
         body: the statements.
         dims: how many run-time sizes the caller passes.
+        origins: what its values were built for, if that is kept (see `loopir/origins.py`).
         params: parameters.
         received: those of its buffers that its callers choose.
         returns: results of a scalar function.
@@ -353,6 +357,7 @@ class Function:
         "buffers",
         "dims",
         "name",
+        "origins",
         "params",
         "received",
         "returns",
@@ -365,6 +370,7 @@ class Function:
         self.buffers: list[Buffer] = []
         self.body = Block(0)
         self.dims = 0
+        self.origins: Origins | None = None
         self.params: list[Value] = []
         self.received: list[Buffer] = []
         self.returns: list[Value] = []

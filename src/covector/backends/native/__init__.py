@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 OUT_OF_MEMORY = -3
 """What generated code returns when it gets no memory (CV_OUT_OF_MEMORY)."""
 
+_LOOKED_AT = ("cpu", "disable", "debug_info")
+"""Settings that the stages of compilation depend on."""
+
 _STAGES = {ladder.LOOP_IR: "loopir", ladder.LLVM: "llvm", ladder.ASSEMBLY: "assembly"}
 
 
@@ -138,7 +141,7 @@ class NativeExecutable:
         self._program = program
         self._options = options
         self._compiled = compiled
-        self._settings = {name: getattr(config, name) for name in ("cpu", "disable")}
+        self._settings = {name: getattr(config, name) for name in _LOOKED_AT}
         self._stages: Callable[[], Stages | None] = _none
         self.profile = profile
         self.recognised = False

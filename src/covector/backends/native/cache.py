@@ -30,7 +30,7 @@ from covector.backends.native.compiled import (
 )
 from covector.backends.native.disk import Directory, default_directory
 from covector.compiler.fingerprint import digest, fingerprint
-from covector.core.backend import Options
+from covector.core.backend import Options, debug_key
 from covector.core.config import SETTINGS, config
 from covector.core.program import Program
 
@@ -90,9 +90,8 @@ def program_key(program: Program, options: Options) -> str | None:
         return None
     settings = {name: getattr(config, name) for name in SETTINGS if name not in _WITHOUT_EFFECT}
     texts = [f"{name}={_setting(value)}" for name, value in sorted(settings.items())]
-    return digest(
-        "program", _environment(), *texts, str(options.effort), str(options.fixed_sizes), found
-    )
+    texts += [str(options.effort), str(options.fixed_sizes), *debug_key(program)]
+    return digest("program", _environment(), *texts, found)
 
 
 def text_key(text: str, effort: int, cpu: str) -> str | None:

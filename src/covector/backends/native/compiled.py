@@ -230,6 +230,8 @@ def _machine_header(machine: Machine, blobs: _Blobs) -> dict[str, Any]:
             "addresses": linked.addresses,
             "relative": linked.relative,
         }
+        if linked.debug:
+            header["debug"] = blobs.add(linked.debug)
     return header
 
 
@@ -239,7 +241,9 @@ def _machine_from_header(header: dict[str, Any], blobs: bytes) -> Machine:
     if "symbols" in header:
         addresses = [(int(k), str(s)) for k, s in header["addresses"]]
         relative = [(int(k), int(a)) for k, a in header["relative"]]
-        linked, code = Linked(code, dict(header["symbols"]), addresses, relative), b""
+        start, size = header.get("debug", (0, 0))
+        debug = blobs[start : start + size]
+        linked, code = Linked(code, dict(header["symbols"]), addresses, relative, debug), b""
     externals, shared = tuple(header["externals"]), tuple(header["shared"])
     return Machine(str(header["symbol"]), linked, code, externals, shared)
 

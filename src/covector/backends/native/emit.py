@@ -9,6 +9,7 @@ from covector.backends.native.emit_externals import EXTERNALS, declaration
 from covector.backends.native.emit_lanes import plan_function
 from covector.backends.native.emit_memory import Memory, Metadata, Scopes
 from covector.backends.native.emit_ops import Target
+from covector.backends.native.emit_source import Source
 from covector.backends.native.emit_types import register_type, suffix
 from covector.backends.native.emit_vectors import Emitter
 from covector.core.errors import CompilationError
@@ -87,11 +88,14 @@ def emit(function: Function, target: Target) -> Module:
     metadata = Metadata()
     scopes = Scopes(buffers, metadata)
     heap = [b for b in buffers if b.space == HEAP]
-    texts = [_entry(function, target, Memory(scopes, metadata, heap, segment=False))]
+    source = None if function.origins is None else Source(function.origins, metadata)
+    texts = [_entry(function, target, Memory(scopes, metadata, heap, segment=False), source)]
     for each in functions[1:]:
         ranges = bool(each.params)
         memory = Memory(scopes, metadata, heap, True, ranges, each.received)
-        texts.append(_entry(each, target, memory))
+        texts.append(_entry(each, target, memory, source))
+    if source is not None:
+        texts.append(source.named_metadata())
     return _module(function.name, texts, _names(functions), target, metadata.lines)
 
 
@@ -153,13 +157,18 @@ def _declare(symbol: str) -> str:
     return declaration(symbol)
 
 
-def _entry(function: Function, target: Target, memory: Memory) -> str:
+def _entry(function: Function, target: Target, memory: Memory, source: Source | None) -> str:
     emitter = Emitter(target, memory)
+    if source is not None:
+        emitter.source = source.function(function.name)
     emitter.names.update(zip(function.params, ("%begin", "%end"), strict=False))
     if function.body.depth:  # a piece of a loop's body
         emitter.plan_block(function.body, (), (), depth=0)
     emitter.block(function.body)
     linkage, attributes = ("internal ", "#1") if memory.is_segment else ("", "#0")
+    if emitter.source is not None:
+        emitter.lines = emitter.source.attached(emitter.lines)
+        attributes += f" {emitter.source.subprogram}"
     head = f"define {linkage}i32 @{function.name}({memory.parameters()}) {attributes} {{\nentry:"
     exits = [f"{label}:\n  ret i32 {status}" for status, label in emitter.exits.items()]
     lines = [head, *memory.entry_lines(), *emitter.allocas, *emitter.lines, "  ret i32 0"]

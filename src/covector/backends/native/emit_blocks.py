@@ -81,7 +81,7 @@ class BlockEmitter(Writer):
         """
         statements = self._statements
         plain, names, lines = self._plain, self.names, self.lines
-        for item in block.items:
+        for item in self.visited(block.items):
             if type(item) is not Value:
                 statements[type(item)](item)
                 continue

@@ -36,7 +36,7 @@ class LaneEmitter(LaneMemory):
         if self.plan is None:
             super().block(block)
             return
-        for item in block.items:
+        for item in self.visited(block.items):
             if type(item) is Value:
                 self.lanes_value(item)
             else:

@@ -48,7 +48,7 @@ class SuperwordEmitter(BlockEmitter):
             return
         outer = self._gathered
         self._gathered = dict(outer)
-        for unit in packing.order:
+        for unit in self.visited(packing.order):
             if type(unit) is Pack:
                 self.pack(unit)
             elif type(unit) is Value:

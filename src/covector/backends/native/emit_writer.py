@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from covector.backends.native.emit_memory import Memory
 from covector.backends.native.emit_ops import Target
+from covector.backends.native.emit_source import SourceLines
 from covector.backends.native.emit_types import (
     CANCELLED,
     CONTEXT_ALLOC,
@@ -55,6 +57,7 @@ class Writer:
         names: texts of scalar values.
         exits: labels of the blocks that return a status.
         allocas: lines for the entry block.
+        source: notes what lines are emitted for, where debug information is wanted.
     """
 
     def __init__(self, target: Target, memory: Memory) -> None:
@@ -68,6 +71,18 @@ class Writer:
         self.exits: dict[int, str] = {}
         self.allocas: list[str] = []
         self.spends = False
+        self.source: SourceLines | None = None
+
+    def visited(self, items: Sequence[Any]) -> Iterable[Any]:
+        """Items about to be emitted.
+
+        Args:
+            items: values, statements and packs of one block.
+
+        Returns:
+            The same.
+        """
+        return items if self.source is None else self.source.visit(items, self.lines)
 
     # Text
 

@@ -381,12 +381,14 @@ def get_engine(cpu: str | None = None) -> Engine:
 def prepare(function: Function, target: Target) -> None:
     """Brings a function into pieces that LLVM compiles in linear time.
 
+    With debug information, equal loops stay apart: they are of different lines.
+
     Args:
         function: as for `compile_function`; changed in place.
         target: the machine.
     """
     insert_polls(function)
-    if "repeated_loops" not in config.disable:
+    if "repeated_loops" not in config.disable and function.origins is None:
         share(function)
     split(function, target)
     outline(function)

@@ -18,7 +18,7 @@ from covector.backends.native.loading import Loaded
 from covector.compiler.sizes.generalise import General, generalise
 from covector.compiler.sizes.literals import Skeleton, parameters, skeleton
 from covector.compiler.sizes.policy import too_large
-from covector.core.backend import Options
+from covector.core.backend import Options, debug_key
 from covector.core.config import config
 from covector.core.program import Program
 from covector.core.verify import verify
@@ -96,7 +96,7 @@ def request(plain: Program, options: Options) -> Request | None:
     if config.check:
         verify(general.program)
     found = skeleton(general.program)
-    key = (found.key(), config.disable, config.cpu, options.effort)
+    key = (found.key(), config.disable, config.cpu, options.effort, debug_key(plain))
     return Request(general._replace(program=found.program), found, key)
 
 

@@ -54,7 +54,7 @@ _SECTION = np.dtype(
         ("entry_size", "<u8"),
     ]
 )
-_SYMBOL = np.dtype(
+SYMBOL = np.dtype(
     [
         ("name", "<u4"),
         ("info", "u1"),
@@ -64,10 +64,10 @@ _SYMBOL = np.dtype(
         ("size", "<u8"),
     ]
 )
-_RELOCATION = np.dtype([("offset", "<u8"), ("type", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
+RELOCATION = np.dtype([("offset", "<u8"), ("type", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
 
 _MAGIC, _X86_64 = b"\x7fELF\x02\x01", 62
-_PROGBITS, _SYMTAB, _RELA, _NOBITS = 1, 2, 4, 8
+_PROGBITS, SYMTAB, RELA, _NOBITS = 1, 2, 4, 8
 _WRITE, _ALLOCATED = 1, 2
 _ABS64, _RELATIVE, _THROUGH_TABLE = (1,), (2, 4), (9, 41, 42)
 """R_X86_64_64; PC32 and PLT32; GOTPCREL, GOTPCRELX and REX_GOTPCRELX."""
@@ -76,6 +76,46 @@ _FUNCTION = 2
 _RESERVED = 0xFF00
 _JUMP = b"\xff\x25"
 _JUMP_SIZE = 8
+
+
+def at_address(debug: bytes, address: int) -> bytes:
+    """Tells debug information where the code is.
+
+    Args:
+        debug: of a `Linked`.
+        address: of its code in memory.
+
+    Returns:
+        The object file with the addresses of its sections, as debuggers read it.
+    """
+    file = bytearray(debug)
+    sections = _sections(file)
+    sections["address"][sections["flags"] & _ALLOCATED != 0] += np.uint64(address)
+    return bytes(file)
+
+
+def sections_of(file: bytes) -> tuple[Any, Callable[[Any], str]]:
+    """The sections of an object file.
+
+    Args:
+        file: for a 64-bit machine.
+
+    Returns:
+        Their headers, and what gives the name of one.
+    """
+    sections = _sections(file)
+    names = int(sections[int(np.frombuffer(file, _HEADER, 1)[0]["names"])]["offset"])
+
+    def name_of(section: Any) -> str:
+        start = names + int(section["name"])
+        return file[start : file.index(b"\0", start)].decode()
+
+    return sections, name_of
+
+
+def _sections(file: bytes | bytearray) -> Any:
+    header = np.frombuffer(file, _HEADER, 1)[0]
+    return np.frombuffer(file, _SECTION, int(header["section_count"]), int(header["sections"]))
 
 
 class Unlinkable(Exception):
@@ -91,12 +131,15 @@ class Linked:
         symbols: offsets of its global functions.
         addresses: offsets of 64-bit words that receive the addresses of external symbols.
         relative: offsets of words that receive the address of this code plus a number.
+        debug: the object file, if it has debug information: each of its sections that is part of
+            the code has the offset there as its address.
     """
 
     code: bytes
     symbols: dict[str, int]
     addresses: list[tuple[int, str]]
     relative: list[tuple[int, int]]
+    debug: bytes = b""
 
     def load(self, resolve: Callable[[str], int]) -> Any:
         """Puts the code into memory.
@@ -134,23 +177,22 @@ class _Linker:
         if header["machine"] != _X86_64:
             raise Unlinkable(f"machine {header['machine']}")
         self.file = object_code
-        self.sections = np.frombuffer(
-            object_code, _SECTION, int(header["section_count"]), int(header["sections"])
-        )
+        self.sections, self.name_of = sections_of(object_code)
         self.places = np.full(_RESERVED, -1, np.int64)  # of sections; -1 where one is left out
+        self.is_debug = False
         self.code = self._place()
         self._read_symbols()
 
     def _place(self) -> bytearray:
         """The sections that are part of the program, one after the other."""
-        names = int(np.frombuffer(self.file, _HEADER, 1)[0]["names"])
         code = bytearray()
         for k, section in enumerate(self.sections):
             size, flags = int(section["size"]), int(section["flags"])
             kind = int(section["type"])
+            name = self.name_of(section)
+            self.is_debug |= name == ".debug_line"
             if not flags & _ALLOCATED or size == 0 or kind not in (_PROGBITS, _NOBITS):
                 continue
-            name = self._string(names, int(section["name"]))
             if flags & _WRITE and not name.startswith(".data.rel.ro"):
                 raise Unlinkable(f"section {name} can be written to")
             if name == ".eh_frame":  # nothing unwinds through generated code
@@ -166,13 +208,13 @@ class _Linker:
         return self.file[start : self.file.index(b"\0", start)].decode()
 
     def _read_symbols(self) -> None:
-        tables = np.flatnonzero(self.sections["type"] == _SYMTAB)
+        tables = np.flatnonzero(self.sections["type"] == SYMTAB)
         if len(tables) != 1:
             raise Unlinkable(f"{len(tables)} symbol tables")
         table = self.sections[tables[0]]
         self.names = int(table["link"])
         self.symbols: Any = np.frombuffer(
-            self.file, _SYMBOL, int(table["size"]) // _SYMBOL.itemsize, int(table["offset"])
+            self.file, SYMBOL, int(table["size"]) // SYMBOL.itemsize, int(table["offset"])
         )
         sections = self.symbols["section"].astype(np.int64)
         if np.any((sections >= _RESERVED) & (self.symbols["info"] & 15 != 4)):
@@ -195,17 +237,27 @@ class _Linker:
         relative += [
             (slot, int(self.values[s])) for s, slot in self.slots.items() if not self.undefined[s]
         ]
-        return Linked(bytes(self.code), self._exported(), named, relative)
+        debug = self._debug() if self.is_debug else b""
+        return Linked(bytes(self.code), self._exported(), named, relative, debug)
+
+    def _debug(self) -> bytes:
+        """The object file with the places of its sections; others are not in memory."""
+        file = bytearray(self.file)
+        sections = _sections(file)
+        places = self.places[: len(sections)]
+        sections["address"] = np.maximum(places, 0)
+        sections["flags"][places < 0] &= ~np.uint64(_ALLOCATED)
+        return bytes(file)
 
     def _relocations(self) -> list[tuple[Any, Any]]:
         """Where each relocation applies, and what it is, section by section."""
         found: list[tuple[Any, Any]] = []
-        for section in self.sections[self.sections["type"] == _RELA]:
+        for section in self.sections[self.sections["type"] == RELA]:
             place = int(self.places[int(section["info"])])
             if place < 0:
                 continue
-            count, offset = int(section["size"]) // _RELOCATION.itemsize, int(section["offset"])
-            group = np.frombuffer(self.file, _RELOCATION, count, offset)
+            count, offset = int(section["size"]) // RELOCATION.itemsize, int(section["offset"])
+            group = np.frombuffer(self.file, RELOCATION, count, offset)
             found.append((group["offset"].astype(np.int64) + place, group))
         return found
 

@@ -6,12 +6,14 @@ import contextlib
 import functools
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from covector import _native
 from covector.backends.native import cache, libraries
 from covector.backends.native.compiled import Machine
-from covector.backends.native.linking import Unlinkable, link
+from covector.backends.native.line_tables import stretches
+from covector.backends.native.linking import Unlinkable, at_address, link
 from covector.core.config import config
 from covector.core.errors import CompilationError
 
@@ -23,12 +25,16 @@ class Loaded:
         address: of the entry function.
         start: where the code begins.
         size: its bytes; 0 if LLVM linked it.
+        debug: its debug information, as in `Linked`.
     """
 
-    __slots__ = ("_needed", "address", "size", "start")
+    __slots__ = ("_needed", "address", "debug", "size", "start")
 
-    def __init__(self, address: int, *needed: Any, start: int = 0, size: int = 0) -> None:
+    def __init__(
+        self, address: int, *needed: Any, start: int = 0, size: int = 0, debug: bytes = b""
+    ) -> None:
         self.address = address
+        self.debug = debug
         self.start = start
         self.size = size
         self._needed = needed
@@ -85,13 +91,20 @@ def load(machine: Machine, cpu: str) -> Loaded:
             )
         return address
 
-    image = machine.linked.load(resolve)
-    address = image.address + machine.linked.symbols[machine.symbol]
-    return Loaded(address, image, called, start=image.address, size=image.size)
+    linked = machine.linked
+    image = linked.load(resolve)
+    address = image.address + linked.symbols[machine.symbol]
+    shown = None
+    if linked.debug:
+        shown = _native.debug_register(at_address(linked.debug, image.address))
+    needed = (shown, image, called)
+    return Loaded(address, *needed, start=image.address, size=image.size, debug=linked.debug)
 
 
 def tell_perf(loaded: Loaded, name: str) -> None:
     """Names code in the file that Linux's perf looks for, if the setting `perf_map` is on.
+
+    With debug information, each line of the user's has a name of its own.
 
     Args:
         loaded: the code.
@@ -102,7 +115,20 @@ def tell_perf(loaded: Loaded, name: str) -> None:
     path = f"/tmp/perf-{os.getpid()}.map"  # the name that perf knows
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
     with contextlib.suppress(OSError), open(os.open(path, flags, 0o600), "a") as opened:
-        opened.write(f"{loaded.start:x} {loaded.size:x} covector:{name}\n")
+        for start, size, label in _named(loaded, f"covector:{name}"):
+            opened.write(f"{start:x} {size:x} {label}\n")
+
+
+def _named(loaded: Loaded, name: str) -> Iterator[tuple[int, int, str]]:
+    """Address, size and name of each part of some code."""
+    end = 0
+    for part in stretches(loaded.debug):
+        if part.start > end:
+            yield loaded.start + end, part.start - end, name
+        place = f" {os.path.basename(part.file)}:{part.line}" if part.line else ""
+        yield loaded.start + part.start, part.end - part.start, name + place
+        end = part.end
+    yield loaded.start + end, loaded.size - end, name
 
 
 @functools.cache

@@ -126,7 +126,8 @@ class _Shape:
             return "context"
         if kind not in _STATEMENTS or (kind is For and thing.kind == PARALLEL):
             raise _Different
-        return (kind.__name__, *[self._text(getattr(thing, name)) for name in kind.__slots__])
+        names = [name for name in kind.__slots__ if name != "origin"]
+        return (kind.__name__, *[self._text(getattr(thing, name)) for name in names])
 
     def _item(self, item: Item) -> Any:
         """A value where it is defined, or a statement."""
