@@ -105,6 +105,9 @@ def test_sizes_of_batches_are_numbers(size: int) -> None:
     assert report.scheduled is not None
     assert report.scheduled.symbols
     assert "recognised" in report.text("profile")
+    assert "known at run time only" in words(
+        cv.jit(cnp.tanh).explain(np.ones((200, 999))), "threads"
+    )
     with config.override("disable", "run_time_sizes"):
         special = cv.jit(f).explain(np.ones(size, F32))
         assert 51 * size <= special.costs.transcendentals <= 51 * (size + 31)

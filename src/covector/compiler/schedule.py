@@ -456,7 +456,7 @@ class Schedule(Nests):
             self.flush()
         if target is None:
             buffer = self.builder.buffer(tensor.dtype, tensor.shape)
-            long = f"an expression of more than {DEEP:.0f} operations"
+            long = f"an element takes more than {DEEP:.0f} operations"
             buffer.reason = f"it is read {uses} times" if tensor.cost <= DEEP else long
             target = Stored(self.builder, buffer, tensor.shape)
         pending = Pending(target, tensor)

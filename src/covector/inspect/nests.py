@@ -38,6 +38,7 @@ class Nest:
         extents: iterations of loops directly inside each other, the outermost first; an upper bound
             where they are not the same every time, `None` where nothing is known.
         parallel: whether threads share it.
+        fixed: whether its length is known to the compiler; else code is for all sizes of a batch.
         pieces: how many times threads take a piece of it, if they share it.
         lanes: whether the innermost loop runs in the lanes of vectors.
         equations: those whose results are computed in it, in this order; including `inner`.
@@ -50,6 +51,7 @@ class Nest:
     kind: str
     extents: tuple[int | None, ...] = ()
     parallel: bool = False
+    fixed: bool = True
     pieces: int = 1
     lanes: bool = False
     equations: list[Equation] = field(default_factory=list[Equation])
@@ -113,6 +115,7 @@ def _loops(nest: Nest, item: Item, extents: Extents) -> Item:
     """Notes a loop, and the loops in which there is nothing but the next loop; the last of them."""
     while isinstance(item, For):
         trips = extents.trips(item)
+        nest.fixed = nest.fixed and item.trips is not None
         nest.extents += (trips,)
         if item.kind == PARALLEL:
             nest.parallel = True

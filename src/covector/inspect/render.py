@@ -157,8 +157,9 @@ def _summary(report: Report, whole: bool) -> Iterator[Any]:
         yield f"{laned} of {_plural(len(report.decisions), 'loop')} in lanes"
     yield f"memory at most {size(memory.peak)}, {size(memory.temporary)} of it temporary arrays"
     yield (
-        f"{_scaled(costs.flops, 'flop')}, {_count(costs.transcendentals)} elementary functions"
-        f": at least {duration(estimate.seconds)} on this machine, limited by {estimate.limit}"
+        f"{_scaled(costs.flops, 'flop')}, {_count(costs.transcendentals)} calls of elementary "
+        f"functions: at least {duration(estimate.seconds)} on this machine, "
+        f"limited by {estimate.limit}"
         + (" (one iteration of while loops counted)" if costs.unbounded_loops else "")
     )
     if report.measured is not None:
@@ -213,7 +214,7 @@ def _nest_rows(nest: Nest, number: str, depth: int) -> Iterator[tuple[str, ...]]
     yield (
         "  " * depth + number,
         _extents(nest),
-        _names([e.primitive.name for e in own]) or ("" if inner else "(copies)"),
+        _names([e.primitive.name for e in own]) or ("" if inner or nest.is_library else "(copies)"),
         _lines(own),
         _few(nest.reads),
         _few(nest.writes),
@@ -311,7 +312,8 @@ def _threads(report: Report, whole: bool) -> Iterator[Any]:
     for k, nest in enumerate(report.nests if whole else report.nests[:CUT]):
         pieces = [n.pieces for n in nest.walk() if n.parallel]
         if nest.is_library:
-            decision = "libraries have threads of their own"
+            python = nest.kind == "Python function"
+            decision = "on the calling thread" if python else "libraries have threads of their own"
         elif pieces:
             where = "" if nest.parallel else " inside"
             decision = f"shared in {_plural(max(pieces), 'piece')}{where}"
@@ -319,6 +321,8 @@ def _threads(report: Report, whole: bool) -> Iterator[Any]:
             decision = "on one thread: threads are turned off (disable)"
         elif nest.nanoseconds < WORTHWHILE:
             decision = f"on one thread: waking others pays from {duration(WORTHWHILE * 1e-9)} on"
+        elif not nest.fixed:
+            decision = "on one thread: its length is known at run time only (fixed_size_argnums)"
         else:
             decision = "on one thread: iterations build on each other, or a library runs in them"
         estimated = "" if nest.is_library else duration(nest.nanoseconds * 1e-9)
