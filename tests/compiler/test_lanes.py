@@ -2,79 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.compiler.lanes_support import (
+    RHOS,
+    STARTS,
+    in_lanes,
+    lorenz,
+    mean_square,
+    normal,
+    separated,
+)
 
 import covector as cv
 import covector.numpy as cnp
 from covector import lax, random
-from covector.compiler import pipeline
-from covector.compiler.lanes.flow import Flow
-from covector.compiler.passes.lanes import Decision, Lanes
-from covector.compiler.pipeline import run_passes
-from covector.core import backend, dtypes
+from covector.compiler.passes.lanes import Lanes
+from covector.core import dtypes
 from covector.core.avals import Aval
 from covector.core.config import config
 from covector.core.dims import symbol
-from covector.core.interpret import run
-from covector.core.program import Program
 from covector.core.trace import trace_program
 from covector.core.verify import verify
 from covector.lax.callbacks import debug_callback
 from covector.ops.linalg import cholesky
-
-RNG = np.random.default_rng(0)
-
-
-def normal(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape).astype(np.float32)
-
-
-def in_lanes(program: Program) -> list[tuple[int, Any]]:
-    """For each `lanes` equation how many lanes it has, and where its results have them."""
-    found = [e for e in program.equations if e.primitive.name == "lanes"]
-    return [(e.params["length"], e.params["out_dims"]) for e in found]
-
-
-def separated(
-    function: Callable[..., Any], *args: Any, width: int = 4
-) -> tuple[Program, list[Decision]]:
-    """A function's program in lanes, after checking that it computes the same."""
-    program = run_passes(cv.make_program(function)(*args))
-    after, decisions = Lanes(width, 2).decide(program)
-    verify(after)
-    leaves = [
-        np.asarray(x).astype(v.aval.dtype)
-        for x, v in zip(cv.tree.leaves(args), program.inputs, strict=True)
-    ]
-    expected = run(program, *leaves)
-    for results in (run(after, *leaves), backend.executable(program)(*leaves)):
-        for found, wanted in zip(results, expected, strict=True):
-            assert found.dtype == wanted.dtype
-            np.testing.assert_allclose(np.asarray(found), wanted, rtol=2e-5, atol=1e-5)
-    return after, decisions
-
-
-@pytest.fixture(autouse=True)
-def _natively(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Native code has lanes wherever there are some."""
-    monkeypatch.setattr(pipeline, "LANES", Lanes(1, fewest=2))
-    backend.clear_cache()
-
-
-def lorenz(y: Any, rho: Any) -> Any:
-    def step(y: Any, _: Any) -> Any:
-        rates = [10.0 * (y[1] - y[0]), y[0] * (rho - y[2]) - y[1], y[0] * y[1] - 8 / 3 * y[2]]
-        return y + 0.01 * cnp.stack(rates), y[0]
-
-    return lax.scan(step, y, None, length=6)
-
-
-STARTS, RHOS = normal(10, 3), normal(10) + 28
-
 
 # --- loops that separate --------------------------------------------------------------------------
 
@@ -160,203 +113,6 @@ def test_random_bits_of_a_chunk_are_those_of_the_whole(width: int) -> None:
     with cv.enable_x64(True):
         program, _ = separated(draw, np.zeros(70, np.int32), width=16)
     assert len(in_lanes(program)) == 1
-
-
-# --- reductions over lanes ------------------------------------------------------------------------
-
-
-def mean_square(rho: Any, starts: Any) -> Any:
-    return cnp.mean(cv.vmap(lorenz, (0, None))(starts, rho)[0] ** 2)
-
-
-def test_forward_and_backward_loops_share_a_region() -> None:
-    program, decisions = separated(cv.value_and_grad(mean_square), RHOS[0], STARTS)
-    assert in_lanes(program) == [(10, ("add", "add"))]
-    assert [d.lanes for d in decisions] == [10, 10]
-
-
-def test_a_cotangent_that_needs_all_lanes_comes_in_a_later_stage() -> None:
-    def loss(rho: Any, starts: Any) -> Any:
-        return cnp.log(mean_square(rho, starts))
-
-    program, _ = separated(cv.grad(loss), RHOS[0], STARTS)
-    assert len(in_lanes(program)) == 2
-    names = [e.primitive.name for e in program.equations]
-    assert names.index("lanes") < names.index("div") < len(names) - names[::-1].index("lanes")
-
-
-def test_second_derivatives_over_lanes() -> None:
-    program, _ = separated(cv.hessian(mean_square), RHOS[0], STARTS)
-    assert in_lanes(program)
-
-
-@pytest.mark.parametrize("name", ["sum", "max", "min", "prod"])
-def test_partial_results_are_combined(name: str) -> None:
-    def reduced(starts: Any, rhos: Any) -> Any:
-        last, path = cv.vmap(lorenz)(starts, rhos)
-        return getattr(cnp, name)(last / 10, axis=0), getattr(cnp, name)(path / 10)
-
-    program, _ = separated(reduced, STARTS, RHOS)
-    (found,) = in_lanes(program)
-    assert all(isinstance(d, str) for d in found[1])
-
-
-@pytest.mark.parametrize("name", ["any", "all"])
-def test_predicates_over_lanes_are_combined(name: str) -> None:
-    def reduced(starts: Any, rhos: Any) -> Any:
-        return getattr(cnp, name)(cv.vmap(lorenz)(starts, rhos)[0] > 0.3)
-
-    program, _ = separated(reduced, STARTS, RHOS)
-    assert len(in_lanes(program)) == 1
-
-
-def test_a_sum_over_lanes_may_be_carried_if_it_is_only_added_to() -> None:
-    def simulate(x: Any, start: Any) -> Any:
-        def step(carry: Any, _: Any) -> Any:
-            x, total, moved = carry
-            x = cnp.sin(x) + 0.1
-            return (x, total + x.sum(), 2.0 * moved - cnp.stack([x.sum(), 1.0])), x.mean()
-
-        return lax.scan(step, (x, start, cnp.zeros(2)), None, length=4)
-
-    program, _ = separated(simulate, normal(100), np.float32(3.0), width=16)
-    assert in_lanes(program) == [(100, (0, "add", "add", "add"))]
-
-
-def test_a_sum_over_lanes_that_lanes_go_on_with_does_not_separate() -> None:
-    def coupled(x: Any) -> Any:
-        return lax.scan(lambda x, _: (cnp.sin(x) + x.mean(), None), x, None, length=4)[0]
-
-    program, decisions = separated(coupled, RHOS)
-    assert in_lanes(program) == []
-    assert "all lanes" in decisions[0].reason
-    assert "coupled" in decisions[0].reason
-
-
-# --- while ----------------------------------------------------------------------------------------
-
-
-def collatz(n: Any) -> Any:
-    def body(carry: Any) -> Any:
-        n, steps = carry
-        return cnp.where(n % 2 == 0, n // 2, 3 * n + 1), steps + 1
-
-    return lax.while_loop(lambda c: c[0] != 1, body, (n, 0))
-
-
-def test_each_chunk_of_a_batched_while_ends_by_itself() -> None:
-    program, _ = separated(cv.vmap(collatz), np.arange(1, 12, dtype=np.int32))
-    assert in_lanes(program) == [(11, (0, 0))]
-
-
-def test_a_batched_while_in_two_axes() -> None:
-    twice = cv.vmap(cv.vmap(collatz))
-    program, _ = separated(twice, np.arange(1, 31, dtype=np.int32).reshape(6, 5))
-    assert len(in_lanes(program)) == 1
-
-
-def test_a_while_inside_a_batched_scan() -> None:
-    def steps(n: Any) -> Any:
-        return lax.scan(lambda n, _: (n + collatz(n)[1], collatz(n)[1]), n, None, length=3)
-
-    program, _ = separated(cv.vmap(steps), np.arange(1, 12, dtype=np.int32))
-    assert len(in_lanes(program)) == 1
-
-
-def any_lane(body: Callable[..., Any], counter: bool = False) -> Callable[..., Any]:
-    def loop(x: Any) -> Any:
-        def go_on(carry: Any) -> Any:
-            return cnp.any(carry[0] < 3.0) & ((carry[1] < 5) if counter else True)
-
-        return lax.while_loop(go_on, body, (x, 0))
-
-    return loop
-
-
-def guarded(carry: Any) -> Any:
-    x, i = carry
-    return cnp.where(x < 3.0, x + 1.0 + 0.1 * i, x), i + 1
-
-
-def test_a_counter_that_nobody_reads_may_differ_between_chunks() -> None:
-    x = np.abs(normal(10))
-    for counter in (False, True):
-        loop = any_lane(guarded, counter)
-        program, _ = separated(lambda x, loop=loop: loop(x)[0], x)
-        assert in_lanes(program)[0][0] == 10
-
-
-@pytest.mark.parametrize("step", [1, -2, 0.5])
-def test_a_counter_that_is_read_is_that_of_the_last_chunk(step: Any) -> None:
-    def body(carry: Any) -> Any:
-        x, i = carry
-        return cnp.where(x < 3.0, x + 1.0, x), i + step
-
-    def loop(x: Any) -> Any:
-        return lax.while_loop(lambda c: cnp.any(c[0] < 3.0), body, (x, 7 * step))
-
-    program, _ = separated(loop, np.abs(normal(10)))
-    assert in_lanes(program) == [(10, (0, "max" if step > 0 else "min"))]
-
-
-def test_what_lanes_share_and_read_afterwards_must_be_a_counter() -> None:
-    def body(carry: Any) -> Any:
-        x, i = carry
-        return cnp.where(x < 3.0, x + 1.0, x), 3 - i
-
-    program, decisions = separated(any_lane(body), np.abs(normal(10)))
-    assert in_lanes(program) == []
-    assert "until the last lane is done" in decisions[0].reason
-
-
-def test_lanes_that_go_on_changing_do_not_separate() -> None:
-    def body(carry: Any) -> Any:
-        return carry[0] + 1.0, carry[1] + 1
-
-    program, decisions = separated(lambda x: any_lane(body)(x)[0], np.abs(normal(10)))
-    assert in_lanes(program) == []
-    assert "changes in lanes that are done" in decisions[0].reason
-
-
-def test_lanes_that_stop_by_another_predicate_do_not_separate() -> None:
-    def body(carry: Any) -> Any:
-        x, i = carry
-        return cnp.where(x < 2.5, x + 1.0, x + 0.5), i + 1
-
-    def other(carry: Any) -> Any:
-        x, i = carry
-        return cnp.where(x < 4.0, x + 1.0, x), i + 1
-
-    program, decisions = separated(lambda x: any_lane(body)(x)[0], np.abs(normal(10)))
-    assert in_lanes(program) == []
-    assert "changes in lanes" in decisions[0].reason
-    program, decisions = separated(lambda x: any_lane(other)(x)[0], np.abs(normal(10)))
-    assert in_lanes(program) == []
-    assert "another predicate" in decisions[0].reason
-
-
-def on_counter(active: Callable[..., Any]) -> Callable[..., Any]:
-    def loop(x: Any) -> Any:
-        def body(carry: Any) -> Any:
-            x, i = carry
-            return cnp.where(active(x, i), x + 1.0, x), i + 1
-
-        return lax.while_loop(lambda c: cnp.any(active(*c)), body, (x, 0))[0]
-
-    return loop
-
-
-def test_a_shared_counter_may_end_the_loop_for_all_lanes_at_once() -> None:
-    loop = on_counter(lambda x, i: (x < 9.0) & (i < 8))
-    program, _ = separated(loop, np.abs(normal(10)))
-    assert in_lanes(program) == [(10, (0,))]
-
-
-def test_a_predicate_on_a_shared_counter_may_come_true_again() -> None:
-    loop = on_counter(lambda x, i: (x < 0.5 * (i % 4)) & (i < 8))
-    program, decisions = separated(loop, np.abs(normal(10)))
-    assert in_lanes(program) == []
-    assert "whether a lane is done depends on" in decisions[0].reason
 
 
 # --- branches, nesting, what stays outside --------------------------------------------------------
@@ -500,36 +256,6 @@ def test_the_users_line_stays_with_the_equations_of_a_chunk() -> None:
         assert inner.location.function.endswith("step")
 
 
-# --- sums that are not sums of parts, effects, work -----------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda x: lax.div(x.sum(), np.int32(3)),
-        lambda x: (x.astype("u4") * np.uint32(2654435761)).sum().astype("f4"),
-        lambda x: x.astype("i1").sum(dtype="i1").astype("i4"),
-        lambda x: (x.sum() % 4 > 1).astype("i4"),
-    ],
-)
-def test_what_parts_of_an_integer_sum_do_not_give(function: Callable[..., Any]) -> None:
-    def loop(x: Any) -> Any:
-        return lax.scan(lambda x, _: (x + 1, function(x * 97)), x, None, length=4)
-
-    with config.override("disable", "distribution"):
-        program, decisions = separated(loop, np.arange(-3, 8, dtype=np.int32))
-    assert in_lanes(program) == []
-    assert "needs the reduction (add)" in decisions[0].reason
-
-
-def test_averages_of_counts_are_sums_of_parts() -> None:
-    def loop(x: Any) -> Any:
-        return lax.scan(lambda x, _: (x * 1.5, (x > 1).sum() / 10), x, None, length=4)
-
-    program, _ = separated(loop, normal(10))
-    assert in_lanes(program) == [(10, (0, "add"))]
-
-
 def test_effects_in_a_loop_happen_once() -> None:
     heard: list[int] = []
 
@@ -545,58 +271,6 @@ def test_effects_in_a_loop_happen_once() -> None:
     assert in_lanes(program) == []
     assert "effects" in decisions[0].reason
     assert heard == [0, 1, 2] * 3
-
-
-def steps_taken(program: Program, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How often the pass looks at an equation."""
-    taken = 0
-    step = Flow.step
-
-    def counted(flow: Flow, equation: Any) -> Any:
-        nonlocal taken
-        taken += 1
-        return step(flow, equation)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Flow, "step", counted)
-        Lanes(4, 2).decide(program)
-    return taken
-
-
-def test_each_level_of_loops_is_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nested(depth: int) -> Callable[..., Any]:
-        def body(carry: Any) -> Any:
-            x, y = carry
-            z = nested(depth - 1)(x, y) if depth else cnp.sin(x)
-            return lax.cond(z > 0.5, lambda z: z * y, lambda z: z + 1.0, z), y + 1
-
-        return lambda x, y: lax.while_loop(lambda c: c[0] < c[1], body, (x, y))[0]
-
-    one, two, four = [
-        steps_taken(
-            run_passes(cv.make_program(cv.vmap(nested(depth)))(RHOS, RHOS + 1)), monkeypatch
-        )
-        for depth in (1, 2, 4)
-    ]
-    assert four - two < 1.1 * 2 * (two - one)
-
-
-def test_work_grows_in_proportion_to_what_goes_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    def prepared(length: int) -> Callable[..., Any]:
-        def function(x: Any) -> Any:
-            rates = cnp.arange(10.0)
-            for _ in range(length):
-                rates = cnp.sin(rates)
-            return lax.scan(lambda x, _: (x * rates, None), x, None, length=3)[0]
-
-        return function
-
-    few, many = [
-        steps_taken(run_passes(cv.make_program(prepared(n))(RHOS)), monkeypatch) for n in (10, 80)
-    ]
-    assert many < 10 * few
-    program, _ = separated(prepared(10), RHOS)
-    assert [e.primitive.name for e in program.equations] == ["lanes"]
 
 
 def test_a_square_matrix_sorts_along_either_axis() -> None:

@@ -192,7 +192,7 @@ def _scheduled(
         except CallInLanes as call:  # what contains it stays outside
             fewer = lanes.without(call.equation)
             if fewer == lanes:
-                decisions = [replace(d, lanes=0, reason=str(call)) for d in decisions]
+                decisions = [replace(d, lanes=0, reason=str(call), hint="") for d in decisions]
                 program = settled(run_passes(plain, LAST, profile))
             else:
                 with notes.collected() as decisions:

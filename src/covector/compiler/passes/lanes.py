@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from covector.compiler.lanes.control import CONTROL
 from covector.compiler.lanes.distribute import Distributed, distributed, distributed_anyhow
 from covector.compiler.lanes.flow import Axis, Blocked, State, place_of
+from covector.compiler.lanes.hints import hint
 from covector.compiler.lanes.products import batch_of_products, keeps_in_cache, product_seeds
 from covector.compiler.lanes.regions import is_loop, separate
 from covector.compiler.lanes.seeds import Tried
@@ -16,6 +17,9 @@ from covector.core.config import config
 from covector.core.dims import Dim, DimSize
 from covector.core.program import Equation, Program, map_subprograms
 from covector.ops.common import Inseparable
+
+AXES_NAMED = 2
+"""Of how many axes a decision says why there are no lanes along them."""
 
 Axes = dict[DimSize, Axis]
 """The axes met so far, by their size."""
@@ -29,15 +33,18 @@ class Decision:
         loop: its primitive and the user's line.
         lanes: how many, or 0 if it does not run in lanes.
         reason: why not, or how.
+        hint: what to change, so that it does.
     """
 
     loop: str
     lanes: int
     reason: str
+    hint: str = ""
 
     def __str__(self) -> str:
         verdict = f"in {self.lanes} lanes" if self.lanes else "not in lanes"
-        return f"{self.loop}: {verdict}: {self.reason}"
+        fix = f" (fix: {self.hint})" if self.hint else ""
+        return f"{self.loop}: {verdict}: {self.reason}{fix}"
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ class Lanes:
         given_up: set[Equation],
         decisions: list[Decision],
     ) -> Program:
-        problem = f"no axis of its operands has {self._fewest} elements"
+        problems: dict[DimSize, str] = {}
         tried = Tried(program, loop)
         for axis, seed in self._seeds(loop, axes):
             if tried.covers(axis, seed):
@@ -122,8 +129,7 @@ class Lanes:
                 after = self._separated(program, loop, axis, seed)
             except (Blocked, Inseparable) as reason:
                 tried.add(axis, seed)
-                if problem.startswith("no axis"):
-                    problem = f"along an axis of {axis.size}: {reason}"
+                problems.setdefault(axis.size, f"along an axis of {axis.size}: {reason}")
                 continue
             gone = {id(e) for e in program.equations} - {id(e) for e in after.equations}
             for equation in program.equations:
@@ -131,8 +137,17 @@ class Lanes:
                     decisions.append(_done(equation, axis))
             return after
         given_up.add(loop)
-        decisions.append(Decision(_title(loop), 0, problem))
+        decisions.append(self._refused(loop, problems))
         return program
+
+    def _refused(self, loop: Equation, problems: dict[DimSize, str]) -> Decision:
+        """Why a loop stays out of lanes: for each of a few axes what was met first."""
+        reasons = list(problems.values())[:AXES_NAMED]
+        if not reasons:
+            reasons = [f"no axis of its operands has {self._fewest} elements"]
+        found = [hint(reason) for reason in reasons]
+        hints = [text for k, text in enumerate(found) if text and text not in found[:k]]
+        return Decision(_title(loop), 0, "; ".join(reasons), "; or ".join(hints))
 
     def _decide_products(self, program: Program, axes: Axes, decisions: list[Decision]) -> Program:
         """The program with what is around many products of a batch run by element of the batch."""
