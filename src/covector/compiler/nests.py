@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from covector.compiler import parallel
-from covector.compiler.strides import has_simd_loop, reads_contiguously
+from covector.compiler.strides import has_simd_loop, reads_apart, reads_contiguously
 from covector.core.config import config
 from covector.loopir.builder import Builder
 from covector.loopir.fusion import fuse_last
@@ -31,10 +31,13 @@ class Nests:
 
     Attributes:
         builder: where the loop IR goes.
+        body_depth: in how many loops of the program the equations being lowered stand: there,
+            small arrays are in registers.
     """
 
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
+        self.body_depth = 0
 
     def flush(self) -> None:
         """Emits what waits to be stored."""
@@ -110,6 +113,10 @@ class Nests:
         """
         size = static_size(extents)
         limit = SMALL_IN_LOOP if self.builder.depth else UNROLLED_REDUCTION
+        if size is not None and UNROLLED_REDUCTION < size <= limit:
+            total = self._reduce_rolled(extents, element, combine, init)
+            if total is not None:
+                return total
         if size is not None and size <= limit:
             total = init
             for index in np.ndindex(*extents):
@@ -118,6 +125,43 @@ class Nests:
         if size is not None and size >= parallel.LONG_REDUCTION and not self.builder.shared:
             return self._reduce_shared(tuple(extents), (), element, combine, (init, init))
         return self._reduce_nest(tuple(extents), (), element, combine, (init, init))
+
+    def _reduce_rolled(
+        self,
+        extents: Sequence[Any],
+        element: Callable[[Index], Scalar],
+        combine: Callable[[Scalar, Scalar], Scalar],
+        init: Scalar,
+    ) -> Scalar | None:
+        """A short reduction of what is in memory as a loop, which is less code and runs in lanes.
+
+        `None` where it had better be unrolled: inside of the program's loops arrays as short are in
+        registers, and where some reads are of neighbours and others far apart the loop around this
+        one is better in lanes.
+        """
+        axis = max(range(len(extents)), key=lambda k: extents[k])
+        if "rolled_reductions" in config.disable or self.body_depth:
+            return None
+        if static_size(extents) != extents[axis]:
+            return None
+        place: list[Any] = [0] * len(extents)
+
+        def step(i: Any, total: Scalar) -> list[Scalar]:
+            place[axis] = i
+            return [combine(total, element(tuple(place)))]
+
+        total = self.builder.loop(0, extents[axis], step, [init])[0]
+        items = self.builder.block.items
+        loop = items[-1] if items else None
+        if not isinstance(loop, For) or has_simd_loop(loop.body):
+            return total
+        if reads_contiguously(loop):
+            if reads_apart(loop):
+                items.pop()
+                return None
+            loop.kind = SIMD
+        fuse_last(self.builder)
+        return total
 
     def _reduce_shared(
         self,

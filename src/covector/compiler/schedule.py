@@ -110,7 +110,8 @@ class Schedule(Nests):
         env: dict[Variable, Tensor] = dict(zip(program.inputs, operands, strict=True))
         uses = count_uses(program)
         own = {} if "in_place" in config.disable else {id(o.equation): o for o in dying(program)}
-        outer = self._equation
+        outer, depth = self._equation, self.body_depth
+        self.body_depth = self.builder.depth
         for equation in program.equations:
             self._equation = self.builder.origin = equation
             buffers = len(self.builder.function.buffers)
@@ -126,6 +127,7 @@ class Schedule(Nests):
                 self._note_new(equation, env, buffers)
         self.flush()
         self._equation = self.builder.origin = outer
+        self.body_depth = depth
         return [self._tensor(a, env) for a in program.outputs]
 
     def _note_new(self, equation: Equation, env: dict[Variable, Tensor], buffers: int) -> None:

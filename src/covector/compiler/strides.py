@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from covector.loopir.ir import SIMD, Block, For, Store, Value, children
+from covector.loopir.ir import SIMD, Block, For, Store, Value, children, walk
 
 
 def coefficient(value: Value, index: Value) -> int | None:
@@ -51,6 +51,12 @@ def _contiguous(block: Block, index: Value) -> bool:
         elif any(_contiguous(child, index) for child in children(item)):
             return True
     return False
+
+
+def reads_apart(loop: For) -> bool:
+    """Whether a load in a loop moves by more than to the next element with each iteration."""
+    loads = (i for i in walk(loop.body) if isinstance(i, Value) and i.op == "load")
+    return any(coefficient(load.args[0], loop.index) not in (0, 1) for load in loads)
 
 
 def has_simd_loop(block: Block) -> bool:

@@ -56,6 +56,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "residuals": "recomputing cheap residuals of loops instead of keeping them",
     "row_fusion": "loops over the same range as one loop",
     "run_time_sizes": "one compiled program for all sizes of a batch",
+    "rolled_reductions": "short reductions of what is in memory are loops",
     "segments": "loops whose tape would exceed `tape_bytes` are cut into segments",
     "small_linalg": "small matrices factorised by code spelled out for them, not by LAPACK",
     "superwords": "isomorphic scalar operations of a loop body become vectors",
