@@ -29,7 +29,7 @@ def stepped(step: Callable[..., Any], batched: bool = True) -> Callable[..., Any
 def check(function: Callable[..., Any], *args: Any, lanes: int = LANES) -> None:
     """Checks results and that all lanes run in chunks, where there are more than one chunk."""
     for width in WIDTHS:
-        program, _ = separated(function, *args, width=width)
+        program, _ = separated(function, *args, width=width, natively=width == WIDTHS[0])
         found = [length for length, _ in in_lanes(program)]
         assert found == ([lanes] if lanes > max(width, 1) else []), width
 
@@ -38,7 +38,7 @@ def refusal(function: Callable[..., Any], *args: Any) -> str:
     """Why no lanes were found: the same at every width."""
     reasons: set[str] = set()
     for width in WIDTHS[:3]:
-        program, (decision,) = separated(function, *args, width=width)
+        program, (decision,) = separated(function, *args, width=width, natively=width == WIDTHS[0])
         assert in_lanes(program) == []
         reasons.add(decision.reason)
     (reason,) = reasons
