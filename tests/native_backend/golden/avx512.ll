@@ -73,8 +73,8 @@ L6:
   ret i32 0
 }
 
-attributes #0 = { nounwind }
-attributes #1 = { noinline nounwind }
+attributes #0 = { nounwind alignstack=64 }
+attributes #1 = { noinline nounwind alignstack=64 }
 attributes #2 = { nofree norecurse nosync nounwind willreturn memory(none) }
 attributes #3 = { nounwind }
 attributes #4 = { alwaysinline nofree norecurse nosync nounwind willreturn memory(none) }
