@@ -7,12 +7,14 @@ import pytest
 
 import covector as cv
 from covector import numpy as cnp
+from covector.backends.native.emit_ops import Target
 from covector.backends.native.share import share
 from covector.core.config import config
 from covector.loopir.builder import Builder
 from covector.loopir.ir import Segment, walk
 
 F32 = np.dtype("f4")
+TARGET = Target(512, fma=True, half=True, masks=True)
 
 
 def chain(b, source, target, scale, n=64, op="sin"):
@@ -42,7 +44,7 @@ def runs(f):
 def test_equal_loops_become_one_function(compiled):
     same = [{"scale": 0.5}] * 5
     f = function(same)
-    assert share(f) == 1
+    assert share(f, TARGET) == 1
     assert len(runs(f)) == 5
     assert len({item.function for item in runs(f)}) == 1
     x = np.linspace(-1, 1, 64, dtype=np.float32)
@@ -62,7 +64,7 @@ def test_equal_loops_become_one_function(compiled):
     ],
 )
 def test_different_loops_stay(loops):
-    assert share(function(loops)) == 0
+    assert share(function(loops), TARGET) == 0
 
 
 def test_sizes_and_overlaps_count():
@@ -75,7 +77,7 @@ def test_sizes_and_overlaps_count():
     chain(b, w[1], w[1], 0.5)  # in place
     chain(b, w[1], z, 0.5)
     f = b.finish()
-    assert share(f) == 1
+    assert share(f, TARGET) == 1
     assert [len(item.buffers) for item in runs(f)] == [2, 2]
 
 
@@ -97,3 +99,51 @@ def test_programs_are_equal_bit_for_bit(fun):
         plain = cv.tree.leaves(cv.jit(fun)(weights, x))
     for a, b in zip(shared, plain, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_numbers_from_outside_pass_through_memory(compiled):
+    def function_of():
+        b = Builder("entry")
+        x, y = b.argument(F32, (64,), "x"), b.result(F32, (64,), "y")
+        w = b.buffer(F32, (64,))
+        chain(b, x, w, b.load(x, 0))
+        chain(b, w, y, b.load(x, 1))
+        return b.finish()
+
+    f = function_of()
+    assert share(f, TARGET) == 1
+    assert len(runs(f)) == 2
+    x = np.linspace(0.5, 1, 64, dtype=np.float32)
+    with config.override("disable", "repeated_loops"):
+        plain = compiled(function_of())(x)[0]
+    np.testing.assert_array_equal(compiled(function_of())(x)[0], plain)
+
+
+def test_long_loops_inside_others_are_shared():
+    def function_of(n):
+        b = Builder("entry")
+        x, y = b.argument(F32, (4, n), "x"), b.result(F32, (4, n), "y")
+        w = [b.buffer(F32, (n,)) for _ in range(3)]
+
+        def step(i):
+            def first(j):
+                b.store(w[0], (j,), b.load(x, i, j))
+
+            b.loop(0, n, first)
+            chain(b, w[0], w[1], 0.5, n)
+            chain(b, w[1], w[2], 0.5, n)
+            b.loop(0, n, lambda j: b.store(y, (i, j), b.load(w[2], j)))
+
+        b.loop(0, 4, step)
+        return b.finish()
+
+    assert share(function_of(64), TARGET) == 0  # the whole loop is short enough
+    long = function_of(64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("covector.backends.native.share.LONGEST", 40)
+        assert share(long, TARGET) == 1
+    assert len(runs(long)) == 2
+    few = function_of(2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("covector.backends.native.share.LONGEST", 40)
+        assert share(few, TARGET) == 0  # a call would take as long as the loop

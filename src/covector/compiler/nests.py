@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from covector.compiler import parallel
+from covector.compiler.jam import jam_last
 from covector.compiler.strides import has_simd_loop, reads_apart, reads_contiguously
 from covector.core.config import config
 from covector.loopir.builder import Builder
@@ -20,6 +21,8 @@ from covector.ops.windows import static_size
 
 SMALL_IN_LOOP = 32
 """Elements up to which an array inside a loop lives in registers."""
+SMALL_APART = 4
+"""The same where most arrays are long, so that what short ones do need not become longer code."""
 UNROLLED_REDUCTION = 16
 """Steps up to which a reduction is unrolled; inside register arrays `SMALL_IN_LOOP` applies."""
 REDUCTION_BLOCK = 4096
@@ -39,6 +42,14 @@ class Nests:
         self.builder = builder
         self.body_depth = 0
 
+    @property
+    def small(self) -> int:
+        """Elements up to which an array made here lives in registers."""
+        depth = self.builder.depth
+        if not depth:
+            return 1
+        return SMALL_APART if depth == self.builder.apart else SMALL_IN_LOOP
+
     def flush(self) -> None:
         """Emits what waits to be stored."""
 
@@ -54,12 +65,13 @@ class Nests:
         """
         self.flush()
         size = static_size(shape)
-        if size is not None and size <= (SMALL_IN_LOOP if self.builder.depth else 1):
+        if size is not None and size <= self.small:
             for index in np.ndindex(*shape):
                 body(index)
             return
         self._nest(tuple(shape), (), body, SIMD if independent else SERIAL)
         fuse_last(self.builder)
+        jam_last(self.builder)
 
     def _nest(self, shape: Index, index: Index, body: Callable[[Index], None], kind: str) -> None:
         if not shape:
@@ -86,6 +98,7 @@ class Nests:
                 split_last(self.builder)
             if index:
                 unroll_last(self.builder)
+                jam_last(self.builder)
 
     def _prefer_inner_lanes(self) -> None:
         """A loop around one that runs in lanes does not run in lanes itself."""

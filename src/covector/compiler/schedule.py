@@ -283,8 +283,7 @@ class Schedule(Nests):
         if type(tensor) is not Lazy or tensor.moves or uses == 0:
             return tensor
         size = _size(tensor)
-        limit = SMALL_IN_LOOP if self.builder.depth else 1
-        if size is not None and size <= limit:
+        if size is not None and size <= self.small:
             return self._in_registers(tensor) if tensor.cost > 0 else tensor
         large = target is None and size is not None and size * tensor.dtype.itemsize >= LARGE
         affordable = WORTH_A_PASS if large else 0.0
@@ -427,7 +426,7 @@ class Schedule(Nests):
 
     def _computed(self, tensor: Tensor) -> Tensor:
         size = _size(tensor)
-        if size is not None and size <= SMALL_IN_LOOP:
+        if size is not None and size <= (self.small if self.builder.depth else SMALL_IN_LOOP):
             return self._in_registers(tensor)
         return self.stored(tensor)
 

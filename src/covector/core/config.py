@@ -61,6 +61,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "small_linalg": "small matrices factorised by code spelled out for them, not by LAPACK",
     "superwords": "isomorphic scalar operations of a loop body become vectors",
     "threads": "loops of independent iterations run on several threads",
+    "transposed_reads": "matrices read across their rows in tiles, transposed in registers",
     "transposes": "products that read their operands transposed instead of copies",
 }
 """What `disable` can leave out. None of them is needed for a result, only for its speed."""

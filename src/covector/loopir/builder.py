@@ -54,12 +54,14 @@ class Builder(Storage):
         >>> function = b.finish()
     """
 
-    __slots__ = ("shared",)
+    __slots__ = ("apart", "shared")
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.shared = False
         """Inside a parallel loop: loops there need not be made so that threads can share them."""
+        self.apart: int | None = None
+        """Depth of the block that computes one lane's long arrays, if lanes run one by one."""
 
     # Control flow
 

@@ -91,18 +91,23 @@ class Copy:
         for item in block.items:
             if origins is not None:
                 self._b.origin = origins.of(item)
-            if type(item) is Value:
-                if item in self._used:
-                    self._names[item] = self._value(item)
-            elif isinstance(item, Store):
-                offset, value = self.name(item.offset), self.name(item.value)
-                self._b.store_linear(item.buffer, offset, value)
-                if item.buffer in self._forwarded:
-                    self._stored[item.buffer, offset] = value
-            else:
-                self._names.update(zip(item.results, self._statement(item), strict=True))
+            self.item(item)
         if origins is not None:
             self._b.origin = outer
+
+    def item(self, item: Item) -> None:
+        """Copies one item to where the builder is."""
+        if type(item) is Value:
+            if item in self._used:
+                self._names[item] = self._value(item)
+        elif isinstance(item, Store):
+            offset, value = self.name(item.offset), self.name(item.value)
+            self._b.store_linear(item.buffer, offset, value)
+            if item.buffer in self._forwarded:
+                self._stored[item.buffer, offset] = value
+        else:
+            assert isinstance(item, For | If)
+            self._names.update(zip(item.results, self._statement(item), strict=True))
 
     def _value(self, value: Value) -> Value:
         if value.op == "load":

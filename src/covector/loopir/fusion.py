@@ -72,8 +72,18 @@ def fuse_last(b: Builder) -> None:
 
 def _alike(first: For, second: For) -> bool:
     """Whether two loops have the same range and may run in the same manner."""
-    same = (first.lower, first.upper, first.step) == (second.lower, second.upper, second.step)
-    return same and (first.kind == second.kind or (_alone(first) and _alone(second)))
+    if (first.lower, first.upper, first.step) != (second.lower, second.upper, second.step):
+        return False
+    if first.kind == second.kind:
+        return True
+    return _alone(first) and _alone(second) and not (_long_in_lanes(first, second))
+
+
+def _long_in_lanes(first: For, second: For) -> bool:
+    """Whether one of two loops has loops in lanes of its own that it would lose to the other's."""
+    lanes, other = (first, second) if first.kind == SIMD else (second, first)
+    inside = any([isinstance(item, For) for item in walk(lanes.body)])
+    return lanes.kind == SIMD and inside and _has_simd_loop(other.body)
 
 
 def _alone(loop: For) -> bool:

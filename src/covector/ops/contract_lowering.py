@@ -19,6 +19,8 @@ ROW_STEP = 4
 """How many products a pass over a row of the result adds to it."""
 FEWEST_ROWS, MOST_ROWS = 4, 10
 """How many rows of the result are computed together: so many sums hide the time that each takes."""
+SHORT_SUM = 8
+"""Sums of so many products are made in tiles if there are rows and columns enough for these."""
 SHORT_ROW = 4
 """Rows of fewer elements are not worth loops over rows."""
 LIBRARY_SIZE = 64**3
@@ -136,13 +138,20 @@ def lower_dot(
         rows, columns, inner = (size or 0 for size in sizes)
         if rows * columns * inner >= LIBRARY_SIZE and wide in LIBRARY_TYPES:
             return _by_library(product, rows, columns, inner)
-        by_rows = _row_product(product, rows, columns) if inner > UNROLLED else None
+        by_rows = _row_product(product, rows, columns) if _in_loops(rows, columns, inner) else None
         if by_rows is not None:
             rows, columns = (static_size(part) or 0 for part in (by_rows.rows, by_rows.columns))
             if rows < FEWEST_ROWS:
                 return _by_rows(by_rows, inner)
             return _by_tiles(by_rows, rows, columns, inner)
     return _by_elements(product)
+
+
+def _in_loops(rows: int, columns: int, inner: int) -> bool:
+    """Whether sums are made in loops of their own, apart from what reads them."""
+    if inner > UNROLLED:
+        return True
+    return inner >= SHORT_SUM and rows >= FEWEST_ROWS and columns >= UNROLLED
 
 
 def _row_product(product: _Product, rows: int, columns: int) -> _Product | None:

@@ -90,7 +90,10 @@ def lower_apart(
 
         def lane(place: Any) -> None:
             current = builder.op("add", first, place)
-            for result, out in zip(results, run(current), strict=True):
+            before, builder.apart = builder.apart, builder.depth
+            outs = run(current)
+            builder.apart = before
+            for result, out in zip(results, outs, strict=True):
                 result.take(out, current, number)
 
         builder.loop(0, bound, lane)

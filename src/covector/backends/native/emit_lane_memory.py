@@ -7,6 +7,7 @@ from covector.backends.native.emit_lanes import Plan
 from covector.backends.native.emit_strided import (
     Record,
     every,
+    exchanged,
     interleaved,
     joined,
     repeated,
@@ -76,7 +77,11 @@ class LaneMemory(SuperwordEmitter):
         buffer: Buffer = value.attr
         offset = value.args[0]
         record = self.plan.records.get(value)
-        if record is not None:
+        if record is not None and record.part:
+            if self.mask is None:
+                self.load_parts(record, value)
+                return self.vectors[value]
+        elif record is not None:
             self.load_record(record, value)
             return self.vectors[value]
         if self.plan.stride(offset) == 1:
@@ -155,6 +160,58 @@ class LaneMemory(SuperwordEmitter):
             )
             assert isinstance(member, Value)
             self.vectors[member] = self.to_register(one, dtype, lanes)
+
+    def load_parts(self, record: Record, value: Value) -> None:
+        """Emits the load of neighbours for each lane, and their transposition.
+
+        Rows whose numbers differ by the number of fields share a vector; pairs of vectors then
+        exchange blocks, of single elements first.
+
+        Args:
+            record: the neighbours.
+            value: the load of one of them.
+        """
+        if record in self.loaded:
+            return
+        self.loaded.add(record)
+        dtype, lanes, count = record.buffer.element, self.lanes, len(record.fields)
+        start = self.record_start(record, value, value.args[0])
+        rows: list[str] = []
+        for lane in range(lanes):
+            place = self.define(f"add i64 {start}, {record.stride * lane}") if lane else start
+            rows.append(self.load_run(record.buffer, place, count, None))
+        vectors = [self.joined_rows(rows[k::count], dtype, count) for k in range(count)]
+        type_, distance = memory_type(dtype, lanes), 1
+        while distance < count:
+            masks = [exchanged(distance, lanes, upper) for upper in (False, True)]
+            for low in [k for k in range(count) if not k & distance]:
+                pair = f"{type_} {vectors[low]}, {type_} {vectors[low + distance]}"
+                for k, mask in zip((low, low + distance), masks, strict=True):
+                    vectors[k] = self.define(f"shufflevector {pair}, <{lanes} x i32> {mask}")
+            distance *= 2
+        for member, field in record.fields.items():
+            assert isinstance(member, Value)
+            self.vectors[member] = self.to_register(vectors[field], dtype, lanes)
+
+    def joined_rows(self, rows: list[str], dtype: DType, length: int) -> str:
+        """Vectors one after the other as one.
+
+        Args:
+            rows: vectors, as many as a power of two.
+            dtype: of their elements.
+            length: of each.
+
+        Returns:
+            The vector.
+        """
+        while len(rows) > 1:
+            type_, mask = memory_type(dtype, length), joined(length)
+            rows = [
+                self.define(f"shufflevector {type_} {a}, {type_} {b}, <{2 * length} x i32> {mask}")
+                for a, b in zip(rows[::2], rows[1::2], strict=True)
+            ]
+            length *= 2
+        return rows[0]
 
     def record_start(self, record: Record, member: Value | Store, offset: Value) -> str:
         """The offset of the first record, from that of one of its fields.

@@ -42,6 +42,9 @@ ALWAYS_EXACT = frozenset({"min", "max", "and", "or", "xor"})
 
 MAX_LANES = 64
 
+FEWEST_LANES = 4
+"""Lanes of the last step of a loop, at least."""
+
 WORK_PER_SCATTERED = 3
 """Operations for each gathered or scattered element from which on lanes pay."""
 
@@ -136,6 +139,31 @@ def plan_loop(loop: For, target: Target) -> Plan | None:
     if loop.kind != SIMD and _mostly_scattered(loop.body, plan):
         return None
     return plan
+
+
+def narrowed(loop: For, plan: Plan, rest: int) -> Plan | None:
+    """How the last iterations of a loop run where few remain: in the fewest lanes they fit in.
+
+    Args:
+        loop: the loop.
+        plan: of its whole steps.
+        rest: how many iterations remain after them.
+
+    Returns:
+        The plan, or `None` where the step of all lanes will do: of reductions, whose carries have
+        as many, and of elementary functions, of which there would be one more.
+    """
+    lanes = max(FEWEST_LANES, 1 << (rest - 1).bit_length())
+    if lanes >= plan.lanes or plan.reductions or any(map(_is_elementary, walk(loop.body))):
+        return None
+    narrow = Plan(lanes)
+    narrow.strides, narrow.widened = plan.strides, plan.widened
+    narrow.records = find_records(loop.body, plan.strides, lanes)
+    return narrow
+
+
+def _is_elementary(item: Item) -> bool:
+    return isinstance(item, Value) and item.op in TABLE and TABLE[item.op].elementary
 
 
 def plan_function(params: Iterable[Value], body: Block, returns: list[Value], lanes: int) -> Plan:

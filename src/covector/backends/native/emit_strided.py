@@ -3,11 +3,16 @@
     x[3 i], x[3 i + 1], x[3 i + 2]   for i in lanes
 
 One by one these would be gathers. Together they are one long vector and its permutations.
+
+    x[40 i + j], x[40 i + j + 1], ... x[40 i + j + 7]   for i in lanes
+
+Neighbours that are a part of longer records are one vector of each lane, and transposed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from covector.loopir.ir import Block, Buffer, Store, Value, children, touched, walk
 
@@ -18,6 +23,10 @@ MAX_ELEMENTS = 256
 """Elements of the long vector."""
 
 
+PARTS = (8, 4)
+"""Fields of a part of a longer record that are loaded together."""
+
+
 class Record:
     """Accesses to the fields of a record, one for each.
 
@@ -25,17 +34,21 @@ class Record:
         buffer: where it is.
         stride: number of fields.
         fields: offset of each access within the record, by access.
+        part: whether these are only neighbours among the fields of longer records.
     """
 
-    __slots__ = ("buffer", "fields", "stride")
+    __slots__ = ("buffer", "fields", "part", "stride")
 
-    def __init__(self, buffer: Buffer, stride: int, fields: dict[Value | Store, int]) -> None:
+    def __init__(
+        self, buffer: Buffer, stride: int, fields: dict[Value | Store, int], part: bool = False
+    ) -> None:
         self.buffer = buffer
         self.stride = stride
         self.fields = fields
+        self.part = part
 
 
-Key = tuple[Buffer, Value, int]
+Key = tuple[Buffer, Any, int]
 
 
 def find_records(
@@ -105,9 +118,7 @@ class _Search:
             elif isinstance(item, Value):
                 if item.op == "load":
                     self.forget(stores, item.attr, None)
-                    key, place = self.key(item.attr, item.args[0])
-                    if key is not None and memory_of(item.attr) not in self.written:
-                        loads.setdefault(key, {})[place] = item
+                    self.load(item, loads)
             else:
                 for buffer in (*touched(item), *_inside(item)):
                     self.forget(stores, buffer, None)
@@ -115,6 +126,19 @@ class _Search:
                     self.block(child)
         for key, members in loads.items():
             self.close(key, members)
+
+    def load(self, item: Value, loads: dict[Key, dict[int, Value | Store]]) -> None:
+        """Notes a load that may be of a record, or of a part of one."""
+        if memory_of(item.attr) in self.written:
+            return
+        stride = self.strides.get(item.args[0], 0)
+        if stride is not None and stride > LONGEST_RECORD:
+            terms, place = _terms(item.args[0])
+            key = (item.attr, terms, stride)
+        else:
+            key, place = self.key(item.attr, item.args[0])
+        if key is not None:
+            loads.setdefault(key, {})[place] = item
 
     def forget(
         self, pending: dict[Key, dict[int, Value | Store]], buffer: Buffer, key: Key | None
@@ -136,11 +160,43 @@ class _Search:
     def close(self, key: Key, members: dict[int, Value | Store]) -> None:
         """Notes a record if all its fields are there, in places that follow each other."""
         buffer, _, stride = key
+        if stride > LONGEST_RECORD:
+            self.close_parts(key, members)
+            return
         first = min(members)
         if len(members) == stride and max(members) == first + stride - 1:
             record = Record(buffer, stride, {m: p - first for p, m in members.items()})
             for member in members.values():
                 self.found[member] = record
+
+    def close_parts(self, key: Key, members: dict[int, Value | Store]) -> None:
+        """Notes neighbours among the fields of long records, as many as make whole vectors."""
+        buffer, _, stride = key
+        for size in PARTS:
+            if self.lanes % size or stride < size:
+                continue
+            for first in sorted(members):
+                places = range(first, first + size)
+                if all([p in members and members[p] not in self.found for p in places]):
+                    fields = {members[p]: p - first for p in places}
+                    record = Record(buffer, stride, fields, part=True)
+                    self.found.update(dict.fromkeys(fields, record))
+
+
+def _terms(offset: Value) -> tuple[frozenset[tuple[Value, int]], int]:
+    """An index as a sum of other values, and a constant."""
+    terms: dict[Value, int] = {}
+    place = 0
+    pending = [offset]
+    while pending:
+        value = pending.pop()
+        if value.op == "add":
+            pending += value.args
+        elif value.op == "const":
+            place += value.attr
+        else:
+            terms[value] = terms.get(value, 0) + 1
+    return frozenset(terms.items()), place
 
 
 def _inside(item: object) -> Iterable[Buffer]:
@@ -160,6 +216,23 @@ def repeated(count: int, lanes: int) -> str:
         LLVM text.
     """
     return _mask(k // count for k in range(count * lanes))
+
+
+def exchanged(distance: int, length: int, upper: bool) -> str:
+    """The shuffle mask of one half of a pair of rows that exchange off-diagonal blocks.
+
+    Args:
+        distance: side of the blocks, and how many rows apart the pair is.
+        length: of both vectors.
+        upper: which row of the result.
+
+    Returns:
+        LLVM text; the second vector's elements follow those of the first.
+    """
+    shift = distance if upper else 0
+    return _mask(
+        length + k - distance + shift if k & distance else k + shift for k in range(length)
+    )
 
 
 def every(stride: int, first: int, lanes: int) -> str:

@@ -1,7 +1,8 @@
 """Loops that run in lanes: what varies becomes vectors, branches that vary become masks.
 
 A loop of unknown or odd length ends with one more step in which lanes beyond the end are masked
-off, or with a scalar loop where the machine has no masked memory operations.
+off, or with a scalar loop where the machine has no masked memory operations. Where few remain, that
+step has fewer lanes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from covector.backends.native import emit_ops
-from covector.backends.native.emit_lanes import Plan, Reduction, plan_loop
+from covector.backends.native.emit_lanes import Plan, Reduction, narrowed, plan_loop
 from covector.backends.native.emit_masks import LaneEmitter
 from covector.backends.native.emit_memory import Memory
 from covector.backends.native.emit_ops import Target
@@ -75,6 +76,11 @@ class Emitter(LaneEmitter):
         carries = self.steps(item, lower, end, carries, trips, masked=False)
         if rest == 0:
             self.finish_reductions(item, carries)
+            self.exit()
+        elif rest and (narrow := narrowed(item, plan, rest)) and (masks or narrow.lanes == rest):
+            self.exit()
+            self.enter(item, narrow)
+            self.step(item, end, None if narrow.lanes == rest else upper, ())
             self.exit()
         elif masks:
             carries = self.partial_step(item, end, upper, carries, rest)

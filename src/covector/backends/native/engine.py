@@ -389,7 +389,7 @@ def prepare(function: Function, target: Target) -> None:
     """
     insert_polls(function)
     if "repeated_loops" not in config.disable and function.origins is None:
-        share(function)
+        share(function, target)
     split(function, target)
     outline(function)
     if config.check:

@@ -12,16 +12,23 @@ LLVM compiles each body once.
       store z[%3] = ...                       store y[%1] = ...
     }                                       }
 
-Only loops that stand in no other loop are taken: there the call costs nothing to speak of.
+Numbers from outside of it (a scalar, a size, the index of a loop around it) pass through memory. A
+loop that stands in another one is taken if it runs so long that the call costs nothing to speak
+of.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from covector.backends.native.emit_lanes import plan_loop
+from covector.backends.native.emit_ops import Target
+from covector.backends.native.split import new_frame
+from covector.loopir.costs import block_cost
 from covector.loopir.ir import (
+    INDEX,
     PARALLEL,
     READ_ONLY,
     Allocate,
@@ -30,12 +37,14 @@ from covector.loopir.ir import (
     Call,
     Check,
     Context,
+    DType,
     For,
     Function,
     If,
     Item,
     Pointer,
     Poll,
+    Reload,
     Segment,
     Store,
     Value,
@@ -43,12 +52,19 @@ from covector.loopir.ir import (
     results,
     walk,
 )
+from covector.loopir.printer import short_name
 
 SHORTEST = 8
 """Items from which on a loop nest is worth a function."""
 
 LONGEST = 500
 """Items up to which it is: longer ones are split into pieces."""
+
+LONG = 50.0
+"""Nanoseconds that a loop inside another one takes at least to be worth a call."""
+
+MOST_OUTSIDE = 12
+"""Values from outside that a loop may use."""
 
 _STATEMENTS = (Store, For, While, If, Call, Check, Poll, Pointer)
 _PLAIN = (str, int, bool, float, type(None))
@@ -58,41 +74,144 @@ class _Different(Exception):
     """A loop that cannot be a function: it depends on more than constants and buffers."""
 
 
-def share(function: Function) -> int:
+class _Member(NamedTuple):
+    """One of several equal loop nests.
+
+    Attributes:
+        block: where it stands.
+        position: its place there.
+        buffers: what it works on.
+        outside: values that it uses and does not define.
+        parallel: the loop of whose threads each has an own one.
+    """
+
+    block: Block
+    position: int
+    buffers: list[Buffer]
+    outside: list[Value]
+    parallel: For | None
+
+
+_Groups = dict[Any, list[_Member]]
+
+
+def share(function: Function, target: Target) -> int:
     """Replaces loop nests that occur several times by runs of one function.
 
     Args:
         function: an entry function, changed in place.
+        target: the machine, which decides what runs in lanes.
 
     Returns:
         How many functions there are.
     """
-    groups: dict[Any, list[tuple[int, list[Buffer]]]] = {}
-    for position, item in enumerate(function.body.items):
-        if isinstance(item, For) and not item.results and _is_of_size(item):
-            try:
-                shape = _Shape(item)
-            except _Different:
-                continue
-            groups.setdefault(shape.key, []).append((position, list(shape.buffers)))
+    groups: _Groups = {}
+    _collect(function.body, groups, target, None)
     repeated = [members for members in groups.values() if len(members) > 1]
+    replaced: dict[Block, dict[int, list[Item]]] = {}
     for number, members in enumerate(repeated, 1):
-        body = Function(f"{function.name}.shared{number}")
-        body.body.items = [function.body.items[members[0][0]]]
-        body.buffers = body.received = members[0][1]
-        body.values = function.values
-        for position, buffers in members:
-            function.body.items[position] = Segment(body, buffers)
+        for member, items in zip(members, _runs(function, number, members), strict=True):
+            replaced.setdefault(member.block, {})[member.position] = items
+    for block, places in replaced.items():
+        items = enumerate(block.items)
+        block.items = [new for k, old in items for new in places.get(k, [old])]
     return len(repeated)
 
 
-def _is_of_size(loop: For) -> bool:
+def _runs(function: Function, number: int, members: list[_Member]) -> list[list[Item]]:
+    """For each of equal loop nests, what runs the function that they become."""
+    block, position, buffers, outside, _ = members[0]
+    body = Function(f"{function.name}.shared{number}")
+    frames = _Frames(function, body.name, outside)
+    first = frames.of(members[0].parallel)
+    body.body.items = [
+        *[Reload(v, first[v.dtype], slot) for v, slot in zip(outside, frames.slots, strict=True)],
+        block.items[position],
+    ]
+    body.body.depth = block.depth
+    body.buffers = body.received = [*buffers, *first.values()]
+    runs: list[list[Item]] = []
+    for member in members:
+        own = frames.of(member.parallel)
+        saves = [
+            Store(own[value.dtype], frames.index(slot), value)
+            for value, slot in zip(member.outside, frames.slots, strict=True)
+        ]
+        runs.append([*saves, Segment(body, [*member.buffers, *own.values()])])
+    body.values = function.values
+    return runs
+
+
+class _Frames:
+    """Memory through which values from outside pass to a function.
+
+    Attributes:
+        slots: place of each value among those of its dtype.
+    """
+
+    def __init__(self, function: Function, name: str, outside: list[Value]) -> None:
+        self._function = function
+        self._name = name
+        self._counts: dict[DType, int] = {}
+        self._made: dict[For | None, dict[DType, Buffer]] = {}
+        self.slots: list[int] = []
+        for value in outside:
+            slot = self._counts.get(value.dtype, 0)
+            self._counts[value.dtype] = slot + 1
+            self.slots.append(slot)
+
+    def of(self, parallel: For | None) -> dict[DType, Buffer]:
+        """The buffer for each dtype, one for every thread of a parallel loop."""
+        made = self._made.get(parallel)
+        if made is None:
+            made = self._made[parallel] = {
+                dtype: new_frame(
+                    self._function, f"{self._name}.{short_name(dtype)}", dtype, count, parallel
+                )
+                for dtype, count in self._counts.items()
+            }
+        return made
+
+    def index(self, slot: int) -> Value:
+        """A place as a constant."""
+        number = self._function.values
+        self._function.values = number + 1
+        return Value("const", (), slot, INDEX, number, 0)
+
+
+def _collect(block: Block, groups: _Groups, target: Target, parallel: For | None) -> None:
+    """Notes the loop nests of a block, and of the blocks inside loops that are not taken."""
+    for position, item in enumerate(block.items):
+        if type(item) is not For:
+            continue
+        shape = _shape(item, block.depth)
+        if shape is not None:
+            found = _Member(block, position, list(shape.buffers), list(shape.outside), parallel)
+            groups.setdefault((block.depth, shape.key), []).append(found)
+        elif _count(item.body, LONGEST) > LONGEST and plan_loop(item, target) is None:
+            _collect(item.body, groups, target, item if item.kind == PARALLEL else parallel)
+
+
+def _shape(loop: For, depth: int) -> _Shape | None:
+    """What a loop does, if it may become a function."""
+    if loop.results or not SHORTEST <= _count(loop.body, LONGEST) <= LONGEST:
+        return None
+    if depth and (loop.trips or 0) * block_cost(loop.body) < LONG:
+        return None
+    try:
+        return _Shape(loop)
+    except _Different:
+        return None
+
+
+def _count(block: Block, limit: int) -> int:
+    """Items of a block, up to one more than a limit."""
     size = 0
-    for _ in walk(loop.body):
+    for _ in walk(block):
         size += 1
-        if size > LONGEST:
-            return False
-    return size >= SHORTEST
+        if size > limit:
+            break
+    return size
 
 
 class _Shape:
@@ -101,10 +220,12 @@ class _Shape:
     Attributes:
         key: equal for loops that do the same.
         buffers: in the order in which they are met.
+        outside: values from outside, in the order in which they are met.
     """
 
     def __init__(self, loop: For) -> None:
         self.buffers: dict[Buffer, int] = {}
+        self.outside: dict[Value, int] = {}
         self._classes: dict[object, int] = {}
         self._values: dict[Value, int] = {}
         self._defined = set(_definitions(loop))
@@ -154,7 +275,9 @@ class _Shape:
             return (number, value.dtype.name)
         if value.op == "const":
             return ("const", value.dtype.name, self._attribute(value))
-        raise _Different
+        if len(self.outside) == MOST_OUTSIDE and value not in self.outside:
+            raise _Different
+        return ("outside", self.outside.setdefault(value, len(self.outside)), value.dtype.name)
 
     def _buffer(self, buffer: Buffer) -> Any:
         known = self.buffers.get(buffer)
