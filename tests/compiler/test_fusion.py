@@ -179,3 +179,13 @@ def test_outer_loops_that_are_short_stay_whole() -> None:
     """Threads share them; only components inside of other loops are unrolled."""
     text = cv.jit(lambda x: cnp.exp(x).sum(1)).lower(array(3, 4000)).as_text("loopir")
     assert text.count("simd carry") == 1
+
+
+def test_rows_that_are_few_and_contiguous_stay_a_loop() -> None:
+    """Reading four rows at once is no faster; only fields of records are unrolled."""
+    text = cv.jit(lambda x: cnp.exp(x).sum(-1)).lower(array(100, 4, 1000)).as_text("loopir")
+    assert text.count("simd carry") == 1
+    assert "yield %" in text
+    assert len([w for w in text.splitlines() if "yield" in w and "," in w]) == 0
+    fields = cv.jit(lambda x: cnp.exp(x).sum(1)).lower(array(100, 1000, 3)).as_text("loopir")
+    assert [w.count(",") for w in fields.splitlines() if "yield" in w] == [2]

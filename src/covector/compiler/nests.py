@@ -9,7 +9,12 @@ import numpy as np
 
 from covector.compiler import parallel
 from covector.compiler.jam import jam_last
-from covector.compiler.strides import has_simd_loop, reads_apart, reads_contiguously
+from covector.compiler.strides import (
+    has_simd_loop,
+    reads_apart,
+    reads_contiguously,
+    reads_records,
+)
 from covector.core.config import config
 from covector.loopir.builder import Builder
 from covector.loopir.fusion import fuse_last
@@ -96,9 +101,15 @@ class Nests:
             self._prefer_inner_lanes()
             if "ranges" not in config.disable:
                 split_last(self.builder)
+            self._unroll_fields(index)
             if index:
-                unroll_last(self.builder)
                 jam_last(self.builder)
+
+    def _unroll_fields(self, around: Index) -> None:
+        """Unrolls the loop just built, unless it is the outermost, if it goes through fields."""
+        loop = self.builder.block.items[-1] if self.builder.block.items else None
+        if around and isinstance(loop, For) and reads_records(loop):
+            unroll_last(self.builder)
 
     def _prefer_inner_lanes(self) -> None:
         """A loop around one that runs in lanes does not run in lanes itself."""

@@ -59,6 +59,27 @@ def reads_apart(loop: For) -> bool:
     return any(coefficient(load.args[0], loop.index) not in (0, 1) for load in loads)
 
 
+def reads_records(loop: For) -> bool:
+    """Whether a loop goes through the fields of records, and one inside it from record to record.
+
+    Args:
+        loop: the loop.
+
+    Returns:
+        True if some load moves to the next element with each iteration, and further with each
+        iteration of a loop inside.
+    """
+    for inner in loop.body.items:
+        if isinstance(inner, For):
+            for item in inner.body.items:
+                if isinstance(item, Value) and item.op == "load":
+                    stride = coefficient(item.args[0], inner.index)
+                    next_one = coefficient(item.args[0], loop.index) == 1
+                    if next_one and stride is not None and stride > 1:
+                        return True
+    return False
+
+
 def has_simd_loop(block: Block) -> bool:
     """Whether a block contains a loop that is meant to run in lanes."""
     return any(
