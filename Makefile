@@ -10,7 +10,7 @@ NATIVE := src/covector/_native$(ABI)
 INCLUDES := $(shell $(PYTHON) -c "import numpy, sysconfig; \
 	print('-isystem', sysconfig.get_path('include'), '-isystem', numpy.get_include())")
 
-.PHONY: help native test lint format types bench clean
+.PHONY: help native test switches lint format types bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,18 @@ build/native$(ABI)/%.o: src/covector/_native/%.c $(NATIVE_H)
 
 test: native  ## Run the tests, in parallel
 	$(PYTHON) -m pytest
+
+# What compares results with other backends, JAX and difference quotients.
+SUITES := tests/test_random_programs.py tests/transforms tests/interop tests/ops/test_control.py \
+	tests/ops/test_while.py tests/ops/test_table.py tests/gallery
+SWITCHES := $(shell PYTHONPATH=src $(PYTHON) -c \
+	"from covector.core.config import OPTIMIZATIONS; print(*OPTIMIZATIONS)")
+
+switches: native  ## Run what checks results with each optimisation left out
+	for each in $(SWITCHES); do \
+		echo "without $$each"; \
+		COVECTOR_DISABLE=$$each $(PYTHON) -m pytest -q $(SUITES) || exit 1; \
+	done
 
 lint:  ## Check style and layers
 	$(PYTHON) -m ruff check .
