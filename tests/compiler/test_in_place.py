@@ -222,3 +222,50 @@ def test_a_window_written_whole_is_fused() -> None:
 
     check(fn, u)
     assert planned(fn, u) <= 2 * 4 * 70 * 90 + 8192
+
+
+def test_one_loop_inside_overwrites_several_carries(x: Any) -> None:
+    def outer(i: Any, a: Any, b: Any) -> Any:
+        def inner(j: Any, state: Any) -> Any:
+            a, b = state
+            return a.at[j].add(1.0 * i), b.at[j + 1].add(a[j])
+
+        return lax.fori_loop(0, 40, inner, (a, b))
+
+    check(lambda x: loop(outer, x, x[::-1]), x)
+
+
+def random_statement(rng: Any, depth: int) -> Callable[..., Any]:
+    """A function from an index and some arrays to as many arrays, of updates in random nests."""
+    kind = rng.choice(["update", "read", "swap", "loop", "cond", "both"]) if depth else "update"
+    to, of = rng.choice(3, 2, replace=False).tolist()
+    shift, scale = int(rng.integers(0, 50)), float(rng.uniform(-1, 1))
+    if kind in ("loop", "cond", "both"):
+        first, second = (random_statement(rng, depth - 1) for _ in range(2))
+
+    def statement(i: Any, state: Any) -> Any:
+        state = list(state)
+        if kind == "update":
+            state[to] = state[to].at[i * 3 + shift].add(scale * state[of][i + shift])
+        elif kind == "read":
+            state[to] = state[to] + scale * state[of][shift]
+        elif kind == "swap":
+            state[to], state[of] = state[of], state[to]
+        elif kind == "loop":
+            state = lax.fori_loop(0, 5, lambda j, s: first(i + j, s), tuple(state))
+        elif kind == "cond":
+            taken = state[of][i] > 0
+            state = lax.cond(taken, lambda s: first(i, s), lambda s: second(i, s), tuple(state))
+        else:
+            state = second(i, first(i, tuple(state)))
+        return tuple(state)
+
+    return statement
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_nests_of_updates(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    statement = random_statement(rng, 3)
+    arrays = rng.standard_normal((3, 120)).astype(np.float32)
+    check(lambda *a: lax.fori_loop(0, 6, statement, a), *arrays)

@@ -85,14 +85,14 @@ class Schedule(Nests):
         self,
         program: Program,
         operands: Sequence[Tensor],
-        in_place: Mapping[int, tuple[Overwrite, Stored]] = NOTHING,
+        in_place: Mapping[int, Sequence[tuple[Overwrite, Stored]]] = NOTHING,
     ) -> list[Tensor]:
         """Lowers a nested program's equations in place.
 
         Args:
             program: its inputs correspond to the operands.
             operands: tensors of the shapes and dtypes of the inputs.
-            in_place: by identity of an equation, what it overwrites and the tensor that is in.
+            in_place: by identity of an equation, what it overwrites and the tensors that are there.
 
         Returns:
             A tensor for each output.
@@ -104,7 +104,7 @@ class Schedule(Nests):
         program: Program,
         operands: Sequence[Tensor],
         targets: dict[Variable, Stored],
-        in_place: Mapping[int, tuple[Overwrite, Stored]] = NOTHING,
+        in_place: Mapping[int, Sequence[tuple[Overwrite, Stored]]] = NOTHING,
     ) -> list[Tensor]:
         """`inline`, with buffers in which some variables should end up."""
         env: dict[Variable, Tensor] = dict(zip(program.inputs, operands, strict=True))
@@ -115,11 +115,11 @@ class Schedule(Nests):
         for equation in program.equations:
             self._equation = self.builder.origin = equation
             buffers = len(self.builder.function.buffers)
-            given = in_place.get(id(equation))
-            if given is None and id(equation) in own:
+            given = in_place.get(id(equation), ())
+            if not given and id(equation) in own:
                 given = self._made_here(own[id(equation)], env)
-            if given is not None:
-                self._overwrite(*given, env, uses)
+            if given:
+                self._overwrite(equation, given, env, uses)
             else:
                 tensors = [self._tensor(a, env) for a in equation.inputs]
                 self._lower_equation(equation, tensors, env, uses, targets)
@@ -140,39 +140,44 @@ class Schedule(Nests):
 
     def _made_here(
         self, overwrite: Overwrite, env: dict[Variable, Tensor]
-    ) -> tuple[Overwrite, Stored] | None:
+    ) -> Sequence[tuple[Overwrite, Stored]]:
         """An overwrite and the tensor, if that is in a buffer which an equation was given."""
         atom = overwrite.equation.inputs[overwrite.operand]
         tensor = env[atom]  # pyright: ignore[reportArgumentType]
         if type(tensor) is Stored and tensor.buffer in self._new:
-            return overwrite, tensor
-        return None
+            return [(overwrite, tensor)]
+        return ()
 
     def _overwrite(
         self,
-        overwrite: Overwrite,
-        own: Stored,
+        equation: Equation,
+        overwrites: Sequence[tuple[Overwrite, Stored]],
         env: dict[Variable, Tensor],
         uses: dict[Variable, int],
     ) -> None:
-        """Lowers an equation whose result takes the place of an operand."""
-        equation, operand, output, before = overwrite
-        for variable in before:
-            env[variable] = self._settled(env[variable], own)
+        """Lowers an equation whose results take the places of operands."""
+        for overwrite, own in overwrites:
+            for variable in overwrite.before:
+                env[variable] = self._settled(env[variable], own)
         self.flush()
         tensors = [self._tensor(a, env) for a in equation.inputs]
         tensors = self._prepared(equation, tensors)
-        tensors[operand] = own
-        b: Any = InPlace(self, own)
+        for overwrite, own in overwrites:
+            tensors[overwrite.operand] = own
+        b: Any = InPlace(self, *[own for _, own in overwrites])
         results = equation.primitive.lower(b, *tensors, **equation.params)
         if not equation.primitive.multiple_results:
             results = [results]
+        elsewhere = [
+            (own, self.update_in_place(results[overwrite.output]))
+            for overwrite, own in overwrites
+            if results[overwrite.output] is not own
+        ]
+        for own, copy in elsewhere:
+            self.fill(own, copy)
+        places = {overwrite.output: own for overwrite, own in overwrites}
         for k, (variable, result) in enumerate(zip(equation.outputs, results, strict=True)):
-            if k == output:
-                if result is not own:
-                    self.fill(own, self.update_in_place(result))
-                result = own
-            env[variable] = self._settle(result, uses.get(variable, 0), None)
+            env[variable] = self._settle(places.get(k, result), uses.get(variable, 0), None)
 
     def _settled(self, tensor: Tensor, changing: Stored) -> Tensor:
         """A tensor of the same elements that does not read a buffer which is about to change."""

@@ -251,14 +251,14 @@ class Lowering(Protocol):
         self,
         program: Program,
         operands: Sequence[Tensor],
-        in_place: Mapping[int, tuple[Any, Stored]] = NOTHING,
+        in_place: Mapping[int, Sequence[tuple[Any, Stored]]] = NOTHING,
     ) -> list[Tensor]:
         """Lowers a nested program's equations in place.
 
         Args:
             program: its inputs correspond to the operands.
             operands: tensors of the shapes and dtypes of the inputs.
-            in_place: by identity of an equation, an `Overwrite` and the tensor it overwrites.
+            in_place: by identity of an equation, each `Overwrite` and the tensor it overwrites.
         """
         ...
 
@@ -273,14 +273,14 @@ class Lowering(Protocol):
 
 
 class InPlace:
-    """A lowering in which one tensor may be overwritten instead of copied.
+    """A lowering in which some tensors may be overwritten instead of copied.
 
     Args:
         b: the lowering.
-        own: the tensor.
+        own: the tensors.
     """
 
-    def __init__(self, b: Lowering, own: Stored | Row) -> None:
+    def __init__(self, b: Lowering, *own: Stored | Row) -> None:
         self._b = b
         self._own = own
 
@@ -289,8 +289,8 @@ class InPlace:
 
     def owns(self, tensor: Tensor) -> bool:
         """See `Lowering.owns`."""
-        return tensor is self._own
+        return any([tensor is own for own in self._own])
 
     def update_in_place(self, tensor: Tensor) -> Tensor:
-        """The one tensor itself, a copy of others."""
-        return self._own if tensor is self._own else self._b.update_in_place(tensor)
+        """One of its tensors itself, a copy of others."""
+        return tensor if self.owns(tensor) else self._b.update_in_place(tensor)

@@ -25,6 +25,7 @@ from covector.core.program import Program, Variable
 from covector.loopir.tensor import InPlace, Lowering, Registers, Row, Stored, Tensor
 from covector.ops import indices as ix
 from covector.ops.carry_plan import IN_PLACE, MAX_ELEMENTS, MAX_TOTAL, Plan, Ring
+from covector.ops.overwriting import Overwrite
 from covector.ops.windows import static_size
 
 __all__ = ["MAX_ELEMENTS", "MAX_TOTAL", "Carries", "as_registers", "scratch", "store_together"]
@@ -127,11 +128,11 @@ class Carries:
         Returns:
             What `advance` takes.
         """
-        in_place = {
-            id(each.equation): (each, self._memory[k])
-            for k, overwrites in self._plan.overwrites.items()
-            for each in overwrites
-        }
+        # One loop or branch may overwrite several carries.
+        in_place: dict[int, list[tuple[Overwrite, Stored]]] = {}
+        for k, overwrites in self._plan.overwrites.items():
+            for each in overwrites:
+                in_place.setdefault(id(each.equation), []).append((each, self._memory[k]))
         return b.inline(self.body, operands, in_place)
 
     def advance(

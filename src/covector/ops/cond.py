@@ -319,7 +319,7 @@ def _cond_lower(b: Lowering, index: Tensor, *operands: Tensor, branches: Branche
 
 def _updated_by_all(
     branches: Branches, operands: Sequence[Tensor], own: int
-) -> tuple[int, list[dict[int, tuple[Overwrite, Stored]]]]:
+) -> tuple[int, list[dict[int, list[tuple[Overwrite, Stored]]]]]:
     """The result that every branch leaves in an operand's buffer, and how; -1 if there is none."""
     if own == len(operands):
         return -1, []
@@ -328,7 +328,7 @@ def _updated_by_all(
     for output in range(len(branches[0].outputs)):
         ways = [path(p, p.inputs[own], p.outputs[output]) for p in branches]
         if all([way is not None for way in ways]):
-            return output, [{id(o.equation): (o, tensor) for o in way or ()} for way in ways]
+            return output, [{id(o.equation): [(o, tensor)] for o in way or ()} for way in ways]
     return -1, []
 
 

@@ -19,7 +19,7 @@ from covector.compiler.sizes.extents import sizes_of
 from covector.compiler.sizes.generalise import General
 from covector.core.avals import Shape
 from covector.core.dims import Dim
-from covector.core.program import Equation, Program, all_equations
+from covector.core.program import Equation, Program, all_equations, subprograms
 
 LARGE = 2**18
 """Elements of an array from which on a program without loops is compiled for its size."""
@@ -53,12 +53,16 @@ class SpecialSizes(Exception):
 def checked(program: Program) -> Program:
     """The program, unless arrays of a symbolic size go through loops or large products.
 
-    In lanes they may: a lane does not know how many there are.
+    A lane does not know how many there are, so loops in lanes may; what has another symbolic size
+    there, each lane has for itself, and it is in the way as it is outside.
 
     Raises:
         SpecialSizes: naming the equation.
     """
     for equation in program.equations:
+        if equation.primitive.name == "lanes":
+            for nested in subprograms(equation.params):
+                checked(nested)
         if equation.primitive.name == "dot_general" and _known_work(equation) >= SMALL_PRODUCT:
             raise SpecialSizes(
                 f"dot_general{_place(equation)}: it is made for the size of matrices"
