@@ -175,7 +175,7 @@ class Schedule(Nests):
         ]
         for own, copy in elsewhere:
             self.fill(own, copy)
-        places = {overwrite.output: own for overwrite, own in overwrites}
+        places: dict[int, Tensor] = {overwrite.output: own for overwrite, own in overwrites}
         for k, (variable, result) in enumerate(zip(equation.outputs, results, strict=True)):
             env[variable] = self._settle(places.get(k, result), uses.get(variable, 0), None)
 
