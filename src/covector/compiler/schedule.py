@@ -177,7 +177,8 @@ class Schedule(Nests):
             self.fill(own, copy)
         places: dict[int, Tensor] = {overwrite.output: own for overwrite, own in overwrites}
         for k, (variable, result) in enumerate(zip(equation.outputs, results, strict=True)):
-            env[variable] = self._settle(places.get(k, result), uses.get(variable, 0), None)
+            tensor: Any = places.get(k, result)
+            env[variable] = self._settle(tensor, uses.get(variable, 0), None)
 
     def _settled(self, tensor: Tensor, changing: Stored) -> Tensor:
         """A tensor of the same elements that does not read a buffer which is about to change."""
