@@ -167,6 +167,37 @@ def test_whatever_is_done_along_the_batch_is_right(function):
     counted(function, states, (1, 2, 3, 7, 40, 33, 1000), 1e-5)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: cnp.repeat(x, 2, 0)[1:],
+        lambda x: cnp.roll(cnp.repeat(x, 2), 1),
+        lambda x: cnp.stack([x, -x], 1).reshape(-1),
+        lambda x: cnp.repeat(x, 3).reshape(3, -1) + 1,
+        lambda x: cnp.repeat((x * 100).astype(cnp.uint32), 2),
+    ],
+)
+def test_axes_that_operations_make_and_merge_are_no_words_of_keys(function):
+    counted(function, lambda n: (normals(n) ** 2,), (19, 2, 1, 40), 0)
+
+
+@pytest.mark.parametrize("target", [lambda n: (2 * n,), lambda n: (n * 2, 1), lambda n: (2, n)])
+def test_reshape_of_symbolic_pairs(target):
+    n = symbol("n")
+    x = np.arange(10, dtype=np.uint32).reshape(5, 2)
+    function = cv.jit(lambda x: lax.reshape(x + 1, target(x.shape[0])))
+    compiled = function.lower(cv.ShapeDtypeStruct((n, 2), np.uint32)).compile()
+    np.testing.assert_array_equal(compiled(x), (x + 1).reshape(target(5)))
+
+
+def test_reshape_of_batches_of_keys():
+    def draw(x):
+        keys = cv.vmap(cv.random.key)(x)
+        return cv.random.key_data(cnp.broadcast_to(keys[:, None], (x.shape[0], 2)).reshape(-1))
+
+    counted(draw, lambda n: (np.arange(n, dtype=np.uint32),), (5, 2, 1, 9), 0)
+
+
 def test_no_elements():
     function, make, _ = FUNCTIONS["ensemble"]
     counted(function, make, (5, 0, 7), 0)

@@ -77,7 +77,7 @@ class Schedule(Nests):
         self._pending: list[Pending] = []
         self._new: set[Buffer] = set()
         self._target: Stored | None = None
-        self._equation: Equation | None = None
+        self.equation: Any = None
 
     # --- whole programs -----------------------------------------------------------------------
 
@@ -110,10 +110,10 @@ class Schedule(Nests):
         env: dict[Variable, Tensor] = dict(zip(program.inputs, operands, strict=True))
         uses = count_uses(program)
         own = {} if "in_place" in config.disable else {id(o.equation): o for o in dying(program)}
-        outer, depth = self._equation, self.body_depth
+        outer, depth = self.equation, self.body_depth
         self.body_depth = self.builder.depth
         for equation in program.equations:
-            self._equation = self.builder.origin = equation
+            self.equation = self.builder.origin = equation
             buffers = len(self.builder.function.buffers)
             given = in_place.get(id(equation), ())
             if not given and id(equation) in own:
@@ -126,7 +126,7 @@ class Schedule(Nests):
             if own:
                 self._note_new(equation, env, buffers)
         self.flush()
-        self._equation = self.builder.origin = outer
+        self.equation = self.builder.origin = outer
         self.body_depth = depth
         return [self._tensor(a, env) for a in program.outputs]
 
@@ -528,7 +528,7 @@ class Schedule(Nests):
         Returns:
             The site, for `builder.check` and `builder.call`.
         """
-        self.sites.append((message, self._equation))
+        self.sites.append((message, self.equation))
         return len(self.sites) - 1
 
     def callback(self, function: Any) -> int:

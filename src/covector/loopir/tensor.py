@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from covector.core.avals import Aval
-from covector.core.program import Program
+from covector.core.program import Equation, Program
 from covector.loopir.builder import Builder
 from covector.loopir.ir import Buffer, Value
 
@@ -187,6 +187,11 @@ class Lowering(Protocol):
 
     @property
     def builder(self) -> Builder: ...
+
+    @property
+    def equation(self) -> Equation:
+        """What is lowered: its avals tell data of PRNG keys from other arrays."""
+        ...
 
     def lazy(
         self,

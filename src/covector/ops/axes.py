@@ -189,7 +189,10 @@ def _reshape_shape(x: Aval, *, new_sizes: Sequence[Any], dimensions: None = None
 
 
 def _reshape_evaluate(x: Any, *, new_sizes: Sequence[Any], dimensions: None = None) -> Any:
-    return np.asarray(x, order="C").reshape(new_sizes)
+    # Data of keys have more elements than the result, by their words. Without elements they
+    # cannot be told from numbers.
+    words = x.shape[-1:] if x.size != prod(new_sizes) else ()
+    return np.asarray(x, order="C").reshape((*new_sizes, *words))
 
 
 def _reshape_transpose(ctx: Any, ct: Any, x: Linear, **params: Any) -> list[Any]:
@@ -206,7 +209,7 @@ def _reshape_batch(
 
 def _reshape_lower(b: Any, x: Any, *, new_sizes: Sequence[Any], dimensions: None = None) -> Any:
     builder = b.builder
-    extents = b.extents(Aval(new_sizes, x.dtype))
+    extents = b.extents(Aval(new_sizes, b.equation.outputs[0].aval.dtype))
     if type(x) is Stored:
         buffer = x.buffer
 
@@ -286,18 +289,6 @@ def _reshape_lanes(
     raise Inseparable(f"it reshapes {x} to {tuple(new_sizes)}, which merges or splits the lanes")
 
 
-def _reshape_rank(params: dict[str, Any], shape: Sequence[Any]) -> int:
-    """The rank of the operand: the data of keys have more elements than the result.
-
-    With symbolic sizes the known ones decide. Without elements keys cannot be told from numbers.
-    """
-    known = prod([n for n in shape if type(n) is int])
-    wanted = prod([n for n in params["new_sizes"] if type(n) is int])
-    if known == wanted or type(shape[-1]) is not int or known != wanted * shape[-1]:
-        return len(shape)
-    return len(shape) - 1
-
-
 reshape = movement(
     "reshape",
     shape=_reshape_shape,
@@ -307,8 +298,6 @@ reshape = movement(
     lower=_reshape_lower,
     lanes=_reshape_lanes,
     narrow=narrow_sizes(lambda: reshape, "new_sizes"),
-    rank=_reshape_rank,
-    extend=lambda params, words: {"new_sizes": (*params["new_sizes"], words)},
 )
 
 # --- squeeze ------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def movement(
         creates: likewise.
         jvp: by default that of a linear operation of one operand.
         rank: the logical rank of the first operand, given parameters and the shape of its data.
-            Not needed where the rules leave trailing axes alone anyway.
+            Not needed where the rules leave trailing axes alone anyway, or see to them.
         extend: the parameters for data with one more axis, of the given length, at the end.
         multiple_results: whether the rules return lists.
     """

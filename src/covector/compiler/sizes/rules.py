@@ -9,7 +9,6 @@ numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 from covector.compiler.sizes.unify import Sizes
@@ -151,19 +150,7 @@ def _reshape(sizes: Sizes, equation: Equation, shapes: Sequence[Shape]) -> Param
         return equation.params
     for axes, results in _runs(traced, new, [type(sizes.resolve(n)) is Dim for n in old]):
         _spread(sizes, [old[d] for d in axes], results, target)
-    if len(old) > 1 and _as_if_words(old, target):
-        sizes.fix(*old)
     return {**equation.params, "new_sizes": tuple(target)}
-
-
-def _as_if_words(old: Shape, new: Sequence[DimSize]) -> bool:
-    """Whether the known sizes alone look as if the last axis were the words of keys.
-
-    Lowerings tell data of keys from other arrays by their sizes.
-    """
-    last = old[-1]
-    numbers, others = ([n for n in shape if type(n) is int] for shape in (old, new))
-    return type(last) is int and last > 1 and prod(numbers) == prod(others) * last
 
 
 def _runs(
