@@ -430,6 +430,9 @@ def test_processes_race_and_later_ones_need_no_llvm(tmp_path):
     assert (outputs[0][-1], output[-1]) == ("True", "False")
 
 
+# JAX, which other tests of a process may have imported, warns of every fork.
+@pytest.mark.filterwarnings("ignore:.*fork")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_forks_use_the_cache(folder):
     first, _ = run(loop, X)
     child = os.fork()

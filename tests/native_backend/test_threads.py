@@ -292,7 +292,8 @@ def test_user_threads_share_the_pool() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_forked_child_has_a_pool_of_its_own() -> None:
     x = np.exp(RNG.normal(size=1000)).astype(F32)
     executable = compiled(cv.vmap(decay), x)

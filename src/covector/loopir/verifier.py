@@ -255,4 +255,9 @@ class _Verifier:
 
 
 def _layout(buffer: Buffer) -> tuple[object, ...]:
-    return (buffer.dtype, buffer.shape, buffer.strides)
+    """What two buffers share if code for one is right for the other.
+
+    Which run-time sizes they have does not matter: such code is given all numbers it computes with.
+    """
+    extents = [None if isinstance(n, Value) else n for n in (*buffer.shape, *buffer.strides)]
+    return (buffer.dtype, len(buffer.shape), extents)

@@ -104,7 +104,8 @@ def compilations() -> int:
 
     Example:
         >>> import covector as cv, numpy as np
-        >>> cv.clear_caches()
+        >>> from covector.core.backend import clear_cache
+        >>> clear_cache()
         >>> before = compilations()
         >>> double = cv.jit(lambda x: 2 * x)
         >>> for size in 16, 1000:
