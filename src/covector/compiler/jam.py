@@ -39,7 +39,7 @@ def jam_last(b: Builder) -> None:
         b: the builder; the last statement of its block is replaced.
     """
     items = b.block.items
-    outer = items[-1] if items else None
+    outer = b.block.last
     if not isinstance(outer, For) or b.lane is not None or "transposed_reads" in config.disable:
         return
     inner = _only_loop(outer)

@@ -107,13 +107,13 @@ class Nests:
 
     def _unroll_fields(self, around: Index) -> None:
         """Unrolls the loop just built, unless it is the outermost, if it goes through fields."""
-        loop = self.builder.block.items[-1] if self.builder.block.items else None
+        loop = self.builder.block.last
         if around and isinstance(loop, For) and reads_records(loop):
             unroll_last(self.builder)
 
     def _prefer_inner_lanes(self) -> None:
         """A loop around one that runs in lanes does not run in lanes itself."""
-        loop = self.builder.block.items[-1] if self.builder.block.items else None
+        loop = self.builder.block.last
         if isinstance(loop, For) and loop.kind == SIMD and has_simd_loop(loop.body):
             loop.kind = SERIAL
 
@@ -175,13 +175,12 @@ class Nests:
             return [combine(total, element(tuple(place)))]
 
         total = self.builder.loop(0, extents[axis], step, [init])[0]
-        items = self.builder.block.items
-        loop = items[-1] if items else None
+        loop = self.builder.block.last
         if not isinstance(loop, For) or has_simd_loop(loop.body):
             return total
         if reads_contiguously(loop):
             if reads_apart(loop):
-                items.pop()
+                self.builder.block.items.pop()
                 return None
             loop.kind = SIMD
         fuse_last(self.builder)
@@ -278,7 +277,7 @@ class Nests:
     ) -> Scalar:
         """A loop that combines in any order, in lanes where it reads neighbours."""
         total = self.builder.loop(low, high, step, [carry])[0]
-        loop = self.builder.block.items[-1] if self.builder.block.items else None
+        loop = self.builder.block.last
         if isinstance(loop, For) and reads_contiguously(loop) and not has_simd_loop(loop.body):
             loop.kind = SIMD
         fuse_last(self.builder)

@@ -97,7 +97,7 @@ def _is_shared(builder: Builder, block: Block, position: int, loop: For) -> bool
 
 def _is_loop_around(loop: For, cost: float) -> bool:
     """Whether the last thing in a loop is another one that takes some time."""
-    inner = loop.body.items[-1] if loop.body.items else None
+    inner = loop.body.last
     if not isinstance(inner, For) or inner.params or inner.trips is None:
         return False
     return inner.trips * block_cost(inner.body) >= cost

@@ -45,7 +45,7 @@ def fuse_last(b: Builder) -> None:
         b: the builder; the last statements of its block are replaced.
     """
     items = b.block.items
-    second = items[-1] if items else None
+    second = b.block.last
     if not isinstance(second, For) or b.lane is not None or "row_fusion" in config.disable:
         return
     place = len(items) - 2

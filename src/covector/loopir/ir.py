@@ -58,6 +58,11 @@ class Block:
         self.depth = depth
         self.origins: dict[object, None] = {}
 
+    @property
+    def last(self) -> Any:
+        """The last value or statement, `None` if there is none."""
+        return self.items[-1] if self.items else None
+
 
 class Store:
     """Writes a value at a linear offset of a buffer."""

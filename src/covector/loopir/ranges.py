@@ -50,7 +50,7 @@ def split_last(b: Builder) -> None:
         b: the builder; the last statement of its block is replaced by those of the pieces.
     """
     items = b.block.items
-    loop = items[-1] if items else None
+    loop = b.block.last
     if not isinstance(loop, For) or loop.inits or loop.step != 1 or b.lane is not None:
         return
     if loop.lower.op != "const" or loop.upper.op != "const":

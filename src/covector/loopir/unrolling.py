@@ -31,7 +31,7 @@ def unroll_last(b: Builder) -> None:
         b: the builder; the last statement of its block is replaced by the copies.
     """
     items = b.block.items
-    loop = items[-1] if items else None
+    loop = b.block.last
     if not isinstance(loop, For) or b.lane is not None or "row_fusion" in config.disable:
         return
     trips = loop.trips
