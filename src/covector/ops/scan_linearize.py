@@ -81,7 +81,7 @@ def linearize_scan(
     if lengths:
         outs, run, residuals = _in_segments(scan, parts, shared, carry, xs, num_ts, loop, lengths)
     else:
-        outs, run, residuals = _in_one_piece(scan, parts, shared, carry, xs, num_ts, loop)
+        outs, run, residuals = _in_one_piece(scan, parts, shared, carry, xs, loop)
 
     tangent_avals = [aval_of(p).tangent() for p in primals]
     given = list(nonzero)
@@ -104,7 +104,6 @@ def _in_one_piece(
     shared: Sequence[Any],
     carry: Sequence[Any],
     xs: Sequence[Any],
-    num_ts: tuple[int, int],
     loop: dict[str, Any],
 ) -> tuple[list[Any], Run, list[Any]]:
     num_carry = len(carry)
