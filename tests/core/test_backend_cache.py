@@ -11,6 +11,7 @@ import pytest
 import covector as cv
 from covector.core import backend
 from covector.core.backend import Options, _Cache
+from covector.transforms import jit
 
 
 class Executable:
@@ -77,3 +78,18 @@ def test_code_goes_with_its_function():
     backend.clear_cache()
     gc.collect()
     assert alive() is None
+
+
+def test_a_function_forgets_its_oldest_signatures(monkeypatch):
+    monkeypatch.setattr(jit, "SIGNATURES", 3)
+    traced = []
+
+    @cv.jit
+    def double(x):
+        traced.append(x.shape)
+        return 2 * x
+
+    for size in (1, 2, 3, 4, 4, 2, 1):
+        assert double(np.ones(size, np.float32)).shape == (size,)
+    assert traced == [(1,), (2,), (3,), (4,), (1,)]
+    assert len(double._compiler.calls) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,6 +33,9 @@ from covector.core.trace import (
 from covector.transforms.arguments import Statics
 from covector.transforms.flat import FlatFunction, check_leaves, function_name, operands
 from covector.transforms.stages import Lowered, Traced, canonical, shapes_only
+
+SIGNATURES = 4096
+"""How many signatures a function remembers; the oldest goes for one more."""
 
 
 class _Static:
@@ -119,6 +123,7 @@ class Compiler:
         self.inline: bool = options["inline"]
         self.effort: int = options["effort"]
         self.calls: dict[Any, Call] = {}
+        self._lock = threading.Lock()
         self.dispatcher: Any = None
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -197,10 +202,16 @@ class Compiler:
             call = Call(program, captured, flat.out_tree)
             call.notes, call.seconds = found, seconds
             if not captured:
-                self.calls[key] = call
+                self._keep(key, call)
         for note in call.notes:
             notes.leave(note)  # for the function that is being traced, if one is
         return call
+
+    def _keep(self, key: Any, call: Call) -> None:
+        with self._lock:
+            self.calls[key] = call
+            if len(self.calls) > SIGNATURES:
+                del self.calls[next(iter(self.calls))]
 
     def _with_statics(self, *args: Any, **kwargs: Any) -> Any:
         args = tuple([a.value if type(a) is _Static else a for a in args])
@@ -259,7 +270,11 @@ class JitFunction(_native.Dispatcher):
             raise ValueError(f"jit of {name}: {sorted(both)} are both static and donated")
         compiler = Compiler(fun, statics, donated, fixed, options)
         self = super().__new__(
-            cls, compiler, static_argnums=statics.numbers, static_argnames=statics.names
+            cls,
+            compiler,
+            static_argnums=statics.numbers,
+            static_argnames=statics.names,
+            capacity=SIGNATURES,
         )
         self._compiler = compiler
         compiler.dispatcher = self
