@@ -335,6 +335,25 @@ def test_products_without_rounding(dtype, cpu, elementwise):
     )
 
 
+@pytest.mark.parametrize("cpu", CPUS, ids=str)
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_scaling_rounds_once(dtype, cpu, elementwise):
+    """Subnormal results and overflow included, at every width."""
+    info = np.finfo(dtype)
+    exponents = np.arange(info.minexp - info.nmant - 2, info.maxexp + 2)
+    some = np.random.default_rng(0).uniform(0.6, 1.6, len(exponents))
+    x = np.concatenate([some, [np.nan, 1.0, 1.0]]).astype(dtype)
+    exponents = np.append(exponents, [0, info.minexp - 1, info.maxexp - 1])
+    shifted = (exponents + 1.5 * 2.0**info.nmant).astype(dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        expected = np.ldexp(x, exponents)
+    for lanes in (True, False):
+        run = elementwise(
+            lambda b, u, v: b.op("scale", u, v), [dtype] * 2, dtype, len(x), lanes, cpu
+        )
+        assert_same(run(x, shifted)[0], expected)
+
+
 @pytest.mark.parametrize("dtype", list(COMPLEX), ids=str)
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "neg", "eq", "ne"])
 def test_complex_arithmetic(name, dtype, elementwise):

@@ -250,6 +250,13 @@ def test_loops_over_arrays_of_the_size_are_compiled_for_it():
     assert counted(diffuse, lambda n: (normals(n),), (8, 9), 1e-6) == 2
 
 
+def test_threads_share_a_reduction_of_one_large_array():
+    """Its only large array is an argument; code for all sizes would leave it to one thread."""
+    x = np.ones(2**20, np.float32)
+    assert "parallel" in cv.jit(lambda x: cnp.sum(x)).lower(x).as_text("loopir")
+    assert "dim 0" in cv.jit(lambda x: cnp.sum(x)).lower(x[: 2**10]).as_text("loopir")
+
+
 def test_symbolic_shapes_run_natively():
     compiled = (
         cv.jit(lambda x, y: (cnp.concatenate([x, y]) * 2, (x @ x.T).sum()))

@@ -12,6 +12,7 @@ from jax import lax
 
 import covector as cv
 from covector.core.avals import Aval
+from covector.core.config import config
 from covector.core.dims import symbol
 from covector.core.dtypes import ARRAY_DTYPES
 from covector.ops import reduce as reductions
@@ -289,3 +290,26 @@ def test_native_arg_extrema(name, dtype):
 
     for found, expected in zip(cv.jit(both)(x), both(x), strict=True):
         agree(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float16, np.float32], ids=str)
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_the_place_of_an_extremum_along_a_long_axis(name, dtype):
+    """One block is searched: the first that has the extremum, were it the last, which overlaps."""
+    n = 5 * 4096 - 100
+    x = np.random.default_rng(0).integers(-40, 40, (6, n)).astype(dtype)
+    best = 50 if name == "argmax" else -50
+    x[0, [4095, 4096]] = x[1, [n - 1]] = x[2, [4 * 4096 - 1, 4 * 4096, n - 2]] = best
+    x[3, [n - 4096, n - 4000]] = x[4, 0] = best
+    if np.dtype(dtype).kind == "f":
+        x[5, [8192, 9000]] = np.nan
+        x[4, n - 1] = np.nan
+
+    def along(x: Any) -> Any:
+        index, rows = np.dtype(np.int32), getattr(reductions, name)
+        return rows(x, axes=(1,), index_dtype=index), rows(x.T, axes=(0,), index_dtype=index)
+
+    for disabled in ((), ("arg_blocks",), ("threads",)):
+        with config.override("disable", frozenset(disabled)):
+            for found in cv.jit(lambda x: along(x))(x):
+                np.testing.assert_array_equal(np.asarray(found), getattr(np, name)(x, axis=1))

@@ -43,6 +43,7 @@ from typing import Any, NamedTuple
 from covector import _native
 
 OPTIMIZATIONS: dict[str, str] = {
+    "arg_blocks": "the place of an extremum looked for in the one block that has it",
     "constants": "computing what is known beforehand, constants that loops carry too",
     "contraction": "a product and a sum rounded once, as one operation",
     "cse": "computing equal things once",

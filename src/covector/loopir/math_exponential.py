@@ -46,7 +46,7 @@ _INF = math.inf
 def _reduced(x: Real) -> tuple[Real, Real, Real, Real]:
     """x = n log(2) + r + c with a tiny c; n as a float and in the low bits of an integer."""
     high, low = _LN2[x.dtype]
-    n, bits = round_to_integer(x * (1.0 / math.log(2.0)))
+    n, bits = round_to_integer(x, 1.0 / math.log(2.0))
     exact = n.fma(-high, x)
     r = n.fma(-low, exact)
     c = n.fma(-low, exact - r)
@@ -73,8 +73,8 @@ def exp(x: Real) -> Real:
     """e^x."""
     low, high = (-104.0, 89.0) if x.fmt is SINGLE else (-746.0, 710.0)
     x = x.clamp(low, high)
-    r, _, n, bits = _reduced(x)
-    return _scaled(_exp_minus_one(r) + 1.0, n, bits)
+    r, _, _, bits = _reduced(x)
+    return (_exp_minus_one(r) + 1.0).scale(bits)
 
 
 def exp_of_sum(x: Real, small: Real, factor: Real | None = None) -> Real:
@@ -83,8 +83,9 @@ def exp_of_sum(x: Real, small: Real, factor: Real | None = None) -> Real:
     c = c + small
     whole = r + c
     above_one = _exp_minus_one(whole, (r - whole) + c)
-    value = above_one + 1.0 if factor is None else above_one.fma(factor, factor)
-    return _scaled(value, n, bits)
+    if factor is None:
+        return (above_one + 1.0).scale(bits)
+    return _scaled(above_one.fma(factor, factor), n, bits)
 
 
 def exp2(x: Real) -> Real:
@@ -93,7 +94,7 @@ def exp2(x: Real) -> Real:
     x = x.clamp(low, high)
     n, bits = round_to_integer(x)
     r = x - n
-    return _scaled((r * polynomial(r, _EXP2[x.dtype])) + 1.0, n, bits)
+    return ((r * polynomial(r, _EXP2[x.dtype])) + 1.0).scale(bits)
 
 
 def _except_tiny(x: Real, value: Real) -> Real:

@@ -189,6 +189,10 @@ class Real:
         """The value with the sign of another."""
         return self.op("copysign", other)
 
+    def scale(self, bits: Real) -> Real:
+        """This number, from 1/2 to 2, times 2^n, rounded once, with n from `round_to_integer`."""
+        return self.op("scale", bits.as_float())
+
     def sqrt(self) -> Real:
         """The square root."""
         return self.op("sqrt")
@@ -246,17 +250,18 @@ def horner(x: Real, coefficients: Sequence[float]) -> Real:
     return total
 
 
-def round_to_integer(x: Real) -> tuple[Real, Real]:
+def round_to_integer(x: Real, factor: float | None = None) -> tuple[Real, Real]:
     """The nearest integer to a number of moderate size.
 
     Args:
         x: less than 2^(mantissa - 1) in size.
+        factor: what to multiply it with first; near ties either neighbour may be the result.
 
     Returns:
         The integer as a float, and an integer value that has it in its low bits.
     """
     magic = x.fmt.magic
-    shifted = x + magic
+    shifted = x + magic if factor is None else x.fma(factor, magic)
     return shifted - magic, shifted.as_bits()
 
 

@@ -344,6 +344,7 @@ _define("min", 2, NUMBERS, "lesser, NaN if either is", _minimum, commutative=Tru
 _define("max", 2, NUMBERS, "greater, NaN if either is", _maximum, commutative=True)
 _define("fma", 3, FLOATS, 'a * b + c, fused where the target can; with attr "exact" always')
 _define("mul_error", 3, FLOATS, "a * b - c exactly, where c is the rounded a * b")
+_define("scale", 2, FLOATS, "a * 2^n, rounded once, for a from 1/2 to 2, b = n + 1.5 * 2^mantissa")
 _define("sqrt", 1, FLOATS, "square root", _sqrt)
 _define("floor", 1, FLOATS, "round down", _floor)
 _define("ceil", 1, FLOATS, "round up")

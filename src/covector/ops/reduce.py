@@ -10,6 +10,7 @@ import numpy as np
 
 from covector.core import dtypes
 from covector.core.avals import Aval, Linear, Zero
+from covector.core.config import config
 from covector.core.primitive import Primitive, Rule, unsupported
 from covector.core.trace import aval_of
 from covector.ops import common
@@ -435,39 +436,104 @@ def _arg_extremum(name: str, evaluate: Callable[..., Any], extremum: str) -> Pri
     return primitive
 
 
+_BLOCK = 4096
+"""Neighbouring elements whose extremum is kept: one such block is searched for the place."""
+
+
 def _lower_arg_extremum(b: Any, x: Any, axis: int, index_dtype: Any, extremum: str) -> Any:
-    """Finds the extremum, then the first place that holds it: two passes that run in lanes."""
-    builder = b.builder
-    x = b.hoist(x)
-    n = x.shape[axis]
-    wide = accumulator(x.dtype)
-    place_dtype = np.dtype(np.int64)
-    if type(n) is int and n <= np.iinfo(np.int32).max:
-        place_dtype = np.dtype(np.int32)
-    nowhere = builder.const(np.iinfo(place_dtype).max, place_dtype)
-    neutral = builder.const((lowest if extremum == "max" else highest)(wide), wide)
-    combine = partial(combine_extremum(extremum), builder)
+    """Finds the extremum, then the first place that holds it: two passes that run in lanes.
 
-    def element(index: Any) -> Any:
-        def value(inner: Any) -> Any:
-            return builder.convert(x.at((*index[:axis], inner[0], *index[axis:])), wide)
+    The second pass over a long axis is one over the extrema of blocks, then over the first block
+    that has the extremum.
+    """
+    builder, n = b.builder, x.shape[axis]
+    search = _Search(b, b.hoist(x), axis, extremum)
+    shape = (*x.shape[:axis], *x.shape[axis + 1 :])
+    if type(n) is not int or n < 4 * _BLOCK or "arg_blocks" in config.disable:
 
-        extreme = b.reduce([n], value, combine, neutral)
+        def element(index: Any) -> Any:
+            first = search.first(n, search.along(index))
+            return builder.convert(first, index_dtype)
+
+        return b.lazy(shape, index_dtype, element, 2.0 * _cost(x, [n]))
+
+    def start(block: Any) -> Any:
+        # The last block overlaps the one before it: the first that has the extremum is the same.
+        low = builder.op("mul", search.index(block), builder.index(_BLOCK))
+        return builder.op("min", low, builder.index(n - _BLOCK))
+
+    def block_extremum(index: Any) -> Any:
+        return search.extremum(_BLOCK, search.along(index[:-1], start(index[-1])))
+
+    count = -(-n // _BLOCK)
+    extrema = b.lazy((*shape, count), search.dtype, block_extremum, _cost(x, [_BLOCK]))
+    extrema = b.stored(extrema)
+
+    def element_of_blocks(index: Any) -> Any:
+        low = start(search.first(count, lambda k: extrema.at((*index, k))))
+        inside = search.first(_BLOCK, search.along(index, low))
+        return builder.convert(builder.op("add", low, inside), index_dtype)
+
+    return b.lazy(shape, index_dtype, element_of_blocks, _cost(x, [count + _BLOCK]))
+
+
+class _Search:
+    """Extrema and their places along an axis of a tensor.
+
+    Attributes:
+        dtype: of the extrema.
+    """
+
+    def __init__(self, b: Any, x: Any, axis: int, extremum: str) -> None:
+        self._b, self._x, self._axis = b, x, axis
+        self.dtype = accumulator(x.dtype)
+        self._neutral = b.builder.const(
+            (lowest if extremum == "max" else highest)(self.dtype), self.dtype
+        )
+        self._combine = partial(combine_extremum(extremum), b.builder)
+
+    def index(self, place: Any) -> Any:
+        """A place as a value."""
+        return self._b.builder.index(place) if type(place) is int else place
+
+    def along(self, index: Any, start: Any = 0) -> Callable[[Any], Any]:
+        """The elements along the axis from some place on, by their distance from it."""
+        builder, axis = self._b.builder, self._axis
+
+        def value(place: Any) -> Any:
+            if type(start) is not int:
+                place = builder.op("add", start, self.index(place))
+            return builder.convert(self._x.at((*index[:axis], place, *index[axis:])), self.dtype)
+
+        return value
+
+    def extremum(self, n: Any, value: Callable[[Any], Any]) -> Any:
+        """The extremum of n elements."""
+
+        def element(inner: Any) -> Any:
+            return value(inner[0])
+
+        return self._b.reduce([n], element, self._combine, self._neutral)
+
+    def first(self, n: Any, value: Callable[[Any], Any]) -> Any:
+        """Where the first of n elements is that equals their extremum."""
+        builder = self._b.builder
+        extreme = self.extremum(n, value)
+        few = type(n) is int and n <= np.iinfo(np.int32).max
+        dtype = np.dtype(np.int32 if few else np.int64)
+        nowhere = builder.const(np.iinfo(dtype).max, dtype)
 
         def place(inner: Any) -> Any:
-            found = value(inner)
+            found = value(inner[0])
             hit = builder.op("eq", found, extreme)
-            if kind_of(wide) == "f":
+            if kind_of(self.dtype) == "f":
                 # If there is a NaN, the extremum is NaN, which equals nothing.
                 hit = builder.op("or", hit, builder.op("is_nan", found))
-            here = builder.index(inner[0]) if type(inner[0]) is int else inner[0]
-            return builder.op("select", hit, builder.convert(here, place_dtype), nowhere)
+            here = builder.convert(self.index(inner[0]), dtype)
+            return builder.op("select", hit, here, nowhere)
 
-        first = b.reduce([n], place, partial(builder.op, "min"), nowhere)
-        return builder.convert(first, index_dtype)
-
-    shape = (*x.shape[:axis], *x.shape[axis + 1 :])
-    return b.lazy(shape, index_dtype, element, 2.0 * _cost(x, [n]))
+        found = self._b.reduce([n], place, partial(builder.op, "min"), nowhere)
+        return builder.convert(found, np.dtype(np.int64))
 
 
 argmax = _arg_extremum("argmax", np.argmax, "max")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from covector.backends.native.emit_scale import scale
 from covector.backends.native.emit_types import (
     constant,
     register_type,
@@ -216,7 +217,11 @@ def _absolute(k: Kind, attr: Any) -> str:
 
 
 def _extreme(order: str, integer: str) -> Maker:
-    """A comparison gives the second operand if either is NaN, as the machine's min and max do."""
+    """A comparison gives the second operand if either is NaN, as the machine's min and max do.
+
+    A first one that is NaN is doubled: it stays what it is, but LLVM does not make one condition of
+    both, for which it would have no use for the machine's operation.
+    """
 
     def make(k: Kind, attr: Any) -> str:
         if not k.is_float:
@@ -227,7 +232,8 @@ def _extreme(order: str, integer: str) -> Maker:
                 f"  {n}.a = fcmp {order} {t} {{1}}, {{2}}",
                 f"  {n}.b = select {m} {n}.a, {t} {{1}}, {t} {{2}}",
                 f"  {n}.c = fcmp uno {t} {{1}}, {k.const(0.0)}",
-                f"  %{{0}} = select {m} {n}.c, {t} {{1}}, {t} {n}.b",
+                f"  {n}.d = fadd {t} {{1}}, {{1}}",
+                f"  %{{0}} = select {m} {n}.c, {t} {n}.d, {t} {n}.b",
             ]
         )
 
@@ -553,6 +559,7 @@ _MAKERS: dict[str, Maker] = {
     "max": _extreme("ogt", "max"),
     "fma": _fused,
     "mul_error": _mul_error,
+    "scale": scale,
     "sqrt": _intrinsic("sqrt", 1),
     "floor": _intrinsic("floor", 1),
     "ceil": _intrinsic("ceil", 1),

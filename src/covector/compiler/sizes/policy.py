@@ -29,13 +29,9 @@ def too_large(general: General) -> bool:
     """Whether a program without loops has arrays for which one compiles code of their own."""
     if any([is_loop(e) for e in all_equations(general.program)]):
         return False
-    return any(
-        [
-            _elements(v.aval.shape, general.values) >= LARGE
-            for e in general.program.equations
-            for v in e.outputs
-        ]
-    )
+    program = general.program
+    arrays = [*program.inputs, *[v for e in program.equations for v in e.outputs]]
+    return any([_elements(v.aval.shape, general.values) >= LARGE for v in arrays])
 
 
 def _elements(shape: Shape, values: dict[str, int]) -> int:
