@@ -124,3 +124,29 @@ def test_a_tape_of_many_stacks_is_taken_apart_once(monkeypatch: pytest.MonkeyPat
         for n in (5, 40)
     ]
     assert many == few
+
+
+def test_of_many_stacks_one_is_tried_along_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tape of numbers has no axis but that of the steps, and all its stacks meet the same."""
+
+    def loss(x: Any) -> Any:
+        def step(x: Any, _: Any) -> Any:
+            for _ in range(20):
+                x = cnp.sin(x) * x
+            return x, None
+
+        return lax.scan(step, x, None, length=50)[0]
+
+    tried = 0
+    separated_along = Lanes._separated
+
+    def counted(*args: Any) -> Program:
+        nonlocal tried
+        tried += 1
+        return separated_along(*args)
+
+    program = run_passes(cv.make_program(cv.grad(cv.grad(loss)))(cnp.float32(1)))
+    monkeypatch.setattr(Lanes, "_separated", counted)
+    _, decisions = Lanes(4, 2).decide(program)
+    assert "one after the other" in str(decisions[-1])
+    assert tried <= len(decisions)

@@ -1,4 +1,4 @@
-"""Calls of nested programs: `jit`, and `linear_call`, which knows its own transpose."""
+"""Calls of nested programs: `jit`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from covector.core.avals import Aval, Linear, Zero, same_type
 from covector.core.effects import Effects
 from covector.core.primitive import BatchContext, Context, Primitive, unsupported
 from covector.core.program import Atom, Literal, Program, Variable
-from covector.core.trace import aval_of
 from covector.loopir.tensor import Lowering, Tensor
-from covector.ops import common
-from covector.ops.common import batch_at_front, front
+from covector.ops.common import front
 from covector.ops.nested import chosen, jvp_of_call, others, prune, split, substitute
 
-# --- jit ------------------------------------------------------------------------------------------
 
-
-def _call_shape(*avals: Aval, program: Program, **params: Any) -> list[Aval]:
+def check_call(*avals: Aval, program: Program, **params: Any) -> list[Aval]:
+    """The shape rule of primitives that run one program on their operands."""
     wanted = program.input_avals
     if len(avals) != len(wanted) or not all(map(same_type, avals, wanted)):
         raise TypeError(f"jit: the program takes {wanted}, got {list(avals)}")
@@ -45,7 +42,7 @@ def _call_jvp(
     return jvp_of_call(call, ctx, primals, tangents, program, params)
 
 
-def _call_linearize(
+def linearize_call(
     ctx: Context,
     primals: Sequence[Any],
     nonzero: Sequence[bool],
@@ -53,6 +50,7 @@ def _call_linearize(
     program: Program,
     **params: Any,
 ) -> tuple[list[Any], list[bool], Callable[..., list[Any]], list[Any]]:
+    """The linearize rule of such primitives: two calls; `params` are those of `jit`."""
     body = ctx.linearize(program, nonzero)
     known = body.known
     num_outs = len(program.outputs)
@@ -118,10 +116,10 @@ def _call_lower(b: Lowering, *tensors: Tensor, program: Program, **params: Any) 
 
 call = Primitive(
     "jit",
-    shape=_call_shape,
+    shape=check_call,
     evaluate=_call_evaluate,
     jvp=_call_jvp,
-    linearize=_call_linearize,
+    linearize=linearize_call,
     transpose=_call_transpose,
     batch=_call_batch,
     lanes=unsupported("the lanes pass walks into its program"),
@@ -131,126 +129,3 @@ call = Primitive(
     compiled=True,
     tags=frozenset({"call", "control"}),
 )
-
-# --- linear_call ----------------------------------------------------------------------------------
-
-
-def _linear_shape(*avals: Aval, program: Program, **params: Any) -> list[Aval]:
-    return _call_shape(*avals, program=program)
-
-
-def _linear_jvp(
-    ctx: Context,
-    primals: Sequence[Any],
-    tangents: Sequence[Any],
-    *,
-    program: Program,
-    transposed: Program,
-    num_residuals: int,
-) -> tuple[list[Any], list[Any]]:
-    residuals, (moved, linear_ts) = primals[:num_residuals], split(tangents, num_residuals)
-    if any([type(t) is not Zero for t in moved]):
-        return _call_jvp(ctx, primals, tangents, program=program, name="linear", inline=True)
-    params: dict[str, Any] = {
-        "program": program,
-        "transposed": transposed,
-        "num_residuals": num_residuals,
-    }
-    outs = linear_call(*primals, **params)
-    return outs, linear_call(*residuals, *map(common.instantiate, linear_ts), **params)
-
-
-def _linear_linearize(
-    ctx: Context,
-    primals: Sequence[Any],
-    nonzero: Sequence[bool],
-    *,
-    program: Program,
-    transposed: Program,
-    num_residuals: int,
-) -> tuple[list[Any], list[bool], Callable[..., list[Any]], list[Any]]:
-    if any(nonzero[:num_residuals]):
-        return _call_linearize(ctx, primals, nonzero, program=program, name="linear", inline=True)
-    params: dict[str, Any] = {
-        "program": program,
-        "transposed": transposed,
-        "num_residuals": num_residuals,
-    }
-    avals = [aval_of(p).tangent() for p in primals[num_residuals:]]
-
-    def linear(residuals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-        given = iter(tangents)
-        every = [
-            next(given) if nz else common.zeros(aval)
-            for aval, nz in zip(avals, nonzero[num_residuals:], strict=True)
-        ]
-        return linear_call(*residuals, *every, **params)
-
-    outs = linear_call(*primals, **params)
-    return outs, [True] * len(outs), linear, list(primals[:num_residuals])
-
-
-def _linear_transpose(
-    ctx: Context,
-    cts: Sequence[Any],
-    *args: Any,
-    program: Program,
-    transposed: Program,
-    num_residuals: int,
-) -> list[Any]:
-    residuals, operands = split(args, num_residuals)
-    if any([type(r) is Linear for r in residuals]):
-        raise TypeError("linear_call is not linear in its residuals")
-    results = linear_call(
-        *residuals,
-        *map(common.instantiate, cts),
-        program=transposed,
-        transposed=program,
-        num_residuals=num_residuals,
-    )
-    moved = [r if type(a) is Linear else None for r, a in zip(results, operands, strict=True)]
-    return [None] * num_residuals + moved
-
-
-def _linear_batch(
-    ctx: BatchContext,
-    args: Sequence[Any],
-    dims: Sequence[int | None],
-    *,
-    program: Program,
-    transposed: Program,
-    num_residuals: int,
-) -> tuple[list[Any], list[int | None]]:
-    # All that is linear gets the batch axis, so that both directions agree which has it.
-    operands = [
-        batch_at_front(x, d, ctx.axis_size) if d is not None or k >= num_residuals else x
-        for k, (x, d) in enumerate(zip(args, dims, strict=True))
-    ]
-    batched = [d is not None for d in dims[:num_residuals]]
-    num_outs = len(program.outputs)
-    forward, _ = ctx.batch(program, batched + [True] * (len(args) - num_residuals), True)
-    backward, _ = ctx.batch(transposed, batched + [True] * num_outs, True)
-    outs = linear_call(*operands, program=forward, transposed=backward, num_residuals=num_residuals)
-    return outs, [0] * num_outs
-
-
-linear_call = Primitive(
-    "linear_call",
-    shape=_linear_shape,
-    evaluate=_call_evaluate,
-    jvp=_linear_jvp,
-    linearize=_linear_linearize,
-    transpose=_linear_transpose,
-    batch=_linear_batch,
-    lanes=unsupported("the lanes pass walks into its program"),
-    lower=_call_lower,
-    effects=_call_effects,
-    multiple_results=True,
-    compiled=True,
-    tags=frozenset({"call", "control"}),
-)
-"""A function that is linear in what follows its residuals, and its transpose.
-
-`program` takes residuals and linear operands, `transposed` the residuals and a cotangent for each
-output, and gives a cotangent for each linear operand.
-"""

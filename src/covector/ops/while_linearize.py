@@ -9,14 +9,15 @@ snapshot before it, and leaves further snapshots in free slots on the way.
 Up to as many iterations as there are slots, nothing is computed twice. For n iterations and s
 slots, about log(n) / log(s / 4) times the work of the forward pass is repeated.
 
-The derivative is recorded as a `linear_call`: forward it is a loop of a known number of
-iterations, its transpose is the backward pass. Both are programs of ordinary primitives, so that
-they can be differentiated, batched and compiled as any other.
+The derivative is a `linear_call`: forward it is the loop with tangents beside the carries, its
+transpose is the backward pass, which reads the snapshots as its record (see `linear`). Both are
+programs of ordinary primitives, so that they can be batched and compiled as any other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from covector.core.array import Array
 from covector.core.avals import Aval
 from covector.core.errors import UnsupportedRuleError
 from covector.core.primitive import Context, Linearized, Primitive
-from covector.core.program import Program
+from covector.core.program import Program, Variable
 from covector.core.trace import aval_of, eval_program, trace_program
 from covector.ops import common
 from covector.ops.elementwise import (
@@ -83,8 +84,14 @@ def linearize_while(
     body_nconsts: int,
 ) -> tuple[list[Any], list[bool], Linear, list[Any]]:
     """The linearize rule of `while`; see `Primitive`."""
-    from covector.ops.call import linear_call
+    from covector.ops.linear import linear_call, recorded
 
+    params: dict[str, Any] = {
+        "cond_program": cond_program,
+        "cond_nconsts": cond_nconsts,
+        "body_program": body_program,
+        "body_nconsts": body_nconsts,
+    }
     _, const_nz, carry_nz = split(nonzero, cond_nconsts, body_nconsts)
     given = const_nz + carry_nz
     while True:
@@ -93,42 +100,40 @@ def linearize_while(
         if grown == carry_nz:
             break
         carry_nz = grown
-    cond_consts, consts, carry = split(primals, cond_nconsts, body_nconsts)
     if not any(carry_nz):
-        outs = loop(
-            *primals,
-            cond_program=cond_program,
-            cond_nconsts=cond_nconsts,
-            body_program=body_program,
-            body_nconsts=body_nconsts,
-        )
-        return outs, carry_nz, lambda residuals, tangents: [], []
+        return loop(*primals, **params), carry_nz, lambda residuals, tangents: [], []
     _check_effects(cond_program.effects | body_program.effects)
 
     steps = Checkpointing(loop, ctx, body_program, body_nconsts, body, const_nz, carry_nz)
     report_saved(
         "while", body_program, others(body_program.inputs[body_nconsts:], steps.fixed), steps.slots
     )
-    outs, residuals = steps.forward(cond_program, cond_consts, consts, carry)
-    residual_avals = [aval_of(r) for r in residuals]
-    avals = [aval_of(x).tangent() for x in (*consts, *carry)]
-    wanted = const_nz + carry_nz
-    carry_avals = chosen(avals[body_nconsts:], carry_nz)
-    program, _ = trace_program(steps.tangents, residual_avals + chosen(avals, wanted), "while")
-    transposed, _ = trace_program(steps.cotangents, residual_avals + carry_avals, "while")
+    avals, num_outs = [aval_of(x) for x in primals], len(carry_nz)
+    program, _ = trace_program(partial(steps.forward, cond_program, cond_nconsts), avals, "while")
+    plain, _ = trace_program(partial(loop, **params), avals, "while")
+    outs, record = split(recorded(*primals, program=program, plain=plain), num_outs)
+    wanted = [False] * cond_nconsts + const_nz + carry_nz
+    forward, backward = steps.derivatives(plain, wanted, cond_nconsts, record)
+    recording, _ = trace_program(
+        lambda *args: steps.forward(cond_program, cond_nconsts, *args)[num_outs:], avals, "while"
+    )
     # Tangents of what only the condition reads matter to nothing.
     ignored = sum(nonzero[:cond_nconsts])
+    tangent_avals = [a.tangent() for a in avals[cond_nconsts:]]
 
     def linear(residuals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
         return linear_call(
             *residuals,
-            *with_zeros(tangents[ignored:], given, wanted, avals),
-            program=program,
-            transposed=transposed,
-            num_residuals=len(residuals),
+            *with_zeros(tangents[ignored:], given, const_nz + carry_nz, tangent_avals),
+            program=forward,
+            transposed=backward,
+            recording=quiet(recording),
+            num_operands=len(primals),
+            num_record=len(record),
+            plain=True,
         )
 
-    return outs, carry_nz, linear, residuals
+    return outs, carry_nz, linear, [*primals, *record]
 
 
 def _check_effects(effects: fx.Effects) -> None:
@@ -143,9 +148,8 @@ def _check_effects(effects: fx.Effects) -> None:
 class Checkpointing:
     """The parts of a loop's derivative, as functions to be traced.
 
-    Residuals are the consts, the carries that never change, snapshots of the others in stacks of
-    slots, how many snapshots there are, the logarithm of their distance, and how many iterations
-    there were.
+    The record is snapshots of the carries that change in stacks of slots, how many snapshots there
+    are, the logarithm of their distance, and how many iterations there were.
 
     Args:
         loop: the `while` primitive.
@@ -169,6 +173,7 @@ class Checkpointing:
     ) -> None:
         carry = body_program.inputs[num_consts:]
         self.loop = loop
+        self.ctx = ctx
         self.body_program = body_program
         self.num_consts = num_consts
         self.const_nz = const_nz
@@ -189,33 +194,25 @@ class Checkpointing:
 
     # --- the known part ---------------------------------------------------------------------------
 
-    def forward(
-        self,
-        cond_program: Program,
-        cond_consts: Sequence[Any],
-        consts: Sequence[Any],
-        carry: Sequence[Any],
-    ) -> tuple[list[Any], list[Any]]:
-        """Runs the loop and keeps snapshots: its results and the residuals."""
-        num_cond, num_carry = len(cond_consts), len(carry)
+    def forward(self, cond_program: Program, num_cond: int, *operands: Any) -> list[Any]:
+        """Runs the loop on its operands and keeps snapshots: its results and the record."""
+        cond_consts, consts, carry = split(operands, num_cond, self.num_consts)
+        num_carry = len(carry)
         condition, segment = self._segments(cond_program, num_cond, num_carry)
-        varying = others(carry, self.fixed)
-        stacks = [_repeated(x, self.slots) for x in varying]
+        stacks = [_repeated(x, self.slots) for x in others(carry, self.fixed)]
         zero = _integer(0)
         state = [*carry, *stacks, zero, zero, zero]
         avals = [aval_of(x) for x in state]
         cond_avals, const_avals = [aval_of(c) for c in cond_consts], [aval_of(c) for c in consts]
         outer, _ = trace_program(condition, [*cond_avals, *avals], "while")
         inner, _ = trace_program(segment, [*cond_avals, *const_avals, *avals], "while")
-        results = self.loop(
+        return self.loop(
             *(*cond_consts, *cond_consts, *consts, *state),
             cond_program=outer,
             cond_nconsts=num_cond,
             body_program=inner,
             body_nconsts=num_cond + len(consts),
         )
-        outs, kept = split(results, num_carry)
-        return outs, [*consts, *chosen(carry, self.fixed), *kept]
 
     def _segments(
         self, cond_program: Program, num_cond: int, num_carry: int
@@ -282,30 +279,36 @@ class Checkpointing:
 
     # --- the linear part --------------------------------------------------------------------------
 
-    def tangents(self, *args: Any) -> list[Any]:
-        """`residuals, tangents -> tangents of the results`."""
-        consts, fixed, stacks, numbers, tangents = self._parts(args)
-        _, _, count = numbers
-        const_ts, carry_ts = split(tangents, sum(self.const_nz))
-        first = self._restored(fixed, [_take(s, _integer(0)) for s in stacks])
-        num_outs = len(first)
+    def derivatives(
+        self, plain: Program, nonzero: Sequence[bool], num_cond: int, record: Sequence[Any]
+    ) -> tuple[Program, Program]:
+        """`operands, record, tangents -> tangents of the results`, and the transpose of that.
 
-        def step(*values: Any) -> list[Any]:
-            consts, const_ts, carry, carry_ts = split(
-                values, self.num_consts, sum(self.const_nz), num_outs
-            )
-            outs, residuals = split(eval_program(self.known, *consts, *carry), num_outs)
-            return [*outs, *eval_program(self.linear, *residuals, *const_ts, *carry_ts)]
+        Args:
+            plain: the loop alone.
+            nonzero: which of its operands have tangents.
+            num_cond: how many of them the condition alone reads.
+            record: what `forward` leaves.
+        """
+        noted = [aval_of(x) for x in record]
+        both, _ = self.ctx.jvp(plain, nonzero, self.carry_nz)
+        operands, tangents = split(both.inputs, len(plain.inputs))
+        inputs = [*operands, *[Variable(a) for a in noted], *tangents]
+        outputs = both.outputs[len(plain.outputs) :]
+        forward = prune(quiet(both.replace(inputs=inputs, outputs=outputs)))
 
-        operands = [*consts, *const_ts]
-        state = [*first, *carry_ts]
-        program, _ = trace_program(step, [aval_of(x) for x in (*operands, *state)], "while")
-        results = self._iterate(None, [], program, operands, state, count)
-        return results[1 + num_outs :]
+        def pull(*args: Any) -> list[Any]:
+            return self.cotangents(*args[num_cond:])
+
+        avals = [*plain.input_avals, *noted, *forward.output_avals]
+        return forward, trace_program(pull, avals, "while")[0]
 
     def cotangents(self, *args: Any) -> list[Any]:
-        """`residuals, cotangents of the results -> cotangents of the operands`."""
-        consts, fixed, stacks, (filled, level, count), carry_cts = self._parts(args)
+        """`consts, first carry, record, cotangents of the results -> those of the operands`."""
+        consts, first, stacks, (filled, level, count), carry_cts = split(
+            args, self.num_consts, len(self.fixed), len(self.avals), 3
+        )
+        fixed = chosen(first, self.fixed)
         capacity = 2 * self.slots
         # Two more rows of slots than the forward pass has, and one to write what nobody reads.
         stacks = [concatenate(s, s, _first_row(s), dimension=0) for s in stacks]
@@ -378,9 +381,6 @@ class Checkpointing:
         return cond(select_n(arrived, _integer(0), _integer(1)), *operands, branches=branches)
 
     # --- what they share --------------------------------------------------------------------------
-
-    def _parts(self, args: Sequence[Any]) -> list[list[Any]]:
-        return split(args, self.num_consts, sum(self.fixed), len(self.avals), 3)
 
     def _restored(self, fixed: Sequence[Any], varying: Sequence[Any]) -> list[Any]:
         """A whole carry from those that never change and the others."""

@@ -28,9 +28,13 @@ class Tried:
         self._program = program
         self._loop = loop
         self._found: set[tuple[DimSize, int, int]] = set()
+        self._over_steps = False
 
     def add(self, axis: Axis, seed: Sequence[State]) -> None:
         """Notes that the loop does not separate with given states of its operands."""
+        if along_steps(self._loop, seed):
+            self._over_steps = True
+            return
         try:
             step = followed(self._program, self._loop, axis, seed)
         except (Blocked, Inseparable):
@@ -38,8 +42,18 @@ class Tried:
         self._found.update(_places(axis, step.ins))
 
     def covers(self, axis: Axis, seed: Sequence[State]) -> bool:
-        """Whether the lanes of a beginning tried before came by here."""
+        """Whether the lanes of a beginning tried before came by here, or met what these meet."""
+        if self._over_steps and along_steps(self._loop, seed):
+            return True
         return self._found.issuperset(_places(axis, seed))
+
+
+def along_steps(loop: Equation, seed: Sequence[State]) -> bool:
+    """Whether lanes begin along the axis whose elements a scan visits one after the other."""
+    if loop.primitive.name != "scan":
+        return False
+    first_x = loop.params["num_consts"] + loop.params["num_carry"]
+    return any([state == 0 and type(state) is int for state in seed[first_x:]])
 
 
 def _places(axis: Axis, states: Sequence[State]) -> list[tuple[DimSize, int, int]]:

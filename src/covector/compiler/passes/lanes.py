@@ -11,7 +11,7 @@ from covector.compiler.lanes.flow import Axis, Blocked, State, place_of
 from covector.compiler.lanes.hints import hint
 from covector.compiler.lanes.products import batch_of_products, keeps_in_cache, product_seeds
 from covector.compiler.lanes.regions import is_loop, separate
-from covector.compiler.lanes.seeds import Tried
+from covector.compiler.lanes.seeds import Tried, along_steps
 from covector.core import ladder, notes
 from covector.core.config import config
 from covector.core.dims import Dim, DimSize
@@ -194,13 +194,15 @@ class Lanes:
         for equation in program.equations:
             parts = own if equation is loop else None
             if is_loop(equation) and equation is not loop:
-                seeds = [s for a, s in self._seeds(equation, {axis.size: axis}) if a is axis]
+                seeds = self._seeds_along(equation, axis)
                 parts = distributed_anyhow(equation, axis, seeds, totals)
             equations += [equation] if parts is None else parts.equations
         return program.replace(equations=equations), own or Distributed([loop], loop, list(seed))
 
-    def _seeds(self, loop: Equation, axes: Axes) -> Iterator[tuple[Axis, list[State]]]:
-        """Axes to try: run-time sizes before others, the longest first.
+    def _seeds(
+        self, loop: Equation, axes: Axes, only: DimSize | None = None
+    ) -> Iterator[tuple[Axis, list[State]]]:
+        """Axes to try: run-time sizes before others, the longest first; perhaps of one size only.
 
         Those of what the loop carries come before others.
         """
@@ -209,11 +211,18 @@ class Lanes:
             (type(extent) is int, -_number(extent, numbers), order, place, dim, extent)
             for order, place in enumerate(_carried_first(loop))
             for dim, extent in enumerate(loop.inputs[place].aval.shape)
-            if type(extent) is not int or extent >= self._fewest
+            if (type(extent) is not int or extent >= self._fewest)
+            and (only is None or extent == only)
         ]
         for _, size, _, place, dim, extent in sorted(places, key=lambda found: found[:5]):
             seed: list[State] = [dim if k == place else None for k in range(len(loop.inputs))]
             yield axes.setdefault(extent, Axis(extent, self.width, -size, self.whole)), seed
+
+    def _seeds_along(self, loop: Equation, axis: Axis) -> Iterator[list[State]]:
+        """Where lanes of one axis may begin."""
+        for found, seed in self._seeds(loop, {axis.size: axis}, axis.size):
+            if found is axis and not along_steps(loop, seed):
+                yield seed
 
     def _inside(self, equation: Equation, axes: Axes, decisions: list[Decision]) -> Equation:
         """An equation that stayed outside, with the loops in its programs separated."""
