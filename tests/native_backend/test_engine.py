@@ -10,6 +10,7 @@ import pytest
 
 from covector.backends.native import emit, engine, loading
 from covector.backends.native.emit_ops import Target
+from covector.backends.native.emit_vectors import Emitter
 from covector.core.config import config
 from covector.core.errors import CompilationError
 from covector.loopir.builder import Builder
@@ -41,6 +42,46 @@ def scan(n: int = 9):
 
     b.loop(0, n, body, [b.const(0.0, F64)])
     return b.finish()
+
+
+@pytest.mark.parametrize(
+    ("effort", "disable", "expected"),
+    [(2, "", ["true", "false"]), (3, "", []), (2, "fewer_passes", [])],
+)
+def test_passes_are_left_out_and_put_back(monkeypatch, effort, disable, expected):
+    """Others in this process, Numba say, find LLVM as they know it."""
+    seen = []
+    switch = engine._switch
+
+    def recorded(llvm, value):
+        seen.append(value)
+        switch(llvm, value)
+
+    monkeypatch.setattr(engine, "_switch", recorded)
+    with config.override("disable", disable):
+        engine.compile_function(scan(), effort)
+    assert seen == expected
+
+
+def test_passes_left_out_change_no_bit(compiled):
+    x = np.linspace(-400, 40, 1000, dtype=np.float32)
+    few = compiled(formula(1000))(x)[0]
+    with config.override("disable", "fewer_passes"):
+        every = compiled(formula(1000))(x)[0]
+    np.testing.assert_array_equal(few, every)
+
+
+def test_what_a_function_was_emitted_with_goes_at_once():
+    """Without the garbage collector, which would have to look at all of it."""
+    target = Target(256, fma=True, half=True, masks=False)
+    gc.collect()
+    gc.disable()
+    try:
+        emit.emit(formula(), target)
+        left = [o for o in gc.get_objects() if isinstance(o, Emitter)]
+    finally:
+        gc.enable()
+    assert not left
 
 
 @pytest.mark.parametrize("effort", [0, 1, 2, 3])

@@ -115,7 +115,8 @@ def _live_spans(body: Block) -> dict[Buffer, tuple[int, int]]:
 
 
 def _touched(item: Item) -> Iterator[Buffer]:
+    """The buffers that a statement and what is inside it touch, each as often as they do."""
     yield from touched(item)
     for block in children(item):
-        for inner in block.items:
-            yield from _touched(inner)
+        for inner in walk(block):
+            yield from touched(inner)

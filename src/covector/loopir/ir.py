@@ -7,7 +7,7 @@ numbers are pairs of values (`ComplexValue`) and exist only in the builder. An i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from covector.loopir.values import *  # noqa: F403  # all of the IR is found here
@@ -410,6 +410,8 @@ def children(item: Item) -> tuple[Block, ...]:
     Returns:
         The nested blocks in order of execution, empty for values and simple statements.
     """
+    if type(item) is Value:  # most are, and nothing is called more often
+        return ()
     if isinstance(item, For):
         return (item.body,)
     if isinstance(item, While):
@@ -419,19 +421,26 @@ def children(item: Item) -> tuple[Block, ...]:
     return ()
 
 
-def walk(block: Block) -> Iterator[Item]:
+def walk(block: Block) -> Sequence[Item]:
     """Every value and statement of a block and of the blocks inside it, in order.
 
     Args:
         block: where to start.
 
-    Yields:
+    Returns:
         Each item, a statement before what is inside it.
     """
+    found: list[Item] = []
+    _gather(block, found)
+    return found
+
+
+def _gather(block: Block, found: list[Item]) -> None:
     for item in block.items:
-        yield item
-        for child in children(item):
-            yield from walk(child)
+        found.append(item)
+        if type(item) is not Value:
+            for child in children(item):
+                _gather(child, found)
 
 
 def operands(item: Item) -> tuple[Value, ...]:
@@ -443,7 +452,7 @@ def operands(item: Item) -> tuple[Value, ...]:
     Returns:
         The operands, constants included.
     """
-    if isinstance(item, Value):
+    if type(item) is Value:
         return item.args
     if isinstance(item, Store):
         return (item.offset, item.value)
@@ -474,7 +483,7 @@ def touched(item: Item) -> Sequence[Buffer]:
     Returns:
         Buffers, possibly some of them twice.
     """
-    if isinstance(item, Value):
+    if type(item) is Value:
         return (item.attr,) if item.op == "load" else ()
     if isinstance(item, Store | Allocate | Reload):
         return (item.buffer,)

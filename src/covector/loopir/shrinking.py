@@ -44,8 +44,10 @@ def shrink(b: Builder) -> None:
         _remove_stores(function.body, dead)
     own = Counter({x: n for x, n in touches.items() if x.space == WORKSPACE and x not in dead})
     for loop in [item for item in walk(function.body) if isinstance(item, For)]:
-        for buffer, accesses in _accesses(loop).items():
-            if len(accesses) == own.get(buffer):
+        found: dict[Buffer, list[_Access]] = {}
+        _find_accesses(loop.body, own, found)
+        for buffer, accesses in found.items():
+            if len(accesses) == own[buffer]:
                 _shorten(b, loop, buffer, accesses)
     function.buffers = [x for x in function.buffers if x not in dead]
 
@@ -82,23 +84,18 @@ def _is_idle(loop: For) -> bool:
 _Access = tuple[Block, Item, Value]
 
 
-def _accesses(loop: For) -> dict[Buffer, list[_Access]]:
-    """The loads and stores in a loop, in order."""
-    found: dict[Buffer, list[_Access]] = {}
-
-    def visit(block: Block) -> None:
-        for item in block.items:
-            if isinstance(item, Store):
+def _find_accesses(block: Block, own: Counter[Buffer], found: dict[Buffer, list[_Access]]) -> None:
+    """Notes the loads and stores of some buffers in a block and those inside it, in order."""
+    for item in block.items:
+        if type(item) is Value:
+            if item.op == "load" and item.attr in own:
+                found.setdefault(item.attr, []).append((block, item, item.args[0]))
+        elif isinstance(item, Store):
+            if item.buffer in own:
                 found.setdefault(item.buffer, []).append((block, item, item.offset))
-            elif isinstance(item, Value):
-                if item.op == "load":
-                    found.setdefault(item.attr, []).append((block, item, item.args[0]))
-            else:
-                for child in children(item):
-                    visit(child)
-
-    visit(loop.body)
-    return found
+        else:
+            for child in children(item):
+                _find_accesses(child, own, found)
 
 
 def _shorten(b: Builder, loop: For, buffer: Buffer, accesses: list[_Access]) -> None:

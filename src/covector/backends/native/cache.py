@@ -105,12 +105,18 @@ def text_key(text: str, effort: int, cpu: str) -> str | None:
     Returns:
         Hexadecimal digits; `None` without a disk cache.
     """
-    return digest("text", _environment(), cpu, str(effort), text) if enabled() else None
+    if not enabled():
+        return None
+    passes = "all" if "fewer_passes" in config.disable else "few"
+    return digest("text", _environment(), cpu, str(effort), passes, text)
 
 
 def elementary_key(symbol: str, cpu: str) -> str | None:
     """The key of an elementary function, as `text_key`."""
-    return digest("elementary", _environment(), cpu, symbol) if enabled() else None
+    if not enabled():
+        return None
+    passes = "all" if "fewer_passes" in config.disable else "few"
+    return digest("elementary", _environment(), cpu, passes, symbol)
 
 
 def _setting(value: Any) -> str:

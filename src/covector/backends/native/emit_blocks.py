@@ -6,7 +6,7 @@ before where they may not run at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from covector.backends.native import emit_ops
@@ -45,6 +45,24 @@ _plain_templates: dict[Target, dict[tuple[Any, ...], str]] = {}
 """For each target, those for scalars of which nothing but the operation and type decides."""
 
 
+_STATEMENTS = {
+    Store: "store",
+    For: "loop",
+    While: "while_loop",
+    If: "branch",
+    Call: "call",
+    Callback: "callback",
+    Allocate: "allocate",
+    Check: "check",
+    Poll: "poll",
+    Segment: "segment",
+    Parallel: "parallel",
+    Reload: "reload",
+}
+"""Methods of a `BlockEmitter` by what they emit. By name: an emitter refers to itself nowhere, and
+goes with the last reference to it."""
+
+
 class BlockEmitter(Writer):
     """Emits the blocks of one function.
 
@@ -56,20 +74,6 @@ class BlockEmitter(Writer):
     def __init__(self, target: Target, memory: Memory) -> None:
         super().__init__(target, memory)
         self._plain = _plain_templates.setdefault(target, {})
-        self._statements: dict[type, Callable[[Any], None]] = {
-            Store: self.store,
-            For: self.loop,
-            While: self.while_loop,
-            If: self.branch,
-            Call: self.call,
-            Callback: self.callback,
-            Allocate: self.allocate,
-            Check: self.check,
-            Poll: self.poll,
-            Segment: self.segment,
-            Parallel: self.parallel,
-            Reload: self.reload,
-        }
 
     # Values
 
@@ -79,11 +83,10 @@ class BlockEmitter(Writer):
         Args:
             block: of this function.
         """
-        statements = self._statements
         plain, names, lines = self._plain, self.names, self.lines
         for item in self.visited(block.items):
             if type(item) is not Value:
-                statements[type(item)](item)
+                self.statement(item)
                 continue
             args = item.args
             text = plain.get((item.op, item.attr, args[-1].dtype)) if args else None
@@ -106,7 +109,7 @@ class BlockEmitter(Writer):
         Args:
             item: anything in a block but a value.
         """
-        self._statements[type(item)](item)
+        getattr(self, _STATEMENTS[type(item)])(item)
 
     def value(self, value: Value) -> None:
         """Emits a value.

@@ -8,10 +8,11 @@ module caches.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from covector import _native
@@ -42,6 +43,11 @@ dependences are approximated, since LLVM's schedulers take quadratic time to fin
 
 _OPTIONS_KNOWN_TO = range(20, 23)
 """Major versions of LLVM that have these options; an unknown option would end the process."""
+
+_LEFT_OUT = ("disable-lsr", "disable-select-optimize")
+"""Passes of the code generator left out below effort 3, which are a fifth of its time: loop
+strength reduction and another choice between selects and branches. Indices are affine and shared
+in the text already, and selects stand where they are wanted: code runs as fast without."""
 
 
 class Code:
@@ -179,7 +185,8 @@ class Engine:
         """
         with self._lock:
             machine, module = self._optimized(text, effort)
-            return machine.emit_object(module)
+            with _passes_left_out(self._llvm, effort):
+                return machine.emit_object(module)
 
     def assembly(self, text: str, effort: int) -> str:
         """Like `object_code`, as assembly text.
@@ -193,7 +200,8 @@ class Engine:
         """
         with self._lock:
             machine, module = self._optimized(text, effort)
-            return machine.emit_assembly(module)
+            with _passes_left_out(self._llvm, effort):
+                return machine.emit_assembly(module)
 
     def _optimized(self, text: str, effort: int) -> tuple[Any, Any]:
         """Runs passes; few are needed, since the text is merged, folded and vectorised already.
@@ -306,6 +314,25 @@ def _set_up(llvm: Any) -> None:
         for option in _OPTIONS:
             llvm.set_option("covector", option)
     _is_set_up = True
+
+
+@contextlib.contextmanager
+def _passes_left_out(llvm: Any, effort: int) -> Generator[None]:
+    """Leaves out passes inside the block; afterwards LLVM is as others in this process know it."""
+    left_out = "fewer_passes" not in config.disable and effort < 3
+    if not left_out or llvm.llvm_version_info[0] not in _OPTIONS_KNOWN_TO:
+        yield
+        return
+    _switch(llvm, "true")
+    try:
+        yield
+    finally:
+        _switch(llvm, "false")
+
+
+def _switch(llvm: Any, value: str) -> None:
+    for name in _LEFT_OUT:
+        llvm.set_option("covector", f"-{name}={value}")
 
 
 def _processor(llvm: Any, cpu: str) -> tuple[str, str]:

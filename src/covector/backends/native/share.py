@@ -67,7 +67,7 @@ MOST_OUTSIDE = 12
 """Values from outside that a loop may use."""
 
 _STATEMENTS = (Store, For, While, If, Call, Check, Poll, Pointer)
-_PLAIN = (str, int, bool, float, type(None))
+_PLAIN = (str, int, bool, type(None))
 
 
 class _Different(Exception):
@@ -92,7 +92,22 @@ class _Member(NamedTuple):
     parallel: For | None
 
 
-_Groups = dict[Any, list[_Member]]
+class _Place(NamedTuple):
+    """Where a loop stands, which may be equal to others.
+
+    Attributes:
+        block: as for `_Member`.
+        position: there.
+        parallel: as for `_Member`.
+    """
+
+    block: Block
+    position: int
+    parallel: For | None
+
+
+_Alike = dict[tuple[Any, ...], list[_Place]]
+"""Loops by depth and operations, which are equal if any others are."""
 
 
 def share(function: Function, target: Target) -> int:
@@ -105,8 +120,12 @@ def share(function: Function, target: Target) -> int:
     Returns:
         How many functions there are.
     """
-    groups: _Groups = {}
-    _collect(function.body, groups, target, None)
+    alike: _Alike = {}
+    _collect(function.body, alike, target, None)
+    groups: dict[Any, list[_Member]] = {}
+    for places in alike.values():
+        if len(places) > 1:
+            _compare(places, groups)
     repeated = [members for members in groups.values() if len(members) > 1]
     replaced: dict[Block, dict[int, list[Item]]] = {}
     for number, members in enumerate(repeated, 1):
@@ -179,39 +198,38 @@ class _Frames:
         return Value("const", (), slot, INDEX, number, 0)
 
 
-def _collect(block: Block, groups: _Groups, target: Target, parallel: For | None) -> None:
-    """Notes the loop nests of a block, and of the blocks inside loops that are not taken."""
+def _collect(block: Block, alike: _Alike, target: Target, parallel: For | None) -> None:
+    """Notes the loop nests of a block, and of the blocks inside loops that are too long."""
     for position, item in enumerate(block.items):
         if type(item) is not For:
             continue
-        shape = _shape(item, block.depth)
+        inside = walk(item.body)
+        if len(inside) > LONGEST:
+            if plan_loop(item, target) is None:
+                _collect(item.body, alike, target, item if item.kind == PARALLEL else parallel)
+        elif len(inside) >= SHORTEST and not item.results:
+            operations = [i.op if type(i) is Value else type(i) for i in inside]
+            place = _Place(block, position, parallel)
+            alike.setdefault((block.depth, *operations), []).append(place)
+
+
+def _compare(places: list[_Place], groups: dict[Any, list[_Member]]) -> None:
+    """Puts loops that are equal, up to what they work on, into groups."""
+    for block, position, parallel in places:
+        shape = _shape(block.items[position], block.depth)
         if shape is not None:
             found = _Member(block, position, list(shape.buffers), list(shape.outside), parallel)
             groups.setdefault((block.depth, shape.key), []).append(found)
-        elif _count(item.body, LONGEST) > LONGEST and plan_loop(item, target) is None:
-            _collect(item.body, groups, target, item if item.kind == PARALLEL else parallel)
 
 
 def _shape(loop: For, depth: int) -> _Shape | None:
     """What a loop does, if it may become a function."""
-    if loop.results or not SHORTEST <= _count(loop.body, LONGEST) <= LONGEST:
-        return None
     if depth and (loop.trips or 0) * block_cost(loop.body) < LONG:
         return None
     try:
         return _Shape(loop)
     except _Different:
         return None
-
-
-def _count(block: Block, limit: int) -> int:
-    """Items of a block, up to one more than a limit."""
-    size = 0
-    for _ in walk(block):
-        size += 1
-        if size > limit:
-            break
-    return size
 
 
 class _Shape:
@@ -227,7 +245,7 @@ class _Shape:
         self.buffers: dict[Buffer, int] = {}
         self.outside: dict[Value, int] = {}
         self._classes: dict[object, int] = {}
-        self._values: dict[Value, int] = {}
+        self._values: dict[Value, Any] = {}
         self._defined = set(_definitions(loop))
         self.key = self._text(loop)
 
@@ -242,13 +260,15 @@ class _Shape:
         if kind in (tuple, list):
             return tuple([self._text(x) for x in cast("list[Any]", thing)])
         if kind in _PLAIN:
-            return (kind.__name__, repr(thing))
+            return (kind, thing)
+        if kind is float:
+            return (kind, repr(thing))  # zeros have a sign
         if kind is Context:
             return "context"
         if kind not in _STATEMENTS or (kind is For and thing.kind == PARALLEL):
             raise _Different
         names = [name for name in kind.__slots__ if name != "origin"]
-        return (kind.__name__, *[self._text(getattr(thing, name)) for name in names])
+        return (kind, *[self._text(getattr(thing, name)) for name in names])
 
     def _item(self, item: Item) -> Any:
         """A value where it is defined, or a statement."""
@@ -263,7 +283,7 @@ class _Shape:
         attribute: Any = value.attr
         if isinstance(attribute, np.generic):
             number = cast("Any", attribute)
-            return (str(number.dtype), number.tobytes())
+            return (number.dtype, number.tobytes())
         return self._text(attribute)
 
     def _value(self, value: Value) -> Any:
@@ -272,12 +292,12 @@ class _Shape:
             return known
         if value in self._defined:
             number = self._values[value] = len(self._values)
-            return (number, value.dtype.name)
+            return (number, value.dtype)
         if value.op == "const":
-            return ("const", value.dtype.name, self._attribute(value))
+            return ("const", value.dtype, self._attribute(value))
         if len(self.outside) == MOST_OUTSIDE and value not in self.outside:
             raise _Different
-        return ("outside", self.outside.setdefault(value, len(self.outside)), value.dtype.name)
+        return ("outside", self.outside.setdefault(value, len(self.outside)), value.dtype)
 
     def _buffer(self, buffer: Buffer) -> Any:
         known = self.buffers.get(buffer)
@@ -292,7 +312,7 @@ class _Shape:
             kind = "read-only" if buffer.space in READ_ONLY else buffer
         overlap = self._classes.setdefault(kind, len(self._classes))
         layout = self._text(buffer.shape), self._text(buffer.strides)
-        return ("buffer", number, buffer.dtype.name, layout, overlap)
+        return ("buffer", number, buffer.dtype, layout, overlap)
 
 
 def _definitions(loop: For) -> list[Value]:
