@@ -310,6 +310,15 @@ FITS: list[Fit] = [
         "(exp(r) - 1 - r) / r^2 for |r| <= log(2) / 2",
     ),
     *both(
+        "EXP_PLUS_ONE",
+        smooth(lambda r: (mp.expm1(r) - r) / r**2),
+        -HALF_LN2,
+        HALF_LN2,
+        (4, 9),
+        lambda r: r**2,
+        "(exp(r) - 1 - r) / r^2 for |r| <= log(2) / 2, for use in exp(r) itself",
+    )[:1],
+    *both(
         "EXP2",
         smooth(lambda r: (mp.exp(r * LN2) - 1) / r),
         mp.mpf("-0.5"),

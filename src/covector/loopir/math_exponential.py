@@ -37,6 +37,7 @@ _LN2 = {
     F64: (0.6931471805598903, 5.497923018708371e-14),
 }
 _EXP = {F32: table.EXP_F32, F64: table.EXP_F64}
+_EXP_PLUS_ONE = {F32: table.EXP_PLUS_ONE_F32, F64: table.EXP_F64}
 _EXP2 = {F32: table.EXP2_F32, F64: table.EXP2_F64}
 _SINH = {F32: table.SINH_F32, F64: table.SINH_F64}
 _TANH = {F32: table.TANH_F32, F64: table.TANH_F64}
@@ -59,6 +60,11 @@ def _exp_minus_one(r: Real, c: Real | None = None) -> Real:
     return square.fma(series, r) if c is None else r + square.fma(series, c)
 
 
+def _exp_reduced(r: Real) -> Real:
+    """exp(r) for a reduced argument: to it, what is far less than 1 matters less."""
+    return (r * r).fma(polynomial(r, _EXP_PLUS_ONE[r.dtype]), r) + 1.0
+
+
 def _scaled(significand: Real, n: Real, bits: Real) -> Real:
     """significand * 2^n where that may overflow or be subnormal."""
     fmt = significand.fmt
@@ -74,7 +80,7 @@ def exp(x: Real) -> Real:
     low, high = (-104.0, 89.0) if x.fmt is SINGLE else (-746.0, 710.0)
     x = x.clamp(low, high)
     r, _, _, bits = _reduced(x)
-    return (_exp_minus_one(r) + 1.0).scale(bits)
+    return _exp_reduced(r).scale(bits)
 
 
 def exp_of_sum(x: Real, small: Real, factor: Real | None = None) -> Real:

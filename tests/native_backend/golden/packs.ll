@@ -1,14 +1,14 @@
 define i32 @entry(ptr %dims, ptr %args, ptr %results, ptr %ctx) #0 {
 entry:
   %b0.p = getelementptr inbounds ptr, ptr %args, i64 0
-  %b0 = load ptr, ptr %b0.p, !dereferenceable !2
+  %b0 = load ptr, ptr %b0.p, !dereferenceable !3
   %b1.p = getelementptr inbounds ptr, ptr %results, i64 0
-  %b1 = load ptr, ptr %b1.p, !dereferenceable !2
-  %0 = load float, ptr %b0, align 4, !alias.scope !6
+  %b1 = load ptr, ptr %b1.p, !dereferenceable !3
+  %0 = load float, ptr %b0, align 4, !alias.scope !7
   %1 = getelementptr inbounds float, ptr %b0, i64 1
-  %2 = load float, ptr %1, align 4, !alias.scope !6
+  %2 = load float, ptr %1, align 4, !alias.scope !7
   %3 = getelementptr inbounds float, ptr %b0, i64 2
-  %4 = load float, ptr %3, align 4, !alias.scope !6
+  %4 = load float, ptr %3, align 4, !alias.scope !7
   %5 = insertelement <4 x float> poison, float %0, i64 0
   %6 = insertelement <4 x float> %5, float %2, i64 1
   %7 = insertelement <4 x float> %6, float %4, i64 2
@@ -28,16 +28,16 @@ L1:
   %19 = fadd <4 x float> %10, %18
   %20 = add nsw i64 %9, 1
   %21 = icmp slt i64 %20, 5
-  br i1 %21, label %L1, label %L2, !llvm.loop !7
+  br i1 %21, label %L1, label %L2, !llvm.loop !8
 L2:
   %22 = extractelement <4 x float> %19, i64 0
   %23 = extractelement <4 x float> %19, i64 1
   %24 = extractelement <4 x float> %19, i64 2
-  store float %22, ptr %b1, align 4, !alias.scope !8, !noalias !9
+  store float %22, ptr %b1, align 4, !alias.scope !9, !noalias !10
   %25 = getelementptr inbounds float, ptr %b1, i64 1
-  store float %23, ptr %25, align 4, !alias.scope !8, !noalias !9
+  store float %23, ptr %25, align 4, !alias.scope !9, !noalias !10
   %26 = getelementptr inbounds float, ptr %b1, i64 2
-  store float %24, ptr %26, align 4, !alias.scope !8, !noalias !9
+  store float %24, ptr %26, align 4, !alias.scope !9, !noalias !10
   ret i32 0
 }
 
@@ -90,11 +90,12 @@ attributes #5 = { noinline nofree norecurse nosync nounwind willreturn memory(no
 
 !0 = !{!"branch_weights", i32 1, i32 1048576}
 !1 = !{!"llvm.loop.mustprogress"}
-!2 = !{i64 12}
-!3 = distinct !{!3}
-!4 = distinct !{!4, !3}
-!5 = distinct !{!5, !3}
-!6 = !{!4}
-!7 = distinct !{!7, !1}
-!8 = !{!5}
-!9 = !{!4}
+!2 = !{i32 1}
+!3 = !{i64 12}
+!4 = distinct !{!4}
+!5 = distinct !{!5, !4}
+!6 = distinct !{!6, !4}
+!7 = !{!5}
+!8 = distinct !{!8, !1}
+!9 = !{!6}
+!10 = !{!5}

@@ -10,11 +10,17 @@ from covector.backends.native.emit_lanes import plan_function
 from covector.backends.native.emit_memory import Memory, Metadata, Scopes
 from covector.backends.native.emit_ops import Target
 from covector.backends.native.emit_source import Source
+from covector.backends.native.emit_streams import (
+    FENCE,
+    loops_by_index,
+    rows_ahead,
+    streamed_buffers,
+)
 from covector.backends.native.emit_types import register_type, suffix
 from covector.backends.native.emit_vectors import Emitter
 from covector.core.errors import CompilationError
 from covector.loopir import mathematics
-from covector.loopir.ir import HEAP, DType, Function, Parallel, Segment, walk
+from covector.loopir.ir import HEAP, Buffer, DType, Function, Parallel, Segment, walk
 from covector.loopir.scalars import F32, F64, TABLE
 
 INLINED_LINES = 400
@@ -89,11 +95,12 @@ def emit(function: Function, target: Target) -> Module:
     scopes = Scopes(buffers, metadata)
     heap = [b for b in buffers if b.space == HEAP]
     source = None if function.origins is None else Source(function.origins, metadata)
-    texts = [_entry(function, target, Memory(scopes, metadata, heap, segment=False), source)]
-    for each in functions[1:]:
-        ranges = bool(each.params)
-        memory = Memory(scopes, metadata, heap, True, ranges, each.received)
-        texts.append(_entry(each, target, memory, source))
+    streamed = streamed_buffers(functions, target)
+    texts: list[str] = []
+    for each in functions:
+        segment, ranges = each is not function, bool(each.params)
+        memory = Memory(scopes, metadata, heap, segment, ranges, each.received)
+        texts.append(_entry(each, target, memory, source, streamed))
     if source is not None:
         texts.append(source.named_metadata())
     return _module(function.name, texts, _names(functions), target, metadata.lines)
@@ -157,14 +164,25 @@ def _declare(symbol: str) -> str:
     return declaration(symbol)
 
 
-def _entry(function: Function, target: Target, memory: Memory, source: Source | None) -> str:
+def _entry(
+    function: Function,
+    target: Target,
+    memory: Memory,
+    source: Source | None,
+    streamed: frozenset[Buffer],
+) -> str:
     emitter = Emitter(target, memory)
+    emitter.ahead, emitter.streamed = rows_ahead(function), streamed
+    if streamed:
+        emitter.loops = loops_by_index(function)
     if source is not None:
         emitter.source = source.function(function.name)
     emitter.names.update(zip(function.params, ("%begin", "%end"), strict=False))
     if function.body.depth:  # a piece of a loop's body
         emitter.plan_block(function.body, (), (), depth=0)
     emitter.block(function.body)
+    if emitter.streams:
+        emitter.lines.append(FENCE)
     linkage, attributes = ("internal ", "#1") if memory.is_segment else ("", "#0")
     if emitter.source is not None:
         emitter.lines = emitter.source.attached(emitter.lines)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from covector.backends.native.emit_blocks import Carried
 from covector.backends.native.emit_lanes import Plan
+from covector.backends.native.emit_memory import NONTEMPORAL
+from covector.backends.native.emit_streams import LINE, stream_alignment
 from covector.backends.native.emit_strided import (
     Record,
     every,
@@ -19,7 +24,7 @@ from covector.backends.native.emit_types import (
     splat,
     vector,
 )
-from covector.loopir.ir import Buffer, DType, Store, Value
+from covector.loopir.ir import Buffer, DType, For, Store, Value
 
 
 class LaneMemory(SuperwordEmitter):
@@ -31,6 +36,10 @@ class LaneMemory(SuperwordEmitter):
         lanes: vector length of what varies; 0 outside of lanes.
         vectors: the vector form of values.
         loaded: records whose fields have been loaded.
+        ahead: loads that ask for an element further on, too, and how much further.
+        streamed: results that are stored past the caches.
+        streams: whether any has been.
+        loops: of the function, by what counts.
     """
 
     plan: Plan | None = None
@@ -38,6 +47,10 @@ class LaneMemory(SuperwordEmitter):
     vectors: dict[Value, str]
     loaded: set[Record]
     lanes = 0
+    ahead: Mapping[Value, int] = MappingProxyType({})
+    streamed: frozenset[Buffer] = frozenset()
+    streams = False
+    loops: Mapping[Value, For] = MappingProxyType({})
 
     def varies(self, value: Carried) -> bool:
         """Whether a value is a vector here.
@@ -85,6 +98,8 @@ class LaneMemory(SuperwordEmitter):
             self.load_record(record, value)
             return self.vectors[value]
         if self.plan.stride(offset) == 1:
+            if value in self.ahead and self.mask is None:
+                self.ask_ahead(buffer, self.use(offset), self.ahead[value])
             loaded = self.load_run(buffer, self.use(offset), self.lanes, self.mask)
             return self.to_register(loaded, buffer.element, self.lanes)
         dtype, lanes = buffer.element, self.lanes
@@ -137,6 +152,20 @@ class LaneMemory(SuperwordEmitter):
             f"(ptr {pointer}, i32 {alignment(dtype)}, {vector('i1', length)} {mask}, "
             f"{type_} zeroinitializer){scope}"
         )
+
+    def ask_ahead(self, buffer: Buffer, offset: str, further: int) -> None:
+        """Emits what asks for the lines of a run of elements that is needed later.
+
+        Args:
+            buffer: where from.
+            offset: text of the offset of the first element of this step.
+            further: how many elements further the run is, perhaps beyond the buffer.
+        """
+        base, type_ = self.memory.base(buffer), memory_type(buffer.element)
+        for k in range(0, self.lanes, LINE // buffer.element.itemsize):
+            place = self.define(f"add i64 {offset}, {further + k}")
+            place = self.define(f"getelementptr {type_}, ptr {base}, i64 {place}")
+            self.lines.append(f"  call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
 
     def load_record(self, record: Record, value: Value) -> None:
         """Emits the load of all fields of records, when the first of them is needed.
@@ -257,7 +286,10 @@ class LaneMemory(SuperwordEmitter):
             return
         stored = self.to_memory(self.vector(item.value), dtype, lanes)
         if self.plan.stride(item.offset) == 1:
-            self.store_run(buffer, self.use(item.offset), stored, lanes, self.mask)
+            past = buffer in self.streamed and self.mask is None
+            width = stream_alignment(item, self.plan, self.loops, self.target) if past else 0
+            self.store_run(buffer, self.use(item.offset), stored, lanes, self.mask, width)
+            self.streams = self.streams or width > 0
             return
         if self.runs_backwards(item.offset):
             place = self.first_place(item.offset)
@@ -271,7 +303,13 @@ class LaneMemory(SuperwordEmitter):
         )
 
     def store_run(
-        self, buffer: Buffer, offset: str, stored: str, length: int, mask: str | None
+        self,
+        buffer: Buffer,
+        offset: str,
+        stored: str,
+        length: int,
+        mask: str | None,
+        past: int = 0,
     ) -> None:
         """Emits the store of a run of elements.
 
@@ -281,12 +319,14 @@ class LaneMemory(SuperwordEmitter):
             stored: the vector, in its form in memory.
             length: how many.
             mask: which of them to write; `None` for all.
+            past: the bytes to which it is aligned, to store past the caches; else 0.
         """
         dtype, scope = buffer.element, self.memory.scope(buffer)
         pointer, type_ = self.address(buffer, offset), memory_type(dtype, length)
         if mask is None:
+            kind = f"{scope}{NONTEMPORAL}" if past else scope
             self.lines.append(
-                f"  store {type_} {stored}, ptr {pointer}, align {alignment(dtype)}{scope}"
+                f"  store {type_} {stored}, ptr {pointer}, align {past or alignment(dtype)}{kind}"
             )
             return
         self.lines.append(

@@ -25,6 +25,9 @@ from covector.loopir.ir import (
 MAX_SCOPES = 64
 """Scopes in one module; further buffers share them, since LLVM looks through the lists often."""
 
+NONTEMPORAL = ", !nontemporal !2"
+"""What to append to a store past the caches."""
+
 _PARAMETERS = "ptr %dims, ptr %args, ptr %results, ptr %ctx"
 _OF_PIECES = f"{_PARAMETERS}, ptr %heap, ptr %private"
 _FRAME = ("%dims", "%args", "%results", "%ctx")
@@ -33,13 +36,15 @@ _FRAME = ("%dims", "%args", "%results", "%ctx")
 class Metadata:
     """The numbered metadata of a module.
 
-    `!0` marks branches that are rarely taken, `!1` loops that make progress.
+    `!0` marks branches that are rarely taken, `!1` loops that make progress, `!2` is the number by
+    which stores past the caches are marked.
     """
 
     def __init__(self) -> None:
         self.lines = [
             '!0 = !{!"branch_weights", i32 1, i32 1048576}',
             '!1 = !{!"llvm.loop.mustprogress"}',
+            "!2 = !{i32 1}",
         ]
 
     def add(self, text: str) -> int:
