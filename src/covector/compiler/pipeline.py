@@ -11,6 +11,7 @@ import numpy as np
 
 from covector.compiler import memory, parallel
 from covector.compiler.passes.base import Pass
+from covector.compiler.passes.branches import Branches
 from covector.compiler.passes.constants import Constants
 from covector.compiler.passes.contraction import Contraction
 from covector.compiler.passes.cse import CommonSubexpressions
@@ -47,7 +48,7 @@ PASSES: tuple[Pass, ...] = (
 LANES = Lanes(width=1)
 """Native code takes lanes one by one: they become those of its vectors."""
 
-LAST: tuple[Pass, ...] = (Contraction(), DeadCode())
+LAST: tuple[Pass, ...] = (Contraction(), DeadCode(), Branches())
 """What comes after lanes: their analysis knows sums and products better than what fuses them."""
 
 

@@ -52,6 +52,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "fewer_passes": "passes of LLVM that gain little here are left out",
     "half_powers": "powers with constant exponents as products, roots and quotients",
     "in_place": "arrays overwritten by updates, loops and branches after their last use",
+    "lane_branches": "what only some lanes need is left out by the vectors of others",
     "lanes": "loops over a batch run lane by lane",
     "ranges": "loops split where conditions on their index change",
     "repeated_loops": "loops that are equal but for their arrays are compiled once",
