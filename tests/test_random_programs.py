@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import warnings
 from typing import Any
 
 import jax
@@ -36,6 +37,8 @@ GROUP = 50
 GROUPS = range(0, COUNT, GROUP)
 THOROUGH = COUNT > 200
 """On demand, every program is run in every way; otherwise some ways take turns."""
+
+EVERYTHING = "text native donated threads eager jax lanes"
 
 # JAX has these limits, and says so; Covector has not.
 BEYOND_JAX = ("Reverse-mode differentiation does not work for lax.while_loop",)
@@ -87,6 +90,25 @@ def check_native(function: Function, expected: Expected) -> None:
         demand("native", expected, first)
         for a, b in zip(first, compiled(*args), strict=True):
             np.testing.assert_array_equal(np.asarray(a), np.asarray(b), "the second call differs")
+
+
+def check_donated(function: Function, expected: Expected) -> None:
+    """With results in the memory of arguments, and with arguments whose memory is not given up."""
+
+    def run(*values: Any) -> Any:
+        return function(OURS, *values)
+
+    args = function.arguments()
+    wanted = cv.jit(run)(*args)
+    donating = cv.jit(run, donate_argnums=range(len(args)))
+    own = cv.jit(lambda *values: values)(*args)
+    with checked(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Some donated buffers were not usable")
+        for given in (own, args):
+            found = donating(*given)
+            demand("donated", expected, found)
+            for a, b in zip(wanted, found, strict=True):
+                np.testing.assert_array_equal(np.asarray(a), np.asarray(b), "donation differs")
 
 
 def check_threads(function: Function, expected: Expected) -> None:
@@ -156,7 +178,7 @@ def check_lanes(function: Function) -> None:
             raise Mismatch(f"lanes: {[str(d) for d in decisions]}")
 
 
-def check(function: Function, ways: str = "text native threads eager jax lanes") -> bool:
+def check(function: Function, ways: str = EVERYTHING) -> bool:
     """Checks one function in some ways; returns whether its decisions are stable."""
     with cv.enable_x64(function.style.wide), jax.enable_x64(function.style.wide):
         program = trace(function)
@@ -166,6 +188,8 @@ def check(function: Function, ways: str = "text native threads eager jax lanes")
             check_text(program)
         if "native" in ways:
             check_native(function, expected)
+        if "donated" in ways:
+            check_donated(function, expected)
         if "threads" in ways:
             check_threads(function, expected)
         if "eager" in ways:
@@ -192,9 +216,8 @@ def report(seed: int, ways: str, error: Exception) -> str:
 
 
 def ways_of(seed: int) -> str:
-    everything = "text native threads eager jax lanes"
-    some = ("jax", "eager", "lanes", "threads")[seed % 4]
-    return everything if THOROUGH else f"text native {some}"
+    some = ("jax", "eager", "lanes", "threads", "donated")[seed % 5]
+    return EVERYTHING if THOROUGH else f"text native {some}"
 
 
 @pytest.mark.parametrize("first", GROUPS)

@@ -67,6 +67,7 @@ class ArrayBase:
     _aval: Any
     __array_priority__: float
     def delete(self) -> None: ...
+    def _donate(self, why: str, /) -> None: ...
     def is_deleted(self) -> bool: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __add__(self, other: Any, /) -> Any: ...
@@ -173,8 +174,10 @@ class Executable:
         workspace_bytes: what `ctx->workspace` points to; or -(k + 1), a run-time size.
         constants: what `ctx->constants` points to.
         callbacks: Python functions for `ctx->callback`. Each gets a list of read-only copies.
-        donate: pairs (input, result): the result may take the place of the input, whose Array
-            is deleted by the call.
+        donate: (input, result, whether it holds, text): the result, if it is not -1, may take
+            the place of the input, whose Array is deleted by the call; where it holds, it has the
+            input's elements when the code begins, copied if need be; the text, if there is one, is
+            for the error that names the Array's end. The last two may be left out.
         error_handler: called as (code, site, bytes) for a failed check (code = site + 1) and
             for failed allocations (code = -3); raises the exception.
         name: appears in messages.
@@ -201,7 +204,9 @@ class Executable:
         workspace_bytes: int = 0,
         constants: Sequence[NDArray[Any]] = (),
         callbacks: Sequence[_Callback] = (),
-        donate: Sequence[tuple[int, int]] = (),
+        donate: Sequence[
+            tuple[int, int] | tuple[int, int, bool] | tuple[int, int, bool, str | None]
+        ] = (),
         error_handler: Callable[[int, int, int], Any] | None = None,
         name: str = "executable",
         release_gil: bool = False,

@@ -248,34 +248,52 @@ cv_array_check_live(const CvArray *self)
 {
     if (CV_LIKELY(!self->deleted))
         return 0;
-    PyErr_SetString(PyExc_RuntimeError,
-                    "Array has been deleted: it was donated to a compiled function, or its "
-                    "delete() was called");
+    PyObject *why = PyTuple_GET_ITEM(PyArray_BASE(self->value), 1); /* see stand_in */
+    PyObject *text = cv_describe(PyArray_DESCR(self->value), PyArray_NDIM(self->value),
+                                 PyArray_DIMS(self->value));
+    if (text != NULL && Py_IsNone(why))
+        PyErr_Format(PyExc_RuntimeError, "Array has been deleted with shape=%U", text);
+    else if (text != NULL)
+        PyErr_Format(PyExc_RuntimeError, "Array has been deleted with shape=%U\n  found: %U", text,
+                     why);
+    Py_XDECREF(text);
     return -1;
 }
 
-/* The stand-in keeps shape and dtype over one element's memory, so that `value` stays valid. */
+/* The stand-in keeps shape and dtype over one element's memory, so that `value` stays valid. Its
+ * base is that memory and the reason. */
+static PyArrayObject *
+stand_in(PyArrayObject *value, PyObject *why)
+{
+    PyArray_Descr *descr = PyArray_DESCR(value);
+    CvBuffer *buffer = cv_buffer_new((size_t)PyDataType_ELSIZE(descr));
+    if (buffer == NULL)
+        return NULL;
+    memset(buffer->data, 0, buffer->size);
+    PyObject *base = PyTuple_Pack(2, buffer, why);
+    npy_intp strides[NPY_MAXDIMS] = {0};
+    PyArrayObject *found = NULL;
+    if (base != NULL) {
+        Py_INCREF(descr);
+        found = (PyArrayObject *)PyArray_NewFromDescr(&PyArray_Type, descr, PyArray_NDIM(value),
+                                                      PyArray_DIMS(value), strides, buffer->data,
+                                                      NPY_ARRAY_ALIGNED, NULL);
+    }
+    if (found != NULL && PyArray_SetBaseObject(found, Py_NewRef(base)) < 0)
+        Py_CLEAR(found);
+    Py_XDECREF(base);
+    Py_DECREF(buffer);
+    return found;
+}
+
 int
-cv_array_delete(CvArray *self)
+cv_array_delete(CvArray *self, PyObject *why)
 {
     if (self->deleted)
         return 0;
-    PyArray_Descr *descr = PyArray_DESCR(self->value);
-    CvBuffer *buffer = cv_buffer_new((size_t)PyDataType_ELSIZE(descr));
-    if (buffer == NULL)
+    PyArrayObject *value = stand_in(self->value, why);
+    if (value == NULL)
         return -1;
-    memset(buffer->data, 0, buffer->size);
-    npy_intp strides[NPY_MAXDIMS] = {0};
-    Py_INCREF(descr);
-    PyArrayObject *value = (PyArrayObject *)PyArray_NewFromDescr(
-        &PyArray_Type, descr, PyArray_NDIM(self->value), PyArray_DIMS(self->value), strides,
-        buffer->data, NPY_ARRAY_ALIGNED, NULL);
-    int failed = value == NULL || attach(value, buffer) < 0;
-    Py_DECREF(buffer);
-    if (failed) {
-        Py_XDECREF(value);
-        return -1;
-    }
     self->deleted = true;
     self->fast = CV_FAST_NONE;
     Py_SETREF(self->value, value);
@@ -285,7 +303,22 @@ cv_array_delete(CvArray *self)
 static PyObject *
 array_delete(CvArray *self, PyObject *Py_UNUSED(ignored))
 {
-    if (cv_array_delete(self) < 0)
+    PyObject *why = PyUnicode_FromString("its delete() was called");
+    int failed = why == NULL || cv_array_delete(self, why) < 0;
+    Py_XDECREF(why);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+array_donate(CvArray *self, PyObject *why)
+{
+    if (!PyUnicode_Check(why)) {
+        PyErr_Format(PyExc_TypeError, "_donate takes a str, not %R", why);
+        return NULL;
+    }
+    if (cv_array_delete(self, why) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -405,6 +438,8 @@ static PyMemberDef array_members[] = {
 static PyMethodDef array_type_methods[] = {
     {"delete", (PyCFunction)array_delete, METH_NOARGS,
      PyDoc_STR("delete()\n\nLet the memory go; any use of the elements is an error from now on.")},
+    {"_donate", (PyCFunction)array_donate, METH_O,
+     PyDoc_STR("_donate(why)\n\nThe same, for a reason which the error names.")},
     {"is_deleted", (PyCFunction)array_is_deleted, METH_NOARGS,
      PyDoc_STR("is_deleted() -> bool\n\nWhether the array was donated or deleted.")},
     {NULL},

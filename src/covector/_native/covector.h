@@ -32,7 +32,8 @@
  *          valid, non-NULL pointer.
  * results  one pointer per result: uninitialised, C-contiguous, aligned to 64 bytes. Results
  *          overlap neither inputs nor each other, except for donated pairs: results[o] may be
- *          args[i] for each (i, o) named in the executable's `donate`.
+ *          args[i] for each (i, o) named in the executable's `donate`. Of pairs that hold, it has
+ *          the elements of args[i] when the code begins.
  * returns  0, or CV_CANCELLED, or CV_PYTHON_ERROR, or site + 1 for the failed check of that site.
  *
  * The context lives for one call. Fields up to `poll` may be read by generated code at the
@@ -222,8 +223,8 @@ PyObject *cv_wrap(PyArrayObject *value, bool weak_type);
 PyArrayObject *cv_plain_layout(PyArrayObject *array, int requirements);
 /* `value` (any ndarray or NumPy scalar) as CvArray wants it: a new reference. */
 PyArrayObject *cv_normalise(PyObject *value, bool owned);
-/* Marks as deleted and lets the memory go. */
-int cv_array_delete(CvArray *self);
+/* Marks as deleted and lets the memory go; `why` is for the message on later uses, a str or None. */
+int cv_array_delete(CvArray *self, PyObject *why);
 /* Sets RuntimeError and returns -1 if the array was deleted. */
 int cv_array_check_live(const CvArray *self);
 extern PyMethodDef cv_array_methods[];

@@ -179,18 +179,29 @@ static int
 parse_donation(CvExecutable *self, PyObject *item)
 {
     Py_ssize_t input, result;
+    int holds = 0;
+    PyObject *text = Py_None;
     if (!PyTuple_Check(item)) {
-        PyErr_SetString(PyExc_TypeError, "a donation is a tuple (input, result)");
+        PyErr_SetString(PyExc_TypeError, "a donation is a tuple (input, result, holds, text)");
         return -1;
     }
-    if (!PyArg_ParseTuple(item, "nn;a donation is (input, result)", &input, &result))
+    if (!PyArg_ParseTuple(item, "nn|pO;a donation is (input, result, holds, text)", &input, &result,
+                          &holds, &text))
         return -1;
-    if (input < 0 || input >= self->inputs.count || result < 0 || result >= self->results.count) {
+    if (input < 0 || input >= self->inputs.count || result < -1 || result >= self->results.count) {
         PyErr_Format(PyExc_ValueError, "donation (%zd, %zd) is not of an input and a result", input,
                      result);
         return -1;
     }
-    self->donors[result] = input;
+    if (!Py_IsNone(text) && !PyUnicode_Check(text)) {
+        PyErr_Format(PyExc_TypeError, "the text of a donation is a str, not %R", text);
+        return -1;
+    }
+    Py_XSETREF(self->donated[input], Py_NewRef(text));
+    if (result >= 0) {
+        self->donors[result].input = input;
+        self->donors[result].holds = holds;
+    }
     return 0;
 }
 
@@ -203,10 +214,14 @@ parse_donations(CvExecutable *self, PyObject *donate)
     int failed = 0;
     Py_ssize_t count = PyTuple_GET_SIZE(items);
     if (count > 0) {
-        self->donors = PyMem_Calloc((size_t)self->results.count + 1, sizeof(Py_ssize_t));
-        failed = self->donors == NULL && PyErr_NoMemory() == NULL;
+        self->donors = PyMem_Calloc((size_t)self->results.count + 1, sizeof *self->donors);
+        self->donated = PyMem_Calloc((size_t)self->inputs.count + 1, sizeof(PyObject *));
+        if (self->donors == NULL || self->donated == NULL) {
+            PyErr_NoMemory();
+            failed = 1;
+        }
         for (Py_ssize_t i = 0; !failed && i < self->results.count; i++)
-            self->donors[i] = -1;
+            self->donors[i].input = -1;
     }
     for (Py_ssize_t i = 0; !failed && i < count; i++)
         failed = parse_donation(self, PyTuple_GET_ITEM(items, i)) < 0;
@@ -351,6 +366,9 @@ executable_dealloc(CvExecutable *self)
         if (self->workspaces[i] != NULL)
             cv_block_release(self->workspaces[i]);
     free_expressions(self);
+    for (Py_ssize_t i = 0; self->donated != NULL && i < self->inputs.count; i++)
+        Py_XDECREF(self->donated[i]);
+    PyMem_Free(self->donated);
     cv_specs_free(&self->inputs);
     cv_specs_free(&self->results);
     PyMem_Free(self->dims);

@@ -34,7 +34,11 @@ struct CvExecutable {
     void **constant_data;
     CvCallback *callbacks;
     Py_ssize_t callback_count;
-    Py_ssize_t *donors; /* per result: the input whose memory it may take, or -1 */
+    struct {
+        Py_ssize_t input; /* whose memory the result may take, or -1 */
+        bool holds;       /* the result has the input's elements when the code begins */
+    } *donors;            /* per result; NULL if no input is donated */
+    PyObject **donated;   /* per input: NULL, or what to say about its Array after the call */
     bool symbolic, release;
 };
 

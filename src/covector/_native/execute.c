@@ -238,7 +238,7 @@ make_results(CvExecutable *self, Call *call)
         if (bytes < 0)
             return -1;
         CvBuffer *buffer = NULL;
-        Py_ssize_t donor = self->donors == NULL ? -1 : self->donors[i];
+        Py_ssize_t donor = self->donors == NULL ? -1 : self->donors[i].input;
         if (donor >= 0)
             buffer = donated_buffer(call->leaves[donor], call->inputs[donor], (size_t)bytes);
         if (buffer == NULL)
@@ -247,6 +247,8 @@ make_results(CvExecutable *self, Call *call)
             return no_memory(self, CV_RESULT_SITE - (int32_t)i, bytes, "a result");
         call->buffers[i] = buffer;
         call->results[i] = buffer->data;
+        if (donor >= 0 && self->donors[i].holds && buffer->data != call->args[donor])
+            memcpy(buffer->data, call->args[donor], (size_t)bytes); /* its memory is shared */
     }
     return 0;
 }
@@ -255,10 +257,9 @@ make_results(CvExecutable *self, Call *call)
 static int
 delete_donated(CvExecutable *self, Call *call)
 {
-    for (Py_ssize_t i = 0; self->donors != NULL && i < self->results.count; i++) {
-        Py_ssize_t donor = self->donors[i];
-        if (donor >= 0 && call->leaves[donor]->kind == CV_LEAF_ARRAY &&
-            cv_array_delete((CvArray *)call->leaves[donor]->object) < 0)
+    for (Py_ssize_t i = 0; self->donated != NULL && i < self->inputs.count; i++) {
+        if (self->donated[i] != NULL && call->leaves[i]->kind == CV_LEAF_ARRAY &&
+            cv_array_delete((CvArray *)call->leaves[i]->object, self->donated[i]) < 0)
             return -1;
     }
     return 0;

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from covector.compiler import memory, parallel
+from covector.compiler import donation, memory, parallel
 from covector.compiler.passes.base import Pass
 from covector.compiler.passes.branches import Branches
 from covector.compiler.passes.constants import Constants
@@ -24,6 +24,7 @@ from covector.compiler.schedule import Schedule
 from covector.compiler.sizes.generalise import General
 from covector.compiler.sizes.policy import SpecialSizes, checked, has_uniform_results
 from covector.core import ladder, notes
+from covector.core.backend import Donation
 from covector.core.config import config
 from covector.core.errors import InconclusiveDimension
 from covector.core.program import Equation, Program, Variable, symbols_of
@@ -34,6 +35,7 @@ from covector.loopir.origins import TracingBuilder
 from covector.loopir.shrinking import shrink
 from covector.loopir.tensor import Stored, Tensor
 from covector.loopir.verifier import verify as verify_function
+from covector.ops.overwriting import Overwrite
 
 PASSES: tuple[Pass, ...] = (
     Inline(),
@@ -66,6 +68,7 @@ class Scheduled:
         decisions: which loops run in lanes, and why others do not.
         symbols: the sizes it is called with, in order.
         scalars: which constants hold each parameter of a general program.
+        donations: results in the memory of arguments.
     """
 
     program: Program
@@ -77,6 +80,7 @@ class Scheduled:
     decisions: list[Decision] = field(default_factory=list[Decision])
     symbols: Sequence[str] = ()
     scalars: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
+    donations: Sequence[Donation] = ()
 
 
 def run_passes(
@@ -129,17 +133,24 @@ def schedule(program: Program, name: str = "entry") -> Scheduled:
     return schedule_prepared(prepare(program, profile), profile, name)
 
 
-def schedule_prepared(plain: Program, profile: dict[str, float], name: str = "entry") -> Scheduled:
-    """`schedule` of a program that is `prepare`d."""
+def schedule_prepared(
+    plain: Program, profile: dict[str, float], name: str = "entry", donated: Sequence[int] = ()
+) -> Scheduled:
+    """`schedule` of a program that is `prepare`d; inputs in `donated` may be overwritten."""
 
     def settled(program: Program) -> Program:
         return run_passes(plain, LAST, profile) if has_uniform_results(program) else program
 
-    return _scheduled(plain, LANES, profile, _Inputs(name, symbols_of(plain)), settled)
+    inputs = _Inputs(name, symbols_of(plain), donated=donated)
+    return _scheduled(plain, LANES, profile, inputs, settled)
 
 
 def schedule_general(
-    general: General, parameters: Mapping[int, int], profile: dict[str, float], name: str = "entry"
+    general: General,
+    parameters: Mapping[int, int],
+    profile: dict[str, float],
+    name: str = "entry",
+    donated: Sequence[int] = (),
 ) -> Scheduled:
     """Compiles a general program as far as loop IR.
 
@@ -149,12 +160,13 @@ def schedule_general(
             parameters' numbers.
         profile: receives the seconds of each stage.
         name: symbol of the function.
+        donated: numbers of the inputs that may be overwritten.
 
     Raises:
         SpecialSizes: if the program should be compiled for its own sizes.
     """
     lanes = replace(LANES, values=tuple(general.values.items()))
-    inputs = _Inputs(name, tuple(general.values), parameters)
+    inputs = _Inputs(name, tuple(general.values), parameters, donated)
     try:
         return _scheduled(general.program, lanes, profile, inputs, checked)
     except InconclusiveDimension as problem:
@@ -168,11 +180,13 @@ class _Inputs(NamedTuple):
         name: its symbol.
         symbols: the sizes it is called with.
         parameters: see `schedule_general`.
+        donated: likewise.
     """
 
     name: str
     symbols: Sequence[str]
     parameters: Mapping[int, int] = {}
+    donated: Sequence[int] = ()
 
 
 def _scheduled(
@@ -188,7 +202,7 @@ def _scheduled(
     start = time.perf_counter()
     while True:
         try:
-            lowering, function = _lower(program, inputs)
+            lowering, function, held = _lower(program, inputs)
             break
         except CallInLanes as call:  # what contains it stays outside
             fewer = lanes.without(call.equation)
@@ -200,6 +214,7 @@ def _scheduled(
                     program = settled(run_passes(plain, (fewer, *LAST), profile))
             lanes = fewer
     parallel.choose(function)
+    donations = donation.share(function, inputs.donated, held)
     memory.plan(function)
     profile["schedule"] = time.perf_counter() - start
     if config.check:
@@ -214,22 +229,24 @@ def _scheduled(
         decisions,
         inputs.symbols,
         lowering.scalars,
+        donations,
     )
 
 
-def _lower(program: Program, inputs: _Inputs) -> tuple[Schedule, Function]:
+def _lower(program: Program, inputs: _Inputs) -> tuple[Schedule, Function, list[Donation]]:
     if config.debug_info:
         builder = TracingBuilder(inputs.name, program.name or "program")
     else:
         builder = Builder(inputs.name)
     lowering = Schedule(builder, inputs.symbols, inputs.parameters)
-    _lower_entry(lowering, program)
+    held = _lower_entry(lowering, program, inputs.donated)
     shrink(builder)
     parallel.share(builder)
-    return lowering, builder.finish()
+    return lowering, builder.finish(), held
 
 
-def _lower_entry(lowering: Schedule, program: Program) -> None:
+def _lower_entry(lowering: Schedule, program: Program, donated: Sequence[int]) -> list[Donation]:
+    """Lowers a program; says which results hold donated inputs from the start."""
     builder = lowering.builder
     lowering.sizes.compute_all(program)
     operands: list[Tensor] = []
@@ -244,8 +261,16 @@ def _lower_entry(lowering: Schedule, program: Program) -> None:
     for atom, result in zip(program.outputs, results, strict=True):
         if type(atom) is Variable:
             targets.setdefault(atom, result)
-    outputs = lowering.lower_program(program, operands, targets)
+    held = donation.held(program, donated)
+    in_place: dict[int, list[tuple[Overwrite, Stored]]] = {}
+    for pair, overwrites in held:
+        operands[pair.argument] = results[pair.result]
+        for each in overwrites:
+            own = each, results[pair.result]
+            in_place.setdefault(id(each.equation), []).append(own)
+    outputs = lowering.lower_program(program, operands, targets, in_place)
     _write_results(lowering, results, outputs)
+    return [pair for pair, _ in held]
 
 
 def _write_results(

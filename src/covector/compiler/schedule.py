@@ -23,7 +23,7 @@ from covector.loopir.builder import Builder
 from covector.loopir.ir import Buffer, CallInLanes
 from covector.loopir.tensor import NOTHING, Index, InPlace, Lazy, Registers, Scalar, Stored, Tensor
 from covector.ops.nested import count_uses
-from covector.ops.overwriting import Overwrite, dying, is_wide
+from covector.ops.overwriting import Overwrite, dying, is_wide, through
 from covector.ops.windows import static_size
 
 CHEAP = 3.0
@@ -76,7 +76,8 @@ class Schedule(Nests):
         self._literals: dict[int, Tensor] = {}
         self._pending: list[Pending] = []
         self._new: set[Buffer] = set()
-        self._target: Stored | None = None
+        self._targets: dict[int, Stored] = {}
+        self._taken: dict[int, Stored] = {}
         self.equation: Any = None
 
     # --- whole programs -----------------------------------------------------------------------
@@ -86,6 +87,7 @@ class Schedule(Nests):
         program: Program,
         operands: Sequence[Tensor],
         in_place: Mapping[int, Sequence[tuple[Overwrite, Stored]]] = NOTHING,
+        targets: Mapping[Variable, Stored] = NOTHING,
     ) -> list[Tensor]:
         """Lowers a nested program's equations in place.
 
@@ -93,23 +95,25 @@ class Schedule(Nests):
             program: its inputs correspond to the operands.
             operands: tensors of the shapes and dtypes of the inputs.
             in_place: by identity of an equation, what it overwrites and the tensors that are there.
+            targets: buffers in which some variables should end up.
 
         Returns:
             A tensor for each output.
         """
-        return self.lower_program(program, operands, {}, in_place)
+        return self.lower_program(program, operands, targets, in_place)
 
     def lower_program(
         self,
         program: Program,
         operands: Sequence[Tensor],
-        targets: dict[Variable, Stored],
+        targets: Mapping[Variable, Stored],
         in_place: Mapping[int, Sequence[tuple[Overwrite, Stored]]] = NOTHING,
     ) -> list[Tensor]:
         """`inline`, with buffers in which some variables should end up."""
         env: dict[Variable, Tensor] = dict(zip(program.inputs, operands, strict=True))
         uses = count_uses(program)
         own = {} if "in_place" in config.disable else {id(o.equation): o for o in dying(program)}
+        targets = through(targets, own.values())
         outer, depth = self.equation, self.body_depth
         self.body_depth = self.builder.depth
         for equation in program.equations:
@@ -124,18 +128,26 @@ class Schedule(Nests):
                 tensors = [self._tensor(a, env) for a in equation.inputs]
                 self._lower_equation(equation, tensors, env, uses, targets)
             if own:
-                self._note_new(equation, env, buffers)
+                self._note_new(equation, env, buffers, targets)
         self.flush()
         self.equation = self.builder.origin = outer
         self.body_depth = depth
         return [self._tensor(a, env) for a in program.outputs]
 
-    def _note_new(self, equation: Equation, env: dict[Variable, Tensor], buffers: int) -> None:
-        """Notes which results of an equation are in buffers that were made for it."""
+    def _note_new(
+        self,
+        equation: Equation,
+        env: dict[Variable, Tensor],
+        buffers: int,
+        targets: Mapping[Variable, Stored],
+    ) -> None:
+        """Notes which results of an equation are in buffers that were made, or kept, for it."""
         made = self.builder.function.buffers[buffers:]
         for variable in equation.outputs:
-            tensor = env[variable]
-            if type(tensor) is Stored and tensor.buffer in made:
+            tensor, target = env[variable], targets.get(variable)
+            if type(tensor) is Stored and (
+                tensor.buffer in made or (target is not None and tensor.buffer is target.buffer)
+            ):
                 self._new.add(tensor.buffer)
 
     def _made_here(
@@ -227,7 +239,7 @@ class Schedule(Nests):
         tensors: list[Tensor],
         env: dict[Variable, Tensor],
         uses: dict[Variable, int],
-        targets: dict[Variable, Stored],
+        targets: Mapping[Variable, Stored],
     ) -> None:
         primitive = equation.primitive
         elementwise = "elementwise" in primitive.tags
@@ -235,28 +247,35 @@ class Schedule(Nests):
             # It may read neighbours, or begin a loop: what waits must be in memory by then.
             self.flush()
             tensors = self._prepared(equation, tensors)
-        first = equation.outputs[0] if equation.outputs else None
-        target = self._target = None if elementwise or first is None else targets.get(first)
+        outer = self._taken
+        self._taken = {}
+        self._targets = (
+            {}
+            if elementwise
+            else {k: targets[v] for k, v in enumerate(equation.outputs) if v in targets}
+        )
         try:
             results = primitive.lower(self, *tensors, **equation.params)
         except CallInLanes as call:
             if call.equation is None:
                 call.equation = equation
             raise
-        taken, self._target = self._target is not target, None
+        taken, self._taken = self._taken, outer
+        self._targets = {}
         if not primitive.multiple_results:
             results = [results]
-        if taken and target is not None:
-            results = self._apart(results, target)
+        if taken:
+            results = self._apart(results, taken)
         for variable, result in zip(equation.outputs, results, strict=True):
             env[variable] = self._settle(result, uses.get(variable, 0), targets.get(variable))
 
-    def _apart(self, results: Sequence[Tensor], target: Stored) -> list[Tensor]:
-        """Results that can be written to a target which the lowering has used for something else.
+    def _apart(self, results: Sequence[Tensor], taken: Mapping[int, Stored]) -> list[Tensor]:
+        """Results that can be written to targets which the lowering has used for something else.
 
-        One that is not stored may read that buffer, in another order than it is written in.
+        One that is not stored may read such a buffer, in another order than it is written in.
         """
-        if type(results[0]) is Stored and results[0].buffer is target.buffer:
+        places = {k: r.buffer for k, r in enumerate(results) if type(r) is Stored}
+        if all([places.get(k) is target.buffer for k, target in taken.items()]):
             return list(results)
         apart: list[Tensor] = []
         for tensor in results:
@@ -340,20 +359,21 @@ class Schedule(Nests):
         """The dtype of an aval's data: that of the words for PRNG keys."""
         return WORDS if type(aval.dtype) is dtypes.KeyDType else aval.dtype
 
-    def new(self, shape: Sequence[Any], dtype: np.dtype[Any]) -> Stored:
+    def new(self, shape: Sequence[Any], dtype: np.dtype[Any], output: int = 0) -> Stored:
         """A new uninitialised buffer.
 
         Args:
             shape: extents.
             dtype: element type.
+            output: number of the equation's result that will be there.
 
         Returns:
             The tensor stored in it; where the caller needs it to be, if that place is free.
         """
         self.flush()
-        target = self._target
+        target = self._targets.get(output)
         if target is not None and target.shape == tuple(shape) and target.dtype == dtype:
-            self._target = None
+            self._taken[output] = self._targets.pop(output)
             return target
         return Stored(self.builder, self.builder.buffer(dtype, shape), shape)
 

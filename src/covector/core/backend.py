@@ -6,7 +6,7 @@ import importlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from covector.core import ladder
 from covector.core.array import Array
@@ -24,11 +24,33 @@ class Options:
         name: for profiles and error messages.
         fixed_sizes: positions of inputs for whose sizes the program is compiled; code for those of
             other inputs may serve all sizes.
+        donated: positions of inputs that end with a call, with what they are called: results may
+            take their memory.
     """
 
     effort: int = 2
     name: str = ""
     fixed_sizes: tuple[int, ...] = ()
+    donated: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def overwritten(self) -> tuple[int, ...]:
+        """Positions of the donated inputs."""
+        return tuple([k for k, _ in self.donated])
+
+
+class Donation(NamedTuple):
+    """A result in the memory of a donated argument.
+
+    Attributes:
+        argument: its number.
+        result: its number.
+        holds: whether the result's buffer has the argument's elements when the code begins.
+    """
+
+    argument: int
+    result: int
+    holds: bool
 
 
 class Executable(Protocol):

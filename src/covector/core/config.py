@@ -49,6 +49,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "cse": "computing equal things once",
     "disk_cache": "keeping compiled programs for later processes",
     "distribution": "what all lanes of a loop share runs in a loop of its own",
+    "donation": "results in the memory of donated arguments",
     "fewer_passes": "passes of LLVM that gain little here are left out",
     "half_powers": "powers with constant exponents as products, roots and quotients",
     "in_place": "arrays overwritten by updates, loops and branches after their last use",

@@ -25,6 +25,7 @@ from covector.inspect.work import work_of
 from covector.loopir.ir import For, walk
 from covector.ops.nested import nbytes
 from covector.ops.residuals import Saved
+from covector.transforms.donation import kept_alive
 from covector.transforms.stages import Compiled, ShapeDtypeStruct, canonical
 
 TRANSCENDENTAL_FLOPS = 20.0
@@ -342,11 +343,16 @@ def _measured(compiled: Compiled, args: Sequence[Any], kwargs: dict[str, Any]) -
             )
         )
     leaves, _ = compiled._compiler.flatten(args, kwargs)
-    given, kept = canonical(leaves), compiled._call.kept
-    given = given if kept is None else [given[k] for k in kept]
-    compiled._executable(*given)
+    leaves, call = canonical(leaves), compiled._call
+
+    def arguments() -> list[Any]:
+        given = kept_alive(leaves, call.donated)
+        return given if call.kept is None else [given[k] for k in call.kept]
+
+    compiled._executable(*arguments())
     best, end = float("inf"), time.perf_counter() + RUN_SECONDS
     while True:
+        given = arguments()
         start = time.perf_counter()
         compiled._executable(*given)
         now = time.perf_counter()

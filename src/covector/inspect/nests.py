@@ -169,6 +169,7 @@ class BufferUse:
         offset: where it is in the workspace: arrays that are not needed at the same time share.
         equation: what it is for.
         reason: why it is in memory.
+        donated: whether it takes the memory of an argument.
     """
 
     name: str
@@ -178,6 +179,7 @@ class BufferUse:
     offset: int | None
     equation: Equation | None
     reason: str
+    donated: bool = False
 
 
 def buffers_of(function: Function, extents: Extents) -> list[BufferUse]:
@@ -205,6 +207,7 @@ def _use(buffer: Buffer, extents: Extents) -> BufferUse:
         buffer.offset,
         origin,
         buffer.reason or _default_reason(buffer, origin),
+        buffer.space == "result" and bool(buffer.reason),
     )
 
 

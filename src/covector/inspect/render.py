@@ -280,6 +280,9 @@ def _memory(report: Report, whole: bool) -> Iterator[Any]:
         f"{size(memory.workspace)}"
         + (f", arrays of {report.threads} threads {size(memory.private)}" * (memory.private > 0))
     )
+    for b in report.buffers:
+        if b.space == "result" and b.donated:
+            yield f"{b.name} {b.array}: {b.reason}"
     temporary = [b for b in report.buffers if b.space in ("workspace", "private", "heap")]
     if not temporary:
         yield "There are no temporary arrays: all other values stay in registers."

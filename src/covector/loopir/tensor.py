@@ -228,8 +228,8 @@ class Lowering(Protocol):
         """Whether the tensor's own buffer may be written to: nothing else needs its elements."""
         ...
 
-    def new(self, shape: Sequence[Extent], dtype: np.dtype[Any]) -> Stored:
-        """A new uninitialised buffer."""
+    def new(self, shape: Sequence[Extent], dtype: np.dtype[Any], output: int = 0) -> Stored:
+        """A new uninitialised buffer, for the result of that number."""
         ...
 
     def registers(self, values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> Registers:
@@ -257,6 +257,7 @@ class Lowering(Protocol):
         program: Program,
         operands: Sequence[Tensor],
         in_place: Mapping[int, Sequence[tuple[Any, Stored]]] = NOTHING,
+        targets: Mapping[Any, Stored] = NOTHING,
     ) -> list[Tensor]:
         """Lowers a nested program's equations in place.
 
@@ -264,6 +265,7 @@ class Lowering(Protocol):
             program: its inputs correspond to the operands.
             operands: tensors of the shapes and dtypes of the inputs.
             in_place: by identity of an equation, each `Overwrite` and the tensor it overwrites.
+            targets: buffers in which some of its variables should end up.
         """
         ...
 

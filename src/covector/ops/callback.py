@@ -15,7 +15,6 @@ from covector.core.interpret import stored_form
 from covector.core.primitive import BatchContext, Context, Primitive, unsupported
 from covector.core.trace import aval_of, trace_program
 from covector.loopir.tensor import Lowering, Stored, Tensor
-from covector.ops.carries import scratch
 from covector.ops.common import batch_at_front, front
 from covector.ops.nested import chosen, others, stacked
 
@@ -88,8 +87,7 @@ def _lower(
     results: list[Stored] = []
     for k, aval in enumerate(avals):
         shape, dtype = b.extents(aval), b.element_dtype(aval)
-        # The first result may be asked for in a certain place; no other may go there.
-        results.append(b.new(shape, dtype) if k == 0 else scratch(b, shape, dtype))
+        results.append(b.new(shape, dtype, k))
 
     def function(arrays: Sequence[Any]) -> list[Any]:
         return callback.run(arrays, avals)

@@ -58,7 +58,7 @@ class Carries:
         self._modes = plan.modes
         self._initial = list(initial)
         self.body = plan.body
-        # Memory first: the buffer of the first result may be the caller's own.
+        # Memory first: the buffers of results may be the caller's own.
         self._memory: dict[int, Stored] = {}
         self._rings = [(ring, self._ring_memory(ring)) for ring in plan.rings]
         for k, (mode, tensor) in enumerate(zip(self._modes, initial, strict=True)):
@@ -80,9 +80,7 @@ class Carries:
     def _own_memory(self, k: int, tensor: Tensor) -> Stored:
         if type(tensor) is Stored and self._b.owns(tensor):
             return tensor
-        if k == 0:
-            return self._b.new(tensor.shape, tensor.dtype)
-        return scratch(self._b, tensor.shape, tensor.dtype)
+        return self._b.new(tensor.shape, tensor.dtype, k)
 
     def _ring_memory(self, ring: Ring) -> Stored:
         """Buffers in a row, somewhat apart."""

@@ -16,7 +16,7 @@ from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.core.trace import aval_of, eval_program
 from covector.loopir.tensor import Lowering, Stored, Tensor
 from covector.ops import common
-from covector.ops.carries import MAX_ELEMENTS, MAX_TOTAL, as_registers, scratch
+from covector.ops.carries import MAX_ELEMENTS, MAX_TOTAL, as_registers
 from covector.ops.common import front, move_axis
 from covector.ops.guard import guard_loops, loops_inside
 from covector.ops.nested import chosen, either, others, prune, split, substitute, zero_atom
@@ -306,7 +306,8 @@ def _cond_lower(b: Lowering, index: Tensor, *operands: Tensor, branches: Branche
 
     def run(k: int) -> list[Any]:
         overwrites = in_place[k] if in_place else {}
-        return places.keep(b.inline(branches[k], operands, overwrites))
+        targets = places.targets(branches[k], output)
+        return places.keep(b.inline(branches[k], operands, overwrites, targets))
 
     def choose(first: int) -> list[Any]:
         if first == len(branches) - 1:
@@ -352,8 +353,15 @@ class _Results:
                 total += size
                 self._buffers.append(None)
             else:
-                # The first result may be asked for in a certain place; no other may go there.
-                self._buffers.append(b.new(shape, dtype) if k == 0 else scratch(b, shape, dtype))
+                self._buffers.append(b.new(shape, dtype, k))
+
+    def targets(self, branch: Program, own: int) -> dict[Variable, Stored]:
+        """Where a branch should leave its results, apart from one that is in its place already."""
+        found: dict[Variable, Stored] = {}
+        for k, (atom, buffer) in enumerate(zip(branch.outputs, self._buffers, strict=True)):
+            if type(atom) is Variable and buffer is not None and k != own:
+                found.setdefault(atom, buffer)
+        return found
 
     def keep(self, tensors: Sequence[Tensor]) -> list[Any]:
         """Stores the results in buffers and gives the others' elements."""
@@ -361,7 +369,7 @@ class _Results:
         for tensor, buffer in zip(tensors, self._buffers, strict=True):
             if buffer is None:
                 scalars += [tensor.at(i) for i in np.ndindex(*tensor.shape)]
-            elif tensor is not buffer:
+            elif not (type(tensor) is Stored and tensor.buffer is buffer.buffer):
                 self._b.fill(buffer, tensor)
         return scalars
 

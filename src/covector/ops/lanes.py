@@ -169,8 +169,8 @@ def _lanes_lower(
     group = ix.at_least(builder, builder.quotient(chunks, GROUPS), 1) if partials else 1
     groups = builder.quotient(chunks, group)
     results = [
-        _Partial(b, aval, d, groups) if isinstance(d, str) else _Result(b, aval, d, count)
-        for aval, d in zip(program.output_avals, out_dims, strict=True)
+        _Partial(b, aval, d, groups) if isinstance(d, str) else _Result(b, aval, d, count, k)
+        for k, (aval, d) in enumerate(zip(program.output_avals, out_dims, strict=True))
     ]
 
     def lane(number: Any) -> None:
@@ -213,14 +213,14 @@ class _Result:
     together, the same for all of them.
     """
 
-    def __init__(self, b: Lowering, aval: Aval, dim: int | None, length: Any) -> None:
+    def __init__(self, b: Lowering, aval: Aval, dim: int | None, length: Any, output: int) -> None:
         self._b = b
         self._dim = dim
         self._dtype = b.element_dtype(aval)
         self._shape = shape = [*b.extents(aval)]
         if dim is not None:
             shape[dim] = length
-            self._memory = b.new(shape, self._dtype)
+            self._memory = b.new(shape, self._dtype, output)
         else:
             self._memory = _beside(b, self._dtype, shape, TOGETHER)
 

@@ -80,7 +80,8 @@ def lower_apart(
     builder = b.builder
     group = ix.at_least(builder, builder.quotient(length, GROUPS), 1)
     groups = builder.quotient(length, group)
-    results = [_result(b, a, d, length, groups) for a, d in zip(avals, out_dims, strict=True)]
+    dims = enumerate(zip(avals, out_dims, strict=True))
+    results = [_result(b, a, d, length, groups, k) for k, (a, d) in dims]
 
     def run_group(number: Any) -> None:
         for result in results:
@@ -102,21 +103,23 @@ def lower_apart(
     return [result.whole() for result in results]
 
 
-def _result(b: Lowering, aval: Aval, dim: int | str | None, length: Any, groups: Any) -> Any:
+def _result(
+    b: Lowering, aval: Aval, dim: int | str | None, length: Any, groups: Any, output: int
+) -> Any:
     if isinstance(dim, int):
-        return _Cut(b, aval, dim, length)
+        return _Cut(b, aval, dim, length, output)
     return _Combined(b, aval, dim, groups)
 
 
 class _Cut:
     """A result of which each lane has a part."""
 
-    def __init__(self, b: Lowering, aval: Aval, dim: int, length: Any) -> None:
+    def __init__(self, b: Lowering, aval: Aval, dim: int, length: Any, output: int) -> None:
         self._b = b
         self._dim = dim
         shape = [*b.extents(aval)]
         shape[dim] = length
-        self._memory = b.new(shape, b.element_dtype(aval))
+        self._memory = b.new(shape, b.element_dtype(aval), output)
 
     def begin(self, number: Any) -> None:
         """Before a group of lanes."""

@@ -302,9 +302,8 @@ def spell_out(
         values = compute(*[elements(t, ()) for t in operands])
         return [b.registers(v, dtype) for v, (_, dtype) in zip(values, results, strict=True)]
     outs: list[Any] = []
-    for core, dtype in results:
-        shape = (*batch, *core)
-        outs.append(scratch(b, shape, dtype) if outs else b.new(shape, dtype))
+    for k, (core, dtype) in enumerate(results):
+        outs.append(b.new((*batch, *core), dtype, k))
     operands = [b.stored(t) if t.cost > 0 else t for t in operands]
     size = static_size(batch)
     if size is not None and size < LANES:
@@ -507,9 +506,8 @@ def lower_by_evaluation(
         The results, in buffers.
     """
     outs: list[Any] = []
-    for aval in results:
-        shape = b.extents(aval)
-        outs.append(scratch(b, shape, aval.dtype) if outs else b.new(shape, aval.dtype))
+    for k, aval in enumerate(results):
+        outs.append(b.new(b.extents(aval), aval.dtype, k))
     operands = [b.stored(t) for t in tensors]
     inputs = [(t.shape, t.dtype) for t in operands]
     outputs = [(t.shape, t.dtype, False) for t in outs]

@@ -10,12 +10,14 @@ What was computed from the operand before, and is still needed, must not read it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.ops.nested import definitions
 from covector.ops.windows import static_size
+
+_T = TypeVar("_T")
 
 UPDATES = frozenset(
     ("dynamic_update_slice", "scatter", "scatter-add", "scatter-mul", "scatter-min", "scatter-max")
@@ -24,6 +26,8 @@ UPDATES = frozenset(
 
 _LOOPS = frozenset(("scan", "while"))
 _CAPABLE = UPDATES | _LOOPS | {"cond"}
+_MAKERS = _CAPABLE | {"lanes"}
+"""Primitives whose results may be in buffers made for them, which nothing else knows."""
 
 
 class Overwrite(NamedTuple):
@@ -89,7 +93,7 @@ def dying(program: Program) -> list[Overwrite]:
     Returns:
         Updates, loops and branches of which an operand was made by such an equation, too.
     """
-    if sum([e.primitive.name in _CAPABLE for e in program.equations]) < 2:
+    if sum([e.primitive.name in _MAKERS for e in program.equations]) < 2:
         return []
     uses = _Uses(program)
     found: list[Overwrite] = []
@@ -101,9 +105,31 @@ def dying(program: Program) -> list[Overwrite]:
             if overwrite is None:
                 continue
             maker = uses.defined.get(equation.inputs[overwrite.operand])  # pyright: ignore[reportArgumentType]
-            if maker is not None and maker.primitive.name in _CAPABLE:
+            if maker is not None and maker.primitive.name in _MAKERS:
                 found.append(overwrite)
                 break
+    return found
+
+
+def through(targets: Mapping[Variable, _T], overwrites: Iterable[Overwrite]) -> dict[Variable, _T]:
+    """Where variables should end up, and what is overwritten on the way to them.
+
+    Args:
+        targets: the places of some variables.
+        overwrites: in the order of their equations.
+
+    Returns:
+        The places of more of them.
+    """
+    found = dict(targets)
+    for overwrite in reversed(list(overwrites)):
+        equation = overwrite.equation
+        old, target = (
+            equation.inputs[overwrite.operand],
+            found.get(equation.outputs[overwrite.output]),
+        )
+        if target is not None and type(old) is Variable:
+            found.setdefault(old, target)
     return found
 
 

@@ -16,7 +16,7 @@ from covector.core.trace import aval_of
 from covector.loopir.tensor import Lowering, Row, Stored, Tensor
 from covector.ops import common
 from covector.ops import indices as ix
-from covector.ops.carries import Carries, scratch
+from covector.ops.carries import Carries
 from covector.ops.common import batch_at_front, move_axis
 from covector.ops.nested import (
     chosen,
@@ -383,9 +383,7 @@ def _stacks(b: Lowering, program: Program, num_carry: int, count: Any) -> list[S
     stacks: list[Stored] = []
     for k, atom in enumerate(program.outputs[num_carry:]):
         shape, dtype = (count, *b.extents(atom.aval)), b.element_dtype(atom.aval)
-        # The first result may be asked for in a certain place; no other may go there.
-        first = k == 0 and num_carry == 0
-        stacks.append(b.new(shape, dtype) if first else scratch(b, shape, dtype))
+        stacks.append(b.new(shape, dtype, num_carry + k))
     return stacks
 
 

@@ -291,7 +291,7 @@ def _network_in_registers(b: Any, xs: Sequence[Any], dimension: int, num_keys: i
 def _network_in_loops(b: Any, xs: Sequence[Any], dimension: int, num_keys: int) -> list[Any]:
     builder = b.builder
     shape = xs[0].shape
-    outs = [b.new(shape, x.dtype) for x in xs]
+    outs = [b.new(shape, x.dtype, k) for k, x in enumerate(xs)]
 
     def put(k: int, others: Any, i: int, value: Any) -> None:
         builder.store(outs[k].buffer, (*others[:dimension], i, *others[dimension:]), value)

@@ -32,6 +32,7 @@ class Statics:
         positional = [
             p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         ]
+        self.positional = positional
         variadic = any(p.kind == p.VAR_POSITIONAL for p in parameters)
         self.count = len(positional)
         name = function_name(fun)
@@ -54,6 +55,12 @@ class Statics:
         by_number = {positional[n] for n in numbers if n < len(positional)}
         self.numbers: frozenset[int] = frozenset(numbers) | by_name
         self.names: frozenset[str] = frozenset(names) | by_number
+
+    def name_of(self, position: int) -> str:
+        """What to call a positional argument."""
+        if position < self.count:
+            return f"{position} ({self.positional[position]!r})"
+        return str(position)
 
     def __bool__(self) -> bool:
         return bool(self.numbers or self.names)

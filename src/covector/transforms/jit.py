@@ -13,7 +13,6 @@ from covector import _native
 from covector.core import backend as backends
 from covector.core import config as settings
 from covector.core import ladder, nans, notes, pytree
-from covector.core.array import Array
 from covector.core.backend import Executable, Options
 from covector.core.collection import collection_rare
 from covector.core.config import config
@@ -30,6 +29,7 @@ from covector.core.trace import (
     named_axes,
     trace_program,
 )
+from covector.transforms import donation
 from covector.transforms.arguments import Statics
 from covector.transforms.flat import FlatFunction, check_leaves, function_name, operands
 from covector.transforms.stages import Lowered, Traced, canonical, shapes_only
@@ -66,7 +66,7 @@ class Call:
         captured: tracers of enclosing transformations that the function closes over.
         out_tree: the structure of its output.
         kept: positions of the inputs that the compiled code takes; `None` for all of them.
-        donated: positions of the inputs whose arrays end with the call.
+        donated: positions of the inputs whose arrays end with the call, with what to say of them.
         notes: what was decided while tracing (see `covector.core.notes`).
         seconds: that tracing took.
     """
@@ -88,7 +88,7 @@ class Call:
         self.out_tree = out_tree
         self.executable: Executable | None = None
         self.kept: list[int] | None = None
-        self.donated: tuple[int, ...] = ()
+        self.donated: tuple[tuple[int, str], ...] = ()
         self.notes: list[Any] = []
         self.seconds = 0.0
 
@@ -135,14 +135,16 @@ class Compiler:
         if get_trace() is None and not any([isinstance(x, Tracer) for x in leaves]):
             given = canonical(leaves)
             executable = self.executable(call, args, kwargs)
-            results = executable(*given if call.kept is None else [given[k] for k in call.kept])
-            if settings.watching and nans.enabled():
-                nans.check_outputs(self.name, call.program, given, results)
-            elif given is leaves and not call.donated:
+            watched = settings.watching and nans.enabled()
+            if watched:  # what is donated is needed once more to find where a NaN is from
+                given = donation.kept_alive(given, call.donated)
+            elif given is leaves:
                 self._remember(call, args, kwargs)
-            for k in call.donated:
-                if isinstance(leaves[k], Array):
-                    leaves[k].delete()
+            results = executable(*given if call.kept is None else [given[k] for k in call.kept])
+            if watched:
+                nans.check_outputs(self.name, call.program, leaves, results)
+            for k, why in call.donated:
+                donation.end(leaves[k], why)
         elif self.inline and isinstance(get_trace(), ProgramTrace):
             results = eval_program(call.program, *call.captured, *operands(leaves))
         else:
@@ -228,10 +230,23 @@ class Compiler:
                 call.kept = used
                 program = program.replace(inputs=[program.inputs[k] for k in used])
                 fixed = {used.index(k) for k in fixed if k in used}
-            call.donated = self.donated.leaves(args, kwargs, self.statics)
-            options = Options(self.effort, self.name, tuple(sorted(fixed)))
+            donated = self._donated(call, args, kwargs)
+            options = Options(self.effort, self.name, tuple(sorted(fixed)), donated)
             call.executable = backends.executable(program, options, self.backend)
         return call.executable
+
+    def _donated(
+        self, call: Call, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> tuple[tuple[int, str], ...]:
+        """Which inputs of the compiled code are donated, with what to say of them later."""
+        given = self.donated.leaves(args, kwargs, self.statics)
+        if not given:
+            return ()
+        kept = range(len(call.program.inputs)) if call.kept is None else call.kept
+        texts = donation.labels(self.name, self.donated, self.statics, args, kwargs)
+        given = donation.usable(self.name, call.program, [k for k in given if k in kept])
+        call.donated = tuple([(k, texts[k]) for k in given])
+        return tuple([(kept.index(k), texts[k]) for k in given])
 
     def _remember(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Lets the next call of this signature run without Python."""
@@ -386,8 +401,10 @@ def jit(
         fun: a pure function of pytrees of arrays; without it, returns a decorator.
         static_argnums: positions of arguments that are compile-time constants (hashable).
         static_argnames: their names.
-        donate_argnums: positions of arguments that end with the call: their arrays are deleted,
-            and using them afterwards is an error.
+        donate_argnums: positions of arguments that end with the call: results take their memory
+            where they can (`docs/threads.md`), so that `x.at[i].set(v)` writes `v` alone. Their
+            arrays are deleted, and using them afterwards is an error; those of which no result
+            has the size are left alone, with a warning.
         donate_argnames: their names.
         keep_unused: pass arguments the function does not use to the compiled code all the same,
             which otherwise does not take them.

@@ -171,6 +171,7 @@ class NativeExecutable:
             workspace_bytes=compiled.workspace_bytes,
             constants=compiled.constants,
             callbacks=callbacks,
+            donate=_donations(compiled, options),
             error_handler=self._fail,
             name=name,
             release_gil=compiled.release_gil,
@@ -285,3 +286,9 @@ class NativeExecutable:
 
 def _none() -> None:
     return None
+
+
+def _donations(compiled: Compiled, options: Options) -> list[tuple[int, int, bool, str]]:
+    """What the executable is told of donated arguments."""
+    places = {d.argument: (d.result, d.holds) for d in compiled.donations}
+    return [(k, *places.get(k, (-1, False)), text) for k, text in options.donated]

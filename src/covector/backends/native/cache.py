@@ -34,7 +34,7 @@ from covector.core.backend import Options, debug_key
 from covector.core.config import SETTINGS, config
 from covector.core.program import Program
 
-FORMAT = "2"
+FORMAT = "3"
 """Of entries; a change makes all older ones unknown."""
 
 _WITHOUT_EFFECT = frozenset(
@@ -90,7 +90,8 @@ def program_key(program: Program, options: Options) -> str | None:
         return None
     settings = {name: getattr(config, name) for name in SETTINGS if name not in _WITHOUT_EFFECT}
     texts = [f"{name}={_setting(value)}" for name, value in sorted(settings.items())]
-    texts += [str(options.effort), str(options.fixed_sizes), *debug_key(program)]
+    texts += [str(options.effort), str(options.fixed_sizes), str(options.overwritten)]
+    texts += debug_key(program)
     return digest("program", _environment(), *texts, found)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from covector.backends.native.linking import Linked
 from covector.core import dtypes
+from covector.core.backend import Donation
 from covector.core.program import Equation, Literal, Program, all_equations, subprograms
 
 _LENGTH = 8
@@ -63,6 +64,7 @@ class Compiled:
         sites: of its run-time checks.
         sizes: what code for all sizes is called with, besides arrays; `None` if the sizes are those
             of the arrays.
+        donations: which results take the memory of which arguments.
     """
 
     machine: Machine
@@ -71,6 +73,7 @@ class Compiled:
     constants: Sequence[np.ndarray[Any, Any]]
     sites: Sequence[Site]
     sizes: tuple[int, ...] | None = ()
+    donations: Sequence[Donation] = ()
 
 
 def sites_of(program: Program, sites: Iterable[tuple[str, Equation | None]]) -> list[Site]:
@@ -175,6 +178,7 @@ def to_bytes(compiled: Compiled, program: Program) -> bytes:
         "constants": constants,
         "sites": compiled.sites,
         "sizes": compiled.sizes,
+        "donations": compiled.donations,
     }
     return _joined(header, blobs)
 
@@ -213,6 +217,7 @@ def from_bytes(payload: bytes, program: Program) -> Compiled:
         constants,
         [Site(*site) for site in header["sites"]],
         None if sizes is None else tuple(map(int, sizes)),
+        [Donation(int(k), int(n), bool(holds)) for k, n, holds in header["donations"]],
     )
 
 

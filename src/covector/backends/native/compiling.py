@@ -109,7 +109,11 @@ class Compiler:
             plain = prepare(program, profile)
             made = self._for_all_sizes(program, plain, options, profile)
         if made is None:
-            stages = Stages(lambda: schedule_prepared(plain, profile), options, by_text=key is None)
+            stages = Stages(
+                lambda: schedule_prepared(plain, profile, donated=options.overwritten),
+                options,
+                by_text=key is None,
+            )
             made = self._made(program, stages, profile)
         if key is not None and not made.recognised and not made.callbacks:
             start = time.perf_counter()
@@ -136,7 +140,11 @@ class Compiler:
         chosen = self._general.parameters(wanted)
         numbers = parameter_numbers(wanted.scalars, chosen)
         try:
-            stages = Stages(lambda: schedule_general(general, numbers, profile), options, True)
+            stages = Stages(
+                lambda: schedule_general(general, numbers, profile, donated=options.overwritten),
+                options,
+                True,
+            )
         except SpecialSizes as problem:
             reason = str(problem)
             ladder.show(ladder.PASSES, "compiled for its sizes", lambda: reason)
@@ -164,6 +172,7 @@ class Compiler:
             scheduled.constants,
             sites_of(program, scheduled.sites),
             sizes,
+            scheduled.donations,
         )
         self.compilations += not code.was_kept
         status = "partial" if code.was_kept else "miss" if cache.enabled() else "off"
@@ -188,10 +197,11 @@ def scheduled_again(program: Program, options: Options) -> Scheduled:
     if wanted is not None:
         numbers = parameter_numbers(wanted.scalars, GeneralCode().parameters(wanted))
         try:
-            return schedule_general(wanted.general, numbers, profile)
+            donated = options.overwritten
+            return schedule_general(wanted.general, numbers, profile, donated=donated)
         except SpecialSizes:
             pass
-    return schedule_prepared(plain, profile)
+    return schedule_prepared(plain, profile, donated=options.overwritten)
 
 
 compiler = Compiler()

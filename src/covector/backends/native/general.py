@@ -96,7 +96,8 @@ def request(plain: Program, options: Options) -> Request | None:
     if config.check:
         verify(general.program)
     found = skeleton(general.program)
-    key = (found.key(), config.disable, config.cpu, options.effort, debug_key(plain))
+    how = options.effort, options.overwritten
+    key = (found.key(), config.disable, config.cpu, how, debug_key(plain))
     return Request(general._replace(program=found.program), found, key)
 
 
