@@ -132,13 +132,13 @@ trsm(const Type *type, int64_t right, int64_t lower, int64_t trans, int64_t unit
                                  const void *b, int64_t ldb, void *c, int64_t ldc,                \
                                  int64_t trans_a, int64_t trans_b)                                \
     {                                                                                             \
-        return gemm(&types[index], m, n, k, a, lda, b, ldb, c, ldc, trans_a, trans_b);            \
+        CV_RETURN_ALONE(gemm(&types[index], m, n, k, a, lda, b, ldb, c, ldc, trans_a, trans_b));  \
     }                                                                                             \
     static int32_t trsm_##suffix(int64_t right, int64_t lower, int64_t trans, int64_t unit,       \
                                  int64_t m, int64_t n, const void *a, int64_t lda, void *b,       \
                                  int64_t ldb)                                                     \
     {                                                                                             \
-        return trsm(&types[index], right, lower, trans, unit, m, n, a, lda, b, ldb);              \
+        CV_RETURN_ALONE(trsm(&types[index], right, lower, trans, unit, m, n, a, lda, b, ldb));    \
     }
 
 SHIMS(f32, 0)

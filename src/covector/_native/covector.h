@@ -376,7 +376,7 @@ enum cv_outcome cv_signature_read(CvSignature *self, const CvStatic *statics, Py
 /* dispatch.c */
 extern PyTypeObject CvDispatcher_Type;
 
-extern PyMethodDef cv_symbol_methods[], cv_blas_methods[];
+extern PyMethodDef cv_symbol_methods[], cv_blas_methods[], cv_library_methods[];
 
 /* ---- image.c ---- */
 

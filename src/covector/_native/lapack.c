@@ -440,30 +440,30 @@ gesdd(const Type *type, int64_t m, int64_t n, void *a, int64_t lda, void *s, voi
 #define SHIMS(suffix, index)                                                                      \
     static int32_t potrf_##suffix(int64_t n, void *a, int64_t lda, int64_t lower)                 \
     {                                                                                             \
-        return potrf(&types[index], n, a, lda, lower);                                            \
+        CV_RETURN_ALONE(potrf(&types[index], n, a, lda, lower));                                  \
     }                                                                                             \
     static int32_t getrf_##suffix(int64_t m, int64_t n, void *a, int64_t lda, int32_t *pivots)    \
     {                                                                                             \
-        return getrf(&types[index], m, n, a, lda, pivots);                                        \
+        CV_RETURN_ALONE(getrf(&types[index], m, n, a, lda, pivots));                              \
     }                                                                                             \
     static int32_t geqrf_##suffix(int64_t m, int64_t n, void *a, int64_t lda, void *tau)          \
     {                                                                                             \
-        return geqrf(&types[index], m, n, a, lda, tau);                                           \
+        CV_RETURN_ALONE(geqrf(&types[index], m, n, a, lda, tau));                                 \
     }                                                                                             \
     static int32_t orgqr_##suffix(int64_t m, int64_t n, int64_t k, void *a, int64_t lda,          \
                                   const void *tau)                                                \
     {                                                                                             \
-        return orgqr(&types[index], m, n, k, a, lda, tau);                                        \
+        CV_RETURN_ALONE(orgqr(&types[index], m, n, k, a, lda, tau));                              \
     }                                                                                             \
     static int32_t syevd_##suffix(int64_t n, void *a, int64_t lda, void *w, int64_t lower,        \
                                   int64_t vectors)                                                \
     {                                                                                             \
-        return syevd(&types[index], n, a, lda, w, lower, vectors);                                \
+        CV_RETURN_ALONE(syevd(&types[index], n, a, lda, w, lower, vectors));                      \
     }                                                                                             \
     static int32_t gesdd_##suffix(int64_t m, int64_t n, void *a, int64_t lda, void *s, void *u,   \
                                   int64_t ldu, void *vh, int64_t ldvh, int64_t mode)              \
     {                                                                                             \
-        return gesdd(&types[index], m, n, a, lda, s, u, ldu, vh, ldvh, mode);                     \
+        CV_RETURN_ALONE(gesdd(&types[index], m, n, a, lda, s, u, ldu, vh, ldvh, mode));           \
     }
 
 SHIMS(f32, 0)

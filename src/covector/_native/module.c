@@ -5,7 +5,7 @@
 static PyMethodDef *const method_tables[] = {
     cv_trace_methods, cv_source_methods, cv_memory_methods, cv_array_methods, cv_operator_methods,
     cv_symbol_methods, cv_blas_methods, cv_pool_methods, cv_image_methods,
-    cv_debugger_methods,
+    cv_debugger_methods, cv_library_methods,
 };
 
 typedef int (*Initialiser)(PyObject *module);

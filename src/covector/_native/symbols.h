@@ -59,6 +59,20 @@ cv_library_check(const CvLibraryFunction *function, int64_t largest)
     return function->int_bytes == 4 && largest > INT32_MAX ? CV_LIBRARY_TOO_LARGE : 0;
 }
 
+/* library_threads.c: around each call of the library, which uses the calling thread only then.
+ * What the first returns is for the second. */
+int cv_library_enter(void);
+void cv_library_leave(int before);
+
+/* The code of a call of the library that is one `expression`. */
+#define CV_RETURN_ALONE(expression)                                                               \
+    do {                                                                                          \
+        int before = cv_library_enter();                                                          \
+        int32_t code = expression;                                                                \
+        cv_library_leave(before);                                                                 \
+        return code;                                                                              \
+    } while (0)
+
 static inline int64_t
 cv_max(int64_t a, int64_t b)
 {

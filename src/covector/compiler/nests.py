@@ -22,6 +22,7 @@ from covector.loopir.ir import PARALLEL, SERIAL, SIMD, For
 from covector.loopir.ranges import split_last
 from covector.loopir.tensor import Index, Scalar
 from covector.loopir.unrolling import unroll_last
+from covector.ops import indices as ix
 from covector.ops.windows import static_size
 
 SMALL_IN_LOOP = 32
@@ -77,6 +78,23 @@ class Nests:
         self._nest(tuple(shape), (), body, SIMD if independent else SERIAL)
         fuse_last(self.builder)
         jam_last(self.builder)
+
+    def for_each_apart(self, shape: Sequence[Any], body: Callable[[Index], None]) -> None:
+        """Runs `body` at each index, which different threads may do at the same time.
+
+        Args:
+            shape: extents.
+            body: given the index; it may call libraries. No two touch the same memory.
+        """
+        self.flush()
+        if static_size(shape) == 1:
+            body((0,) * len(shape))
+            return
+
+        def run(number: Any) -> None:
+            body(tuple(ix.delinear(self.builder, number, shape)))
+
+        self.builder.loop(0, ix.product(self.builder, shape), run, kind=PARALLEL)
 
     def _nest(self, shape: Index, index: Index, body: Callable[[Index], None], kind: str) -> None:
         if not shape:

@@ -2,8 +2,8 @@
 
 Lowerings mark loops of independent iterations as parallel wherever they find them; `share` does so
 for the nests of the schedule. In the end `choose` decides. Of loops inside each other one is
-chosen; what takes less time than waking threads pays for stays serial, and so does what threads
-must not do: callbacks belong to the calling thread, and libraries have threads of their own.
+chosen; what takes less time than waking threads pays for stays serial, and so do callbacks, which
+belong to the calling thread. Calls of BLAS and LAPACK use no threads but that which makes them.
 
 Nothing here depends on how many threads there are: so results do not either.
 """
@@ -23,7 +23,6 @@ from covector.loopir.ir import (
     SIMD,
     Block,
     Buffer,
-    Call,
     Callback,
     For,
     Function,
@@ -52,9 +51,6 @@ one vector of the narrowest type, so that no thread needs masks but for the last
 
 LONG_REDUCTION = 1 << 16
 """Elements of a reduction from which on threads share it."""
-
-_THREAD_SAFE = ("cv_fft", "cv_rfft", "cv_irfft", "cv_sort", "cv_argsort")
-"""Functions called by generated code that know no threads."""
 
 
 def share(builder: Builder) -> None:
@@ -168,15 +164,11 @@ def _qualifies(loop: For, heap: Counter[Buffer]) -> bool:
     own = Counter(b for b in _touches(loop.body) if b.space == HEAP)
     if any([own[buffer] == heap[buffer] - 1 for buffer in own]):
         return False  # an array of each iteration, of which there is only one: see `Allocate`
-    return all(_is_safe(item) for item in walk(loop.body) if isinstance(item, Call | Callback))
+    return not any(isinstance(item, Callback) for item in walk(loop.body))
 
 
 def _has_parallel(block: Block) -> bool:
     return any(isinstance(item, For) and item.kind == PARALLEL for item in walk(block))
-
-
-def _is_safe(item: Call | Callback) -> bool:
-    return isinstance(item, Call) and item.symbol.startswith(_THREAD_SAFE)
 
 
 def _touches(block: Block) -> list[Buffer]:

@@ -8,6 +8,7 @@ from covector.loopir.ir import (
     SIMD,
     Block,
     Call,
+    CallArgument,
     Callback,
     For,
     Item,
@@ -24,6 +25,28 @@ _OPERATIONS = {
     "call": 20.0,
 }
 """Nanoseconds of operations; of others `_SIMPLE`."""
+
+_MULTIPLY = {"f32": 0.02, "f64": 0.04, "c64": 0.08, "c128": 0.16}
+"""Nanoseconds that BLAS takes for one multiplication of a large product, and its addition."""
+
+_CALLS: dict[str, tuple[float, tuple[int, int, int]]] = {
+    "cv_gemm": (1.0, (0, 1, 2)),
+    "cv_trsm": (0.8, (4, 5, 5)),
+    "cv_potrf": (0.3, (0, 0, 0)),
+    "cv_getrf": (0.6, (0, 1, 1)),
+    "cv_geqrf": (1.5, (0, 1, 1)),
+    "cv_orgqr": (1.5, (0, 1, 2)),
+    "cv_syevd": (10.0, (0, 0, 0)),
+    "cv_gesdd": (20.0, (0, 1, 1)),
+}
+"""How many multiplications functions of BLAS and LAPACK take: a multiple of the product of sizes,
+which are these arguments."""
+
+_CALL = 1000.0
+"""Nanoseconds of a call at least."""
+
+UNKNOWN_SIZE = 64
+"""Size of a matrix of which it is not known."""
 
 _SIMPLE = 0.3
 
@@ -56,8 +79,46 @@ def statement_cost(item: Item) -> float:
         The estimate.
     """
     if isinstance(item, Call | Callback):
-        return 1000.0
+        return max(_CALL, call_cost(item)) if isinstance(item, Call) else _CALL
     return 10.0 if isinstance(item, Segment) else 0.5
+
+
+def product_cost(rows: int, columns: int, inner: int, suffix: str) -> float:
+    """Nanoseconds of a product of matrices by BLAS.
+
+    Args:
+        rows: of the result.
+        columns: of the result.
+        inner: terms of each sum.
+        suffix: the type, as in the names of shims: "f32" ...
+
+    Returns:
+        The estimate, for one thread.
+    """
+    return rows * columns * inner * _MULTIPLY[suffix]
+
+
+def call_cost(item: Call) -> float:
+    """Nanoseconds of a call of BLAS or LAPACK; 0 for other functions.
+
+    Args:
+        item: the call.
+
+    Returns:
+        The estimate, for one thread.
+    """
+    name, _, suffix = item.symbol.rpartition("_")
+    if name not in _CALLS:
+        return 0.0
+    factor, places = _CALLS[name]
+    sizes = [_size_at_most(item.args[place]) for place in places]
+    return factor * product_cost(sizes[0], sizes[1], sizes[2], suffix)
+
+
+def _size_at_most(size: CallArgument) -> int:
+    assert isinstance(size, Value)
+    parts = size.args if size.op == "min" else (size,)
+    return min([v.attr for v in parts if v.op == "const"], default=UNKNOWN_SIZE)
 
 
 def trips_at_most(loop: For) -> int | None:

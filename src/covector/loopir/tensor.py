@@ -252,6 +252,15 @@ class Lowering(Protocol):
         """
         ...
 
+    def for_each_apart(self, shape: Sequence[Extent], body: Callable[[Index], None]) -> None:
+        """Runs `body`, which may call libraries, for each index of a shape, on several threads.
+
+        Args:
+            shape: extents.
+            body: given the index; no two indices touch the same memory.
+        """
+        ...
+
     def inline(
         self,
         program: Program,

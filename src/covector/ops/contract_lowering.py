@@ -11,6 +11,7 @@ import numpy as np
 from covector.core import dtypes
 from covector.loopir.tensor import Lazy, Lowering, Stored
 from covector.ops import indices as ix
+from covector.ops.product_tiles import LIBRARY_TYPES, Factor, multiply
 from covector.ops.windows import static_size
 
 UNROLLED = 16
@@ -25,13 +26,6 @@ SHORT_ROW = 4
 """Rows of fewer elements are not worth loops over rows."""
 LIBRARY_SIZE = 64**3
 """From so many multiplications for one product of matrices on, BLAS does it."""
-
-LIBRARY_TYPES = {
-    dtypes.float32: "f32",
-    dtypes.float64: "f64",
-    dtypes.complex64: "c64",
-    dtypes.complex128: "c128",
-}
 
 
 class Axes(NamedTuple):
@@ -396,12 +390,12 @@ class _Matrix:
         self.transposed = transposed
         self.leading = leading
 
-    def pointer(self, builder: Any, index: Sequence[Any]) -> Any:
-        """The place of the matrix of a batch index, as an argument of a call."""
+    def at(self, builder: Any, index: Sequence[Any]) -> Factor:
+        """The matrix of a batch index."""
         offset: Any = 0
         for i, stride in zip(index, self.batch, strict=True):
             offset = ix.add(builder, offset, ix.mul(builder, i, stride))
-        return self.stored.buffer, offset
+        return Factor(self.stored.buffer, offset, self.leading, self.transposed)
 
 
 def _by_library(product: _Product, rows: int, columns: int, inner: int) -> Any:
@@ -411,18 +405,13 @@ def _by_library(product: _Product, rows: int, columns: int, inner: int) -> Any:
     left = _matrix(b, lhs, lhs.axes.free, lhs.axes.contract)
     right = _matrix(b, rhs, rhs.axes.contract, rhs.axes.free)
     target = _Matrix(out, _strides(product.shape)[: len(product.batch)], False, columns)
-    symbol = f"cv_gemm_{LIBRARY_TYPES[product.wide]}"
     site = b.site("BLAS could not multiply two matrices")
 
-    def multiply(index: tuple[Any, ...]) -> None:
-        sizes = [builder.index(n) for n in (rows, columns, inner)]
-        matrices: list[Any] = []
-        for matrix in (left, right, target):
-            matrices += [matrix.pointer(builder, index), builder.index(matrix.leading)]
-        flags = [builder.index(int(m.transposed)) for m in (left, right)]
-        builder.call(symbol, dtypes.int32, *sizes, *matrices, *flags, site=site)
+    def one(index: Sequence[Any]) -> None:
+        factors = left.at(builder, index), right.at(builder, index), target.at(builder, index)
+        multiply(builder, product.wide, (rows, columns, inner), factors, site)
 
-    b.for_each(product.batch, multiply)
+    b.for_each_apart(product.batch, one)
     if product.out == product.wide:
         return out
 

@@ -6,18 +6,17 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from covector.core import dtypes
 from covector.loopir.tensor import Lowering, Stored
 from covector.ops import indices as ix
 from covector.ops.contract_lowering import (
     LIBRARY_SIZE,
-    LIBRARY_TYPES,
     Axes,
     lower_dot,
     plus,
     times,
 )
 from covector.ops.conv_shapes import Convolution
+from covector.ops.product_tiles import LIBRARY_TYPES, Factor, multiply
 from covector.ops.slices import pad
 
 TINY = 64
@@ -329,25 +328,21 @@ class _Patches:
         weights, weights_last = self._weights()
         blocks = self._blocks()
         across = self._copies_windows()
-        patches = None
-        if not self.pointwise:
-            size = max(blocks.rows) * blocks.together
-            patches = self.b.new((size, conv.terms), self.of.wide)
 
         def multiply(group: Any, batch: Any, block: _Block) -> None:
-            if patches is None:
+            if self.pointwise:
                 matrix = self._in_place(group, batch, block.start)
             else:
+                patches = self.b.new((block.size, conv.terms), self.of.wide)
                 self._copy(patches, group, batch, block, across)
-                matrix = (
-                    (patches.buffer, builder.index(0)),
-                    conv.terms if across else block.size,
-                    across,
-                )
+                matrix = Factor(patches.buffer, 0, conv.terms if across else block.size, across)
             offset = ix.mul(builder, group, conv.outputs * (1 if weights_last else conv.terms))
             leading = conv.groups * conv.outputs if weights_last else conv.terms
-            kernel = (weights.buffer, _value(builder, offset)), leading, weights_last
-            self._gemm(kernel, matrix, self._target(target, group, batch, block.start), block.size)
+            kernel = Factor(weights.buffer, offset, leading, weights_last)
+            whole = block.size == prod(self.columns)
+            self._gemm(
+                kernel, matrix, self._target(target, group, batch, block.start), block.size, whole
+            )
 
         def of_group(group: Any) -> None:
             def of_element(batch: Any) -> None:
@@ -356,9 +351,9 @@ class _Patches:
             if self.joint:
                 of_element(0)
             else:
-                builder.loop(0, conv.batch, of_element)
+                builder.loop(0, conv.batch, of_element, kind="parallel")
 
-        builder.loop(0, conv.groups, of_group)
+        builder.loop(0, conv.groups, of_group, kind="parallel")
 
     def _copies_windows(self) -> bool:
         """Whether patches are copied window by window, or else places of all windows one by one.
@@ -395,7 +390,7 @@ class _Patches:
             def step(i: Any) -> None:
                 self._each_block(blocks, (*outer, i), body)
 
-            builder.loop(0, blocks.around[depth], step)
+            builder.loop(0, blocks.around[depth], step, kind="parallel")
             return
         if not blocks.around:
             body(_Block((), blocks.inside, 0, blocks.together))
@@ -411,14 +406,14 @@ class _Patches:
         rows = blocks.rows[0]
         whole = extent - extent % rows
 
-        def whole_rows(first: Any) -> None:
-            of_rows(first, rows)
+        def whole_rows(number: Any) -> None:
+            of_rows(ix.mul(builder, number, rows), rows)
 
-        builder.loop(0, whole, whole_rows, step=rows)
+        builder.loop(0, whole // rows, whole_rows, kind="parallel")
         if whole < extent:
             of_rows(whole, extent - whole)
 
-    def _in_place(self, group: Any, batch: Any, start: Any) -> tuple[Any, int, bool]:
+    def _in_place(self, group: Any, batch: Any, start: Any) -> Factor:
         """Where the patches of a block are in lhs, of which they are single elements."""
         builder, conv, of = self.builder, self.conv, self.of
         places = prod(conv.places)
@@ -432,10 +427,10 @@ class _Patches:
         if of.channels_last:
             offset = ix.add(builder, offset, ix.mul(builder, start, total))
             offset = ix.add(builder, offset, feature)
-            return (of.padded.buffer, _value(builder, offset)), total, True
+            return Factor(of.padded.buffer, offset, total, True)
         offset = ix.add(builder, offset, ix.mul(builder, feature, places))
         offset = ix.add(builder, offset, start)
-        return (of.padded.buffer, _value(builder, offset)), places, False
+        return Factor(of.padded.buffer, offset, places)
 
     def _copy(self, patches: Stored, group: Any, batch: Any, block: _Block, across: bool) -> None:
         """Fills the matrix of patches of one block."""
@@ -457,8 +452,8 @@ class _Patches:
         order = (*block.extents, *self.inner) if across else (*self.inner, *block.extents)
         self.b.for_each(order, store, independent=True)
 
-    def _target(self, target: Stored, group: Any, batch: Any, start: Any) -> tuple[Any, int]:
-        """Where the block of the result is, and its leading dimension."""
+    def _target(self, target: Stored, group: Any, batch: Any, start: Any) -> Factor:
+        """Where the block of the result is."""
         builder, conv = self.builder, self.conv
         count = prod(conv.places)
         total = conv.groups * conv.outputs
@@ -466,7 +461,7 @@ class _Patches:
         if self.outputs_last:
             column = ix.add(builder, ix.mul(builder, batch, count), start)
             offset = ix.add(builder, ix.mul(builder, column, total), row)
-            return (target.buffer, _value(builder, offset)), total
+            return Factor(target.buffer, offset, total)
         if self.outputs_first:
             leading = conv.batch * count
             column = ix.add(builder, ix.mul(builder, batch, count), start)
@@ -475,28 +470,20 @@ class _Patches:
             row = ix.add(builder, ix.mul(builder, batch, total), row)
             column = start
         offset = ix.add(builder, ix.mul(builder, row, leading), column)
-        return (target.buffer, _value(builder, offset)), leading
+        return Factor(target.buffer, offset, leading)
 
-    def _gemm(self, kernel: Any, matrix: Any, target: Any, size: int) -> None:
-        """The kernel (outputs, inner) times the patches (inner, columns), or all transposed."""
-        builder, conv = self.builder, self.conv
+    def _gemm(self, kernel: Factor, matrix: Factor, target: Factor, size: int, whole: bool) -> None:
+        """The kernel (outputs, inner) times the patches (inner, columns), or all transposed.
+
+        Threads share the product if it is the whole one, or else the blocks.
+        """
+        conv = self.conv
         rows, columns = conv.outputs, size
         left, right = kernel, matrix
         if self.outputs_last:
             rows, columns = columns, rows
-            left, right = (
-                (matrix[0], matrix[1], not matrix[2]),
-                (kernel[0], kernel[1], not kernel[2]),
-            )
-        sizes = [builder.index(n) for n in (rows, columns, conv.terms)]
-        operands: list[Any] = []
-        for pointer, leading, *_ in (left, right, target):
-            operands += [pointer, builder.index(leading)]
-        flags = [builder.index(int(m[2])) for m in (left, right)]
-        symbol = f"cv_gemm_{LIBRARY_TYPES[self.of.wide]}"
+            left, right = (f._replace(transposed=not f.transposed) for f in (matrix, kernel))
         site = self.b.site("BLAS could not multiply the matrices of a convolution")
-        builder.call(symbol, dtypes.int32, *sizes, *operands, *flags, site=site)
-
-
-def _value(builder: Any, index: Any) -> Any:
-    return builder.index(index) if type(index) is int else index
+        sizes, factors = (rows, columns, conv.terms), (left, right, target)
+        sides = None if whole else (rows, columns)
+        multiply(self.builder, self.of.wide, sizes, factors, site, sides)

@@ -150,7 +150,7 @@ def _lu_lower(b: Lowering, x: Any) -> list[Any]:
             call_library(b, symbol, m, n, *place)
         permute_rows(b, pivots, rows, index, rank, m)
 
-    b.for_each(batch, factor)
+    b.for_each_apart(batch, factor)
     return [out, pivots, rows]
 
 

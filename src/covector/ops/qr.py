@@ -76,7 +76,7 @@ def _reflections(b: Lowering, a: Any, work: Any) -> Any:
         call_library(b, symbol, m, n, pointer(b, work, index), n, pointer(b, taus, index))
 
     if not is_empty(a.shape):
-        b.for_each(batch, factor)
+        b.for_each_apart(batch, factor)
     return taus
 
 
@@ -132,7 +132,7 @@ def _multiply(b: Lowering, out: Any, taus: Any, count: int) -> None:
         place = pointer(b, out, index), n, pointer(b, taus, index)
         call_library(b, symbol, m, n, count, *place)
 
-    b.for_each(batch, one)
+    b.for_each_apart(batch, one)
 
 
 def _product_lower(b: Lowering, a: Any, taus: Any) -> Any:

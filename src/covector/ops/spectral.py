@@ -123,7 +123,7 @@ def _eigh_lower(
         spoil(b, ok, index, vectors, values)
 
     if not is_empty(x.shape):
-        b.for_each(batch, factor)
+        b.for_each_apart(batch, factor)
     return [_last_axis(b, t, first, last) for t in (vectors, values)]
 
 
@@ -313,7 +313,7 @@ def _svd_lower(b: Lowering, x: Any, **params: Any) -> list[Any]:
         )
         spoil(b, ok, index, *((s, u, vh) if vectors else (s,)))
 
-    b.for_each(batch, factor)
+    b.for_each_apart(batch, factor)
     if not vectors:
         return [_last_axis(b, s, first, last)]
     return [

@@ -97,7 +97,7 @@ def _cholesky_lower(b: Lowering, x: Any) -> Any:
         _clear_above(b, out, index, n)
         spoil(b, ok, index, out)
 
-    b.for_each(batch, factor)
+    b.for_each_apart(batch, factor)
     return out
 
 
@@ -274,7 +274,7 @@ def _solve_lower(
         place = pointer(b, matrix, index), n, pointer(b, out, index), columns
         call_library(b, symbol, *flags, rows, columns, *place)
 
-    b.for_each(rhs.shape[:-2], one)
+    b.for_each_apart(rhs.shape[:-2], one)
     return out
 
 

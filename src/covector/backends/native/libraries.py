@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import itertools
 from collections.abc import Iterable
 from threading import Lock
+from types import ModuleType
 from typing import Any
 
 from covector import _native
@@ -19,6 +21,9 @@ _SHIMS = tuple(
 )
 _MODULES = ("scipy.linalg.cython_blas", "scipy.linalg.cython_lapack")
 _INTEGER_BYTES = {"int": 4, "int32_t": 4, "long": 8, "long long": 8, "int64_t": 8, "npy_int64": 8}
+
+_OPENMP = ("get_max_threads", "set_num_threads")
+"""What OpenMP has for the calling thread, which libraries that use it obey."""
 
 _lock = Lock()
 _loaded = False
@@ -56,6 +61,41 @@ def _load() -> None:
         _native.set_library_function(
             name, _address(exported[name], signature), _integer_bytes(name, signature)
         )
+    _native.set_library_threads(*_thread_functions(importlib.import_module(_MODULES[0])))
+
+
+def _thread_functions(module: ModuleType) -> tuple[int, int, bool]:
+    """How the threads of the library are counted behind an extension module that is linked to it.
+
+    Args:
+        module: that module.
+
+    Returns:
+        The addresses of functions that get and set how many there are, 0 where there is none, and
+        whether that number is the calling thread's own: see `set_library_threads`.
+    """
+    # Names are looked up in the module and all that it depends on.
+    library = ctypes.CDLL(str(module.__file__))
+    for start, end in itertools.product(("scipy_", ""), ("", "64_", "_64")):
+        get, of_parallel, change = [
+            _symbol(library, f"{start}openblas_{name}{end}")
+            for name in ("get_num_threads", "get_parallel", "set_num_threads")
+        ]
+        if get and change and of_parallel and ctypes.CFUNCTYPE(ctypes.c_int)(of_parallel)() == 1:
+            return get, change, False
+    change = _symbol(library, "MKL_Set_Num_Threads_Local")
+    if change:
+        return 0, change, True
+    get, change = (_symbol(library, f"omp_{name}") for name in _OPENMP)
+    return (get, change, True) if get and change else (0, 0, False)
+
+
+def _symbol(library: ctypes.CDLL, name: str) -> int:
+    """The address of a function; 0 if there is none."""
+    try:
+        return ctypes.cast(library[name], ctypes.c_void_p).value or 0
+    except AttributeError:
+        return 0
 
 
 def _integer_bytes(name: str, signature: str) -> int:

@@ -1,0 +1,142 @@
+"""Products of matrices by BLAS, large ones in tiles that several threads share.
+
+BLAS itself uses one thread for each call. Which tiles there are depends on sizes alone, so that
+results do not depend on the number of threads, nor on whether the product stands in a loop that
+threads share already. Each tile copies its rows and columns of the operands into the order that
+BLAS wants: so tiles should be few, and nearly square.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from covector.core import dtypes
+from covector.loopir.costs import product_cost
+from covector.ops import indices as ix
+
+LIBRARY_TYPES = {
+    dtypes.float32: "f32",
+    dtypes.float64: "f64",
+    dtypes.complex64: "c64",
+    dtypes.complex128: "c128",
+}
+
+LEAST_SIDE = 64
+"""Rows or columns that a tile has at least."""
+
+SHARE = 30_000.0
+"""Nanoseconds: a product that takes n^2 times as long is cut into about n tiles."""
+
+FEW_TILES = 8
+"""Tiles beyond which they are made no smaller than `LARGE_TILE`."""
+
+LARGE_TILE = 1 << 20
+"""Elements of a tile where there are many."""
+
+STEP = 16
+"""Sides of tiles are multiples of this."""
+
+
+class Factor(NamedTuple):
+    """A matrix in memory.
+
+    Attributes:
+        buffer: where it is.
+        offset: of its first element, an int or an index value.
+        leading: how many elements apart its rows in memory are.
+        transposed: whether the matrix in memory is the transpose.
+    """
+
+    buffer: Any
+    offset: Any
+    leading: int
+    transposed: bool = False
+
+    def moved(self, builder: Any, row: Any, column: Any) -> Any:
+        """Where the part that begins at a row and a column is, as an argument of a call."""
+        if self.transposed:
+            row, column = column, row
+        start = ix.add(builder, ix.mul(builder, row, self.leading), column)
+        return self.buffer, ix.add(builder, self.offset, start)
+
+
+def tile_sides(rows: int, columns: int, inner: int, dtype: Any) -> tuple[int, int]:
+    """How many rows and columns of a product one call of BLAS makes.
+
+    Args:
+        rows: of the result.
+        columns: of the result.
+        inner: terms of each sum.
+        dtype: one of `LIBRARY_TYPES`.
+
+    Returns:
+        Rows and columns of a tile; those of the result if it is not worth more than one thread.
+    """
+    cost = product_cost(rows, columns, inner, LIBRARY_TYPES[dtype])
+    wanted = min((cost / SHARE) ** 0.5, max(FEW_TILES, rows * columns // LARGE_TILE))
+    down = across = 1
+    while 2 * down * across <= wanted:
+        height, width = rows // down, columns // across
+        if max(height, width) < 2 * LEAST_SIDE:
+            break
+        if height >= width:
+            down *= 2
+        else:
+            across *= 2
+    return _side(rows, down), _side(columns, across)
+
+
+def _side(extent: int, parts: int) -> int:
+    return extent if parts == 1 else -(-extent // (parts * STEP)) * STEP
+
+
+def multiply(
+    builder: Any,
+    dtype: Any,
+    sizes: tuple[int, int, int],
+    factors: tuple[Factor, Factor, Factor],
+    site: int,
+    sides: tuple[int, int] | None = None,
+) -> None:
+    """Stores a product of two matrices.
+
+    Args:
+        builder: of the loop IR.
+        dtype: of all three, one of `LIBRARY_TYPES`.
+        sizes: rows and columns of the result, and terms of each sum.
+        factors: left, right, and where the result goes.
+        site: the error with which to leave if BLAS is not there.
+        sides: of tiles; `None` for those that suit the sizes.
+    """
+    rows, columns, inner = sizes
+    height, width = sides or tile_sides(rows, columns, inner, dtype)
+    left, right, target = factors
+    down, across = -(-rows // height), -(-columns // width)
+
+    def tile(number: Any) -> None:
+        i, j = ix.delinear(builder, number, (down, across))
+        row, column = ix.mul(builder, i, height), ix.mul(builder, j, width)
+        extents = [
+            _extent(builder, rows, height, row),
+            _extent(builder, columns, width, column),
+            inner,
+        ]
+        operands: list[Any] = []
+        for factor, place in ((left, (row, 0)), (right, (0, column)), (target, (row, column))):
+            operands += [factor.moved(builder, *place), builder.index(factor.leading)]
+        flags = [builder.index(int(f.transposed)) for f in (left, right)]
+        passed = [builder.index(n) if type(n) is int else n for n in extents]
+        symbol = f"cv_gemm_{LIBRARY_TYPES[dtype]}"
+        builder.call(symbol, dtypes.int32, *passed, *operands, *flags, site=site)
+
+    if down * across == 1:
+        tile(0)
+    else:
+        builder.loop(0, down * across, tile, kind="parallel")
+
+
+def _extent(builder: Any, whole: int, side: int, start: Any) -> Any:
+    """Rows or columns of the tile that starts there: the last one may have fewer."""
+    if whole % side == 0:
+        return side
+    return builder.op("min", ix.sub(builder, whole, start), builder.index(side))
