@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -113,6 +114,35 @@ def test_the_first_failure_is_reported(compiled: Any) -> None:
         for _ in range(20):
             assert run.run([x])[0] == 7
     assert run.run([x], cancel=1)[0] == -1
+
+
+@pytest.mark.parametrize(("count", "grain"), [(1000, 100), (1000, 1), (33, 64), (7, 2), (1, 1)])
+def test_pieces_get_smaller_towards_the_end(count: int, grain: int) -> None:
+    """However far an estimate of the grain is off, no thread waits for another one's last piece."""
+    numbers = [ctypes.c_void_p] * 6 + [ctypes.c_int64] * 2
+    body_type = ctypes.CFUNCTYPE(ctypes.c_int32, *numbers)
+    pieces: list[tuple[int, int]] = []
+
+    @body_type
+    def body(*args: Any) -> int:
+        pieces.append(args[-2:])
+        return 0
+
+    context = ctypes.create_string_buffer(1024)
+    frame = (ctypes.c_void_p * 5)(None, None, None, ctypes.addressof(context), None)
+    parallel_loop = ctypes.CFUNCTYPE(
+        ctypes.c_int32, ctypes.c_void_p, body_type, *[ctypes.c_int64] * 4
+    )(_native.symbols()["cv_parallel"])
+    with num_threads(2):
+        assert parallel_loop(ctypes.addressof(frame), body, 0, count, grain, 0) == 0
+    pieces.sort()
+    assert [a for a, _ in pieces] == [0, *[b for _, b in pieces[:-1]]]
+    assert pieces[-1][1] == count
+    sizes = [b - a for a, b in pieces]
+    if count > grain:  # else one thread does it alone
+        assert max(sizes) <= grain
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[-1] == 1
 
 
 def test_loops_inside_are_serial(compiled: Any) -> None:

@@ -101,9 +101,9 @@ typedef struct {
 typedef int32_t (*cv_body)(const int64_t *dims, void **args, void **results, cv_context *ctx,
                            void **heap, void *memory, int64_t begin, int64_t end);
 
-/* Runs iterations `lower` to `upper` in pieces of `grain` on several threads, each with
- * `private_bytes` of memory, or all at once on this thread if other threads are not worth it or
- * not to be had. Returns 0, or what the failed piece with the lowest iterations returned. */
+/* Runs iterations `lower` to `upper` in pieces of `grain`, smaller ones towards the end, on several
+ * threads, each with `private_bytes` of memory, or all at once on this thread if other threads are
+ * not worth it or not to be had. Returns 0, or what the failed piece with the lowest iterations returned. */
 int32_t cv_parallel(const cv_frame *frame, cv_body body, int64_t lower, int64_t upper,
                     int64_t grain, int64_t private_bytes);
 

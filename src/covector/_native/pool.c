@@ -37,6 +37,7 @@ typedef struct {
     const cv_frame *frame;
     cv_body body;
     int64_t upper, grain, private_bytes;
+    int64_t shares;       /* into how many pieces what is left is divided at least */
     _Atomic int64_t next; /* the first iteration that nobody has taken */
     atomic_int seats;     /* how many workers may still join */
     atomic_bool failed;
@@ -60,13 +61,27 @@ fail(Job *job, int64_t begin, int32_t status)
     atomic_store(&job->failed, true);
 }
 
+/* Pieces get smaller towards the end: the grain is an estimate, and who takes the last piece should
+ * not keep the others waiting, however far the estimate is off. */
 static int64_t
-take_piece(Job *job)
+piece_size(const Job *job, int64_t begin)
+{
+    int64_t size = (job->upper - begin) / job->shares;
+    return size < 1 ? 1 : size < job->grain ? size : job->grain;
+}
+
+static int64_t
+take_piece(Job *job, int64_t *end)
 {
     if (atomic_load_explicit(&job->failed, memory_order_relaxed) || job->frame->ctx->cancel)
         return NO_PIECE;
-    int64_t begin = atomic_fetch_add(&job->next, job->grain);
-    return begin < job->upper ? begin : NO_PIECE;
+    int64_t begin = atomic_load_explicit(&job->next, memory_order_relaxed);
+    do {
+        if (begin >= job->upper)
+            return NO_PIECE;
+        *end = begin + piece_size(job, begin);
+    } while (!atomic_compare_exchange_weak(&job->next, &begin, *end));
+    return begin;
 }
 
 static int32_t
@@ -92,7 +107,7 @@ private_memory(const cv_frame *frame, int64_t bytes)
 static void
 run_pieces(Job *job)
 {
-    int64_t begin = take_piece(job);
+    int64_t end, begin = take_piece(job, &end);
     if (begin == NO_PIECE)
         return;
     void *private = NULL;
@@ -103,8 +118,7 @@ run_pieces(Job *job)
             return;
         }
     }
-    for (; begin != NO_PIECE; begin = take_piece(job)) {
-        int64_t end = begin + job->grain < job->upper ? begin + job->grain : job->upper;
+    for (; begin != NO_PIECE; begin = take_piece(job, &end)) {
         int32_t status = run_range(job->frame, job->body, begin, end, private);
         if (CV_UNLIKELY(status != 0))
             fail(job, begin, status);
@@ -297,6 +311,7 @@ run_together(const cv_frame *frame, cv_body body, int64_t lower, int64_t upper, 
                .body = body,
                .upper = upper,
                .grain = grain,
+               .shares = 2 * threads,
                .private_bytes = private_bytes,
                .lock = PTHREAD_MUTEX_INITIALIZER};
     atomic_init(&job.next, lower);
