@@ -18,7 +18,6 @@ from covector.core.config import config
 from covector.core.interpret import run
 from covector.core.program import Program
 from covector.core.verify import verify
-from covector.ops import lanes_apart
 
 RNG = np.random.default_rng(11)
 
@@ -27,8 +26,8 @@ RNG = np.random.default_rng(11)
 def eager_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small programs are treated as large ones would be."""
     monkeypatch.setattr(products, "LARGE", 0)
-    monkeypatch.setattr(lanes_apart, "CACHE", 0)
-    monkeypatch.setattr(lanes_apart, "LONG", 8)
+    monkeypatch.setattr(products, "CACHE", 0)
+    monkeypatch.setattr(products, "LONG", 8)
 
 
 def normal(*shape: int) -> np.ndarray:

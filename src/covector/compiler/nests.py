@@ -51,10 +51,9 @@ class Nests:
     @property
     def small(self) -> int:
         """Elements up to which an array made here lives in registers."""
-        depth = self.builder.depth
-        if not depth:
+        if not self.builder.depth:
             return 1
-        return SMALL_APART if depth == self.builder.apart else SMALL_IN_LOOP
+        return SMALL_IN_LOOP if self.builder.apart is None else SMALL_APART
 
     def flush(self) -> None:
         """Emits what waits to be stored."""

@@ -47,7 +47,7 @@ PASSES: tuple[Pass, ...] = (
 )
 """What every program goes through before scheduling, in order."""
 
-LANES = Lanes(width=1)
+LANES = Lanes(width=1, by_cost=True)
 """Native code takes lanes one by one: they become those of its vectors."""
 
 LAST: tuple[Pass, ...] = (Contraction(), DeadCode(), Branches())

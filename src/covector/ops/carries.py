@@ -24,7 +24,7 @@ import numpy as np
 from covector.core.program import Program, Variable
 from covector.loopir.tensor import InPlace, Lowering, Registers, Row, Stored, Tensor
 from covector.ops import indices as ix
-from covector.ops.carry_plan import IN_PLACE, MAX_ELEMENTS, MAX_TOTAL, Plan, Ring
+from covector.ops.carry_plan import IN_PLACE, MAX_APART, MAX_ELEMENTS, MAX_TOTAL, Plan, Ring
 from covector.ops.overwriting import Overwrite
 from covector.ops.windows import static_size
 
@@ -53,7 +53,9 @@ class Carries:
     def __init__(
         self, b: Lowering, program: Program, first: int, initial: Sequence[Tensor]
     ) -> None:
-        plan = self._plan = Plan(program, first, [static_size(t.shape) for t in initial])
+        self._most = MAX_ELEMENTS if b.builder.apart is None else MAX_APART
+        sizes = [static_size(t.shape) for t in initial]
+        plan = self._plan = Plan(program, first, sizes, self._most)
         self._b = b
         self._modes = plan.modes
         self._initial = list(initial)
@@ -180,7 +182,7 @@ class Carries:
     def _private(self, tensor: Tensor) -> Tensor:
         """A tensor with the same elements that does not read what is about to change."""
         size = static_size(tensor.shape)
-        if size is not None and size <= MAX_ELEMENTS:
+        if size is not None and size <= self._most:
             values = iter([tensor.at(i) for i in np.ndindex(*tensor.shape)])
             return as_registers(self._b, tensor.shape, tensor.dtype, values)
         changing = [m.buffer for m in self._memory.values()]

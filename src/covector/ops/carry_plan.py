@@ -12,6 +12,8 @@ from covector.ops.overwriting import UPDATES, Overwrite, is_wide, path
 
 MAX_ELEMENTS = 32
 """Elements up to which a carried array lives in registers."""
+MAX_APART = 4
+"""The same where most arrays are long (`Builder.apart`): what reads one there reads it in loops."""
 MAX_TOTAL = 128
 """Elements of all carried arrays in registers together."""
 _MAX_CHAIN = 16
@@ -43,6 +45,7 @@ class Plan:
         program: the body.
         first: position of the first carry among its inputs; its outputs begin with the carries.
         sizes: elements of each carry, `None` where known at run time only.
+        most: elements up to which a carry is in registers.
 
     Attributes:
         body: the program to lower: in place of carries updated at the end, it returns the operands
@@ -55,7 +58,13 @@ class Plan:
         private: operands of updates at the end that may read what these change.
     """
 
-    def __init__(self, program: Program, first: int, sizes: Sequence[int | None]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        first: int,
+        sizes: Sequence[int | None],
+        most: int = MAX_ELEMENTS,
+    ) -> None:
         self._program = program
         self._carries = program.inputs[first : first + len(sizes)]
         self._uses = count_uses(program)
@@ -63,21 +72,21 @@ class Plan:
         self.updates: dict[int, list[Equation]] = {}
         self.overwrites: dict[int, list[Overwrite]] = {}
         self.rings: list[Ring] = []
-        self.modes = self._simple_modes(sizes)
+        self.modes = self._simple_modes(sizes, most)
         sources = self._sources()
         self.body = self._without_updates(program)
         for members, cycle in _sequences(sources):
             self._keep(members, cycle)
         self.private = self._changing()
 
-    def _simple_modes(self, sizes: Sequence[int | None]) -> list[str]:
+    def _simple_modes(self, sizes: Sequence[int | None], most: int) -> list[str]:
         modes: list[str] = []
         total = 0
         outputs = self._program.outputs
         for variable, out, size in zip(self._carries, outputs, sizes, strict=False):
             if out is variable:
                 modes.append("unchanged")
-            elif size is not None and size <= MAX_ELEMENTS and total + size <= MAX_TOTAL:
+            elif size is not None and size <= most and total + size <= MAX_TOTAL:
                 total += size
                 modes.append("registers")
             else:

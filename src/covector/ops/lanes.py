@@ -7,6 +7,8 @@ no transformation ever meets it. Its parameters:
   chunk has fewer lanes, for that one;
 - length: how many lanes there are; width: how many in a chunk;
 - in_dims: the axis of each operand that the lanes are along; `None` passes it whole;
+- apart: native code runs chunks one after the other, and each array of a chunk by vectors along its
+  last axis, not lane by lane in vectors of lanes; so do chunks of more than one lane;
 - out_dims: that of each result; `None` if it is the same for every chunk; or what combines the
   results of all chunks ("add", "max" ...).
 """
@@ -23,12 +25,11 @@ from covector.core import dtypes, interpret
 from covector.core.avals import Aval, same_type
 from covector.core.dims import DimSize
 from covector.core.effects import NONE, Effects
-from covector.core.errors import CompilationError
 from covector.core.primitive import Primitive, unsupported
 from covector.core.program import Program
 from covector.loopir.tensor import Lowering, Registers, Stored, Tensor
 from covector.ops import indices as ix
-from covector.ops.lanes_apart import lower_apart, runs_apart
+from covector.ops.lanes_apart import lower_apart
 from covector.ops.reduce import COMBINE, IDENTITIES, accumulator
 
 OFFSET = Aval((), dtypes.int32)
@@ -71,6 +72,7 @@ def _lanes_shape(
     width: int,
     in_dims: Sequence[int | None],
     out_dims: Sequence[int | str | None],
+    apart: bool = False,
 ) -> list[Aval]:
     widths = chunk_widths(length, width)
     if width < 1 or len(programs) != len(widths):
@@ -96,6 +98,7 @@ def _lanes_evaluate(
     width: int,
     in_dims: Sequence[int | None],
     out_dims: Sequence[int | str | None],
+    apart: bool = False,
 ) -> list[Any]:
     pieces: list[list[Any]] = []
     for start in range(0, length, width):
@@ -149,21 +152,26 @@ def _lanes_lower(
     width: int,
     in_dims: Sequence[int | None],
     out_dims: Sequence[int | str | None],
+    apart: bool = False,
 ) -> list[Tensor]:
-    if width != 1:
-        raise CompilationError(f"lanes of {width} are for the interpreter, not for native code")
-    (program,) = programs
+    program = programs[0]
     builder = b.builder
     (count,) = b.extents(Aval((length,), dtypes.int32))
     operands = tuple([_ready(b, x, d) for x, d in zip(operands, in_dims, strict=True)])
 
-    def run(number: Any) -> list[Tensor]:
-        offset = b.lazy((), dtypes.int32, lambda _: builder.convert(number, dtypes.int32))
-        parts = [_of_lane(b, x, d, number) for x, d in zip(operands, in_dims, strict=True)]
+    def run_chunk(program: Program, first: Any) -> list[Tensor]:
+        offset = b.lazy((), dtypes.int32, lambda _: builder.convert(first, dtypes.int32))
+        avals = program.input_avals[1:]
+        parts = [
+            _of_chunk(b, x, d, first, aval)
+            for x, d, aval in zip(operands, in_dims, avals, strict=True)
+        ]
         return b.inline(program, [offset, *parts])
 
-    if runs_apart(program, TOGETHER):
-        return lower_apart(b, count, run, program.output_avals, out_dims)
+    run = partial(run_chunk, program)
+    if apart or width > 1:
+        rest = partial(run_chunk, programs[1]) if len(programs) > 1 else None
+        return lower_apart(b, count, width, run, rest, program.output_avals, out_dims)
     chunks = builder.quotient(count, TOGETHER)
     partials = any([type(d) is str for d in out_dims])
     group = ix.at_least(builder, builder.quotient(chunks, GROUPS), 1) if partials else 1
@@ -194,14 +202,17 @@ def _ready(b: Lowering, x: Tensor, dim: int | None) -> Tensor:
     return b.hoist(x) if dim is None else b.stored(x) if x.cost > 0 else x
 
 
-def _of_lane(b: Lowering, x: Tensor, dim: int | None, number: Any) -> Tensor:
+def _of_chunk(b: Lowering, x: Tensor, dim: int | None, first: Any, aval: Aval) -> Tensor:
+    """What a chunk has of an operand, from its first lane on."""
     if dim is None:
         return x
     shape = [*x.shape]
-    shape[dim] = 1
+    shape[dim] = aval.shape[dim]
+    builder, alone = b.builder, shape[dim] == 1
 
     def element(index: Any) -> Any:
-        return x.at((*index[:dim], number, *index[dim + 1 :]))
+        place = first if alone else ix.add(builder, first, index[dim])
+        return x.at((*index[:dim], place, *index[dim + 1 :]))
 
     return b.lazy(shape, x.dtype, element, x.cost, moves=True)
 

@@ -1,7 +1,8 @@
-"""Lanes one after the other: programs whose arrays are long enough to be vectors themselves.
+"""Chunks of lanes one after the other: programs whose arrays are long enough to be vectors.
 
 The lanes of a vector would have to share the caches, each with matrices of its own. One lane at a
-time keeps what it computes in cache from one equation to the next; threads take different lanes.
+time keeps what it computes in cache from one equation to the next; so does a chunk of lanes that
+read the same matrices, whose products become products of matrices. Threads take different chunks.
 """
 
 from __future__ import annotations
@@ -13,94 +14,86 @@ from typing import Any
 import numpy as np
 
 from covector.core.avals import Aval
-from covector.core.program import Program, subprograms
 from covector.loopir.tensor import Lowering, Registers, Stored, Tensor
 from covector.ops import indices as ix
-from covector.ops.nested import elements, nbytes
+from covector.ops.nested import nbytes
 from covector.ops.reduce import COMBINE, IDENTITIES, accumulator
 
 GROUPS = 64
-"""Groups of lanes, at most, that have partial results of their own."""
+"""Groups of chunks, at most, that have partial results of their own."""
 
-LONG = 64
-"""Elements of arrays that are worth vectors of their own."""
+FEWEST_GROUPS = 8
+"""Groups that there may be in any case, so that threads have some to take."""
 
-CACHE = 1 << 18
-"""Bytes of all arrays of a vector of lanes from which on they leave the nearest caches."""
+TOTALS = 1 << 22
+"""Bytes, about, that the partial results of all groups may have."""
 
-
-def runs_apart(program: Program, together: int) -> bool:
-    """Whether the lanes of a program run better one after the other.
-
-    Args:
-        program: for one lane.
-        together: how many lanes would share the caches.
-    """
-    size, count, memory = _sizes(program)
-    return size >= LONG * count and together * memory >= CACHE
-
-
-def _sizes(program: Program) -> tuple[float, float, float]:
-    """Elements computed and equations run, as often as they are; bytes of all arrays."""
-    size = count = memory = 0.0
-    for equation in program.equations:
-        inner = [_sizes(p) for p in subprograms(equation.params)]
-        if inner:
-            length = equation.params.get("length", 1)
-            times = length if type(length) is int else 1
-            size += times * sum([s for s, _, _ in inner])
-            count += times * sum([c for _, c, _ in inner])
-            memory += sum([m for _, _, m in inner])
-            continue
-        count += 1
-        size += sum([elements(v.aval) for v in equation.outputs])
-        memory += sum([nbytes(v.aval) for v in equation.outputs])
-    return size, count, memory
+Run = Callable[[Any], Sequence[Tensor]]
+"""From the number of the first lane of a chunk to the chunk's results."""
 
 
 def lower_apart(
     b: Lowering,
     length: Any,
-    run: Callable[[Any], Sequence[Tensor]],
+    width: int,
+    run: Run,
+    rest: Run | None,
     avals: Sequence[Aval],
     out_dims: Sequence[int | str | None],
 ) -> list[Tensor]:
-    """Runs lanes one after the other, several threads at a time.
+    """Runs chunks of lanes one after the other, several threads at a time.
 
     Args:
         b: the lowering.
         length: how many lanes there are, an int or an index value.
-        run: from the number of a lane to its results.
-        avals: of a lane's results.
+        width: how many make a chunk.
+        run: what runs a chunk.
+        rest: what runs the lanes that are left, if there are any.
+        avals: of a chunk's results.
         out_dims: as those of `lanes`.
 
     Returns:
         The results of all lanes.
     """
     builder = b.builder
-    group = ix.at_least(builder, builder.quotient(length, GROUPS), 1)
-    groups = builder.quotient(length, group)
+    chunks = length // width if type(length) is int else length  # of one lane where not known
+    group = ix.at_least(builder, builder.quotient(chunks, _most_groups(avals, out_dims)), 1)
+    groups = builder.quotient(chunks, group)
+    slots = groups if rest is None else groups + 1
     dims = enumerate(zip(avals, out_dims, strict=True))
-    results = [_result(b, a, d, length, groups, k) for k, (a, d) in dims]
+    results = [_result(b, a, d, length, slots, k) for k, (a, d) in dims]
+
+    def run_chunk(number: Any, place: Any, run: Run) -> None:
+        first = ix.mul(builder, place, width)
+        before, builder.apart = builder.apart, builder.depth
+        outs = run(first)
+        builder.apart = before
+        for result, out in zip(results, outs, strict=True):
+            result.take(out, first, number)
 
     def run_group(number: Any) -> None:
         for result in results:
             result.begin(number)
-        first = builder.op("mul", number, group)
-        bound = builder.op("min", ix.sub(builder, length, first), group)
+        start = builder.op("mul", number, group)
+        bound = builder.op("min", ix.sub(builder, chunks, start), group)
 
-        def lane(place: Any) -> None:
-            current = builder.op("add", first, place)
-            before, builder.apart = builder.apart, builder.depth
-            outs = run(current)
-            builder.apart = before
-            for result, out in zip(results, outs, strict=True):
-                result.take(out, current, number)
+        def chunk(k: Any) -> None:
+            run_chunk(number, builder.op("add", start, k), run)
 
-        builder.loop(0, bound, lane)
+        builder.loop(0, bound, chunk)
 
     builder.loop(0, groups, run_group, kind="parallel")
+    if rest is not None:
+        for result in results:
+            result.begin(groups)
+        run_chunk(groups, chunks, rest)
     return [result.whole() for result in results]
+
+
+def _most_groups(avals: Sequence[Aval], out_dims: Sequence[int | str | None]) -> int:
+    """How many groups of chunks have totals of their own, which have to be added up in the end."""
+    size = sum([nbytes(a) for a, d in zip(avals, out_dims, strict=True) if not isinstance(d, int)])
+    return min(GROUPS, max(FEWEST_GROUPS, int(TOTALS // max(size, 1))))
 
 
 def _result(
@@ -112,24 +105,26 @@ def _result(
 
 
 class _Cut:
-    """A result of which each lane has a part."""
+    """A result of which each chunk has a part."""
 
     def __init__(self, b: Lowering, aval: Aval, dim: int, length: Any, output: int) -> None:
         self._b = b
         self._dim = dim
         shape = [*b.extents(aval)]
+        self._alone = shape[dim] == 1
         shape[dim] = length
         self._memory = b.new(shape, b.element_dtype(aval), output)
 
     def begin(self, number: Any) -> None:
-        """Before a group of lanes."""
+        """Before a group of chunks."""
 
     def take(self, out: Tensor, lane: Any, number: Any) -> None:
-        """Takes the result of a lane."""
+        """Takes the result of a chunk."""
         dim, buffer = self._dim, self._memory.buffer
 
         def store(index: Any) -> None:
-            self._b.builder.store(buffer, (*index[:dim], lane, *index[dim + 1 :]), out.at(index))
+            place = lane if self._alone else ix.add(self._b.builder, lane, index[dim])
+            self._b.builder.store(buffer, (*index[:dim], place, *index[dim + 1 :]), out.at(index))
 
         _visit(self._b, out, store)
 
@@ -139,7 +134,7 @@ class _Cut:
 
 
 class _Combined:
-    """A result that is the same for all lanes, or combined from those of all, group by group."""
+    """A result that is the same for all chunks, or combined from those of all, group by group."""
 
     def __init__(self, b: Lowering, aval: Aval, operation: str | None, groups: Any) -> None:
         self._b = b
@@ -156,7 +151,7 @@ class _Combined:
         self._memory = Stored(b.builder, b.builder.buffer(wide, shape), shape)
 
     def begin(self, number: Any) -> None:
-        """Before a group of lanes."""
+        """Before a group of chunks."""
         if self._combine is None:
             return
         builder, buffer = self._b.builder, self._memory.buffer
@@ -167,7 +162,7 @@ class _Combined:
         self._b.for_each(self._shape, clear, independent=True)
 
     def take(self, out: Tensor, lane: Any, number: Any) -> None:
-        """Takes the result of a lane."""
+        """Takes the result of a chunk."""
         builder, memory = self._b.builder, self._memory
 
         def store(index: Any) -> None:

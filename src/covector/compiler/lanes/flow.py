@@ -51,12 +51,25 @@ class Axis:
         width: how many make a chunk.
         expected: how many it is thought to have, where that is known at run time only.
         whole: where (see `place_of`) operations are that only exist for all lanes at once.
+        values: numbers to think of for symbolic sizes.
+        by_cost: whether the way to run a loop is chosen by what it is thought to take.
 
     Attributes:
         defined: the equations of all variables met so far.
+        words: on the ways to run the regions found, the best first.
     """
 
-    __slots__ = ("_answers", "defined", "expected", "size", "whole", "width")
+    __slots__ = (
+        "_answers",
+        "by_cost",
+        "defined",
+        "expected",
+        "size",
+        "values",
+        "whole",
+        "width",
+        "words",
+    )
 
     def __init__(
         self,
@@ -64,10 +77,15 @@ class Axis:
         width: int,
         expected: int | None = None,
         whole: Collection[tuple[str, str]] = frozenset(),
+        values: Mapping[str, int] | None = None,
+        by_cost: bool = False,
     ) -> None:
         self.size = size
         self.width = width
         self.whole = whole
+        self.values = values or {}
+        self.by_cost = by_cost
+        self.words: list[str] = []
         self.defined: dict[Variable, Equation] = {}
         self.expected: int = int(size) if expected is None else expected
         self._answers: dict[Hashable, Any] = {}

@@ -56,7 +56,7 @@ HINTS: tuple[tuple[tuple[str, ...], str], ...] = (
         "compute what does not depend on the element in a loop of its own, before this one",
     ),
     (
-        ("few for arrays of", "no axis of its operands"),
+        ("no axis of its operands",),
         "batch more elements (vmap), if there are any: vectors run along the arrays instead",
     ),
     (

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from covector.compiler.lanes.flow import State
 from covector.core.dims import Dim, DimSize
-from covector.core.program import Equation, Program
+from covector.core.program import Equation, Program, subprograms
+from covector.ops.lanes import TOGETHER
 from covector.ops.nested import elements, nbytes
 
 MANY = 12
@@ -21,6 +22,12 @@ LARGE = 1 << 20
 
 SMALL = 1 << 20
 """Bytes of all arrays of an element that do."""
+
+LONG = 64
+"""Elements of arrays that are worth vectors of their own."""
+
+CACHE = 1 << 18
+"""Bytes of all arrays of a vector of lanes from which on they leave the nearest caches."""
 
 
 def batch_of_products(program: Program) -> DimSize | None:
@@ -59,3 +66,31 @@ def keeps_in_cache(before: Program, after: Program) -> bool:
     each = sum([nbytes(v.aval) for e in inner.equations for v in e.outputs])
     largest = max([elements(v.aval) for e in inner.equations for v in e.outputs], default=0)
     return whole >= LARGE and each <= SMALL and largest >= 64
+
+
+def runs_apart(program: Program) -> bool:
+    """Whether the lanes of a program without loops run better one after the other.
+
+    Args:
+        program: for one lane.
+    """
+    size, count, memory = _sizes(program)
+    return size >= LONG * count and TOGETHER * memory >= CACHE
+
+
+def _sizes(program: Program) -> tuple[float, float, float]:
+    """Elements computed and equations run, as often as they are; bytes of all arrays."""
+    size = count = memory = 0.0
+    for equation in program.equations:
+        inner = [_sizes(p) for p in subprograms(equation.params)]
+        if inner:
+            length = equation.params.get("length", 1)
+            times = length if type(length) is int else 1
+            size += times * sum([s for s, _, _ in inner])
+            count += times * sum([c for _, c, _ in inner])
+            memory += sum([m for _, _, m in inner])
+            continue
+        count += 1
+        size += sum([elements(v.aval) for v in equation.outputs])
+        memory += sum([nbytes(v.aval) for v in equation.outputs])
+    return size, count, memory

@@ -12,15 +12,13 @@ from collections.abc import Callable, Collection, Sequence
 from covector.compiler.lanes.control import cut_where_demanded
 from covector.compiler.lanes.flow import Axis, Blocked, Flow, State, Step, cut, form_of, is_uniform
 from covector.compiler.lanes.narrow import narrowed
+from covector.compiler.lanes.products import runs_apart
+from covector.compiler.lanes.ways import Way, ways
 from covector.core.effects import NONE
 from covector.core.program import Atom, Equation, Program, Variable, subprograms
 from covector.ops.common import LOCAL, Inseparable, Partial
 from covector.ops.lanes import chunk_widths, lanes
 from covector.ops.nested import count_uses, definitions, elements
-
-MANY_LANES = 64
-FEW_ELEMENTS = 16
-"""With fewer lanes than `MANY_LANES`, arrays of more elements in each lane stay as they are."""
 
 VECTOR = 16
 """Lanes that compute together in any case, whatever the width of a chunk."""
@@ -53,9 +51,12 @@ def separate(program: Program, first: Equation, axis: Axis, seed: Sequence[State
     regions = [_Region(program, stages, axis, number) for number in stages.with_loops]
     for region in regions:
         region.check_results()
-    equations = [_lanes_equation(region, axis) for region in regions]
-    for region, equation in zip(regions, equations, strict=True):
-        _check_worthwhile(region, equation.params["programs"][0], axis, first)
+    equations = [_lanes_equation(region, axis, axis.width) for region in regions]
+    for number, region in enumerate(regions):
+        chunk = equations[number].params["programs"][0]
+        way = _best_way(region, chunk, axis, first)
+        if way.width != axis.width or way.apart != (axis.width > 1):
+            equations[number] = _lanes_equation(region, axis, way.width, way.apart)
     inside = {e for region in regions for e in region.equations}
     return _rebuilt(program, stages, inside, equations)
 
@@ -101,20 +102,36 @@ def _settled_stages(
 
 
 def _check_worthwhile(region: _Region, chunk: Program, axis: Axis, loop: Equation) -> None:
-    """Refuses a few lanes of large arrays, and lanes that share most of their work.
-
-    The vectors of large arrays are as good as lanes; what lanes share each chunk would repeat.
-    """
+    """Refuses lanes that share most of their work: what they share each chunk would repeat."""
     flow = region.flow
     one, two = work(chunk), work(narrowed(flow, flow.outputs, axis.width + 1)[0])
     a_lane = two - one
-    elements_each = a_lane / max(steps(chunk), 1.0)
-    if is_loop(loop) and axis.expected < MANY_LANES and elements_each > FEW_ELEMENTS:
-        raise Blocked(
-            f"{axis.expected} lanes are few for arrays of {elements_each:.0f} elements in each",
-            loop,
-        )
     _check_shared(one - a_lane * axis.width, a_lane * axis.expected, axis, loop)
+
+
+def _best_way(region: _Region, chunk: Program, axis: Axis, loop: Equation) -> Way:
+    """How to run a region.
+
+    Raises:
+        Blocked: it is better not run in lanes, or not in lanes of a number that is not known yet.
+    """
+    if not axis.by_cost or not is_loop(loop):
+        _check_worthwhile(region, chunk, axis, loop)
+        return Way(axis.width, axis.width > 1 or runs_apart(chunk))
+    found = ways(region.flow, chunk, axis)
+    try:
+        _check_worthwhile(region, chunk, axis, loop)
+    except Blocked:
+        found = [way for way in found if way.apart or way.width == 0]
+        if found[0].width == 0:
+            raise
+    best, words = found[0], " or ".join([str(way) for way in found[:3]])
+    if best.width == 0:
+        raise Blocked(f"it is thought to take {words}", loop)
+    if best.width > 1 and type(axis.size) is not int:
+        raise Blocked(f"{best.name} would be best, their number has to be known for that", loop)
+    axis.words.append(words)
+    return best
 
 
 def _check_shared(shared: float, of_lanes: float, axis: Axis, loop: Equation) -> None:
@@ -143,11 +160,6 @@ def _work_of(step: Step, axis: Axis) -> tuple[float, float]:
 def work(program: Program) -> float:
     """How many elements a program computes."""
     return _executed(program, lambda e: sum(elements(v.aval) for v in e.outputs))
-
-
-def steps(program: Program) -> float:
-    """How many equations a program runs."""
-    return _executed(program, lambda _: 1.0)
 
 
 def _executed(program: Program, measure: Callable[[Equation], float]) -> float:
@@ -401,17 +413,19 @@ def _rebuilt(
     return program.replace(equations=equations)
 
 
-def _lanes_equation(region: _Region, axis: Axis) -> Equation:
+def _lanes_equation(region: _Region, axis: Axis, width: int, apart: bool = False) -> Equation:
     flow, program = region.flow, region.program
     wanted = flow.outputs
-    widths = chunk_widths(axis.size, axis.width)
+    widths = chunk_widths(axis.size, width)
     params = {
-        "programs": tuple([_numbered(flow, wanted, width) for width in widths]),
+        "programs": tuple([_numbered(flow, wanted, w) for w in widths]),
         "length": axis.size,
-        "width": axis.width,
+        "width": width,
         "in_dims": tuple([flow.states[v] for v in program.inputs]),
         "out_dims": tuple([s.operation if type(s) is Partial else s for s in wanted]),
     }
+    if apart and width == 1:
+        params["apart"] = True
     outputs = [v for v in program.outputs if type(v) is Variable]
     return Equation(lanes, list(program.inputs), outputs, params, NONE)
 

@@ -66,12 +66,15 @@ class Lanes:
         whole: operations that only exist for all lanes at once, calls of libraries: the names of
             primitives with the places in the user's code.
         values: numbers to think of for symbolic sizes.
+        by_cost: whether loops run in the way that is thought to take the least time: in chunks of
+            some other width, or not in lanes at all.
     """
 
     width: int = 16
     fewest: int = 16
     whole: frozenset[tuple[str, str]] = frozenset()
     values: tuple[tuple[str, int], ...] = ()
+    by_cost: bool = False
     name: str = field(default="lanes", init=False)
 
     def run(self, program: Program) -> Program:
@@ -154,8 +157,11 @@ class Lanes:
         size = batch_of_products(program)
         if size is None or (type(size) is int and size < self._fewest):
             return program
-        expected = _number(size, dict(self.values))
-        axis = axes.setdefault(size, Axis(size, self.width, expected, self.whole))
+        numbers = dict(self.values)
+        expected = _number(size, numbers)
+        axis = axes.setdefault(
+            size, Axis(size, self.width, expected, self.whole, numbers, self.by_cost)
+        )
         for equation, seed in product_seeds(program, size):
             try:
                 after = separate(program, equation, axis, seed)
@@ -216,7 +222,8 @@ class Lanes:
         ]
         for _, size, _, place, dim, extent in sorted(places, key=lambda found: found[:5]):
             seed: list[State] = [dim if k == place else None for k in range(len(loop.inputs))]
-            yield axes.setdefault(extent, Axis(extent, self.width, -size, self.whole)), seed
+            axis = Axis(extent, self.width, -size, self.whole, numbers, self.by_cost)
+            yield axes.setdefault(extent, axis), seed
 
     def _seeds_along(self, loop: Equation, axis: Axis) -> Iterator[list[State]]:
         """Where lanes of one axis may begin."""
@@ -265,4 +272,6 @@ def _title(loop: Equation) -> str:
 
 def _done(loop: Equation, axis: Axis) -> Decision:
     chunks = f", in chunks of {axis.width}" if axis.width > 1 else ""
-    return Decision(_title(loop), axis.expected, f"it treats them independently{chunks}")
+    thought = f", thought to take {axis.words[-1]}" if axis.words else ""
+    reason = f"it treats them independently{chunks}{thought}"
+    return Decision(_title(loop), axis.expected, reason)
