@@ -170,3 +170,44 @@ def test_reversed_loops_and_stacked_results_are_distributed_alike() -> None:
 
     args = [RNG.normal(size=s).astype(np.float32) for s in ((18,), (4, 4), (5,), (5, 18))]
     assert loops(distributed(simulate, *args)) == ["scan", "lanes(scan)"]
+
+
+# --- arrays that lanes write to together ----------------------------------------------------------
+
+
+def tallied(work: int, read: bool = False) -> Callable[..., Any]:
+    """Particles that leave a trace in one histogram at every step."""
+
+    def step(carry: Any, _: Any) -> Any:
+        x, tally = carry
+        for _ in range(work):
+            x = cnp.sin(2.3 * x) + 0.1 * x
+        place = cnp.clip(cnp.abs(x) * 3, 0, 6).astype(int)
+        tally = tally.at[place].add(x * x)
+        if read:
+            x = cnp.sin(x + tally[place])
+        return (x, tally), cnp.max(tally)
+
+    return lambda x: lax.scan(step, (x, cnp.ones(7)), None, length=STEPS)
+
+
+def test_a_tally_has_a_loop_of_its_own() -> None:
+    xs = RNG.normal(size=SERIES).astype(np.float32)
+    program = distributed(tallied(10), xs)
+    assert loops(program) == ["lanes(scan)", "scan"]
+    # In the order in which one loop would add, so that nothing is rounded otherwise.
+    found = cv.jit(tallied(10))(xs)
+    with config.override("disable", "distribution"):
+        wanted = cv.jit(tallied(10))(xs)
+    for a, b in zip(cv.tree.leaves(found), cv.tree.leaves(wanted), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_tally_of_little_work_stays_where_it_is() -> None:
+    program = distributed(tallied(1), RNG.normal(size=SERIES).astype(np.float32))
+    assert loops(program) == ["scan"]
+
+
+def test_a_tally_that_lanes_read_keeps_them_together() -> None:
+    program = distributed(tallied(10, read=True), RNG.normal(size=SERIES).astype(np.float32))
+    assert loops(program) == ["scan"]

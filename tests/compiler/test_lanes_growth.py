@@ -150,3 +150,21 @@ def test_of_many_stacks_one_is_tried_along_the_steps(monkeypatch: pytest.MonkeyP
     _, decisions = Lanes(4, 2).decide(program)
     assert "one after the other" in str(decisions[-1])
     assert tried <= len(decisions)
+
+
+def test_independent_carries_begin_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lanes of one lead to no other, and alone have little of the work."""
+
+    def independent(count: int) -> Callable[..., Any]:
+        def step(carry: Any, _: Any) -> Any:
+            return tuple([cnp.sin(x) for x in carry]), None
+
+        return lambda x: lax.scan(step, tuple([x * k for k in range(count)]), None, length=9)[0]
+
+    x = cnp.ones(60)
+    programs = [run_passes(cv.make_program(independent(n))(x)) for n in (10, 80)]
+    for program in programs:
+        _, decisions = Lanes(4, 2).decide(program)
+        assert [d.lanes for d in decisions] == [60]
+    few, many = [steps_taken(program, monkeypatch) for program in programs]
+    assert many < 10 * few

@@ -20,16 +20,26 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import NamedTuple
 
-from covector.compiler.lanes.flow import Axis, Blocked, Flow, State, Step, form_of
+from covector.compiler.costs import cost_of
+from covector.compiler.lanes.flow import Axis, Blocked, Flow, State, Step, form_of, lane_step
 from covector.core.program import Atom, Equation, Program, Variable
 from covector.ops.common import Inseparable, Partial
 from covector.ops.nested import count_uses, definitions, elements, nbytes, prune, split, stacked
 
 SHARED, LANES, TOTALS = 0, 1, 2
-"""The parts, in their order: what no lane has a say in, the lanes, what follows from their sums."""
+"""The parts, in their order: what no lane has a say in, the lanes, what follows from their sums, or
+from what they write to one array."""
+
+DEPOSITS = frozenset(
+    ("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")
+)
+"""By which lanes may write to one array: in the order of the lanes, step after step."""
 
 WORTH = 4.0
 """Operations a part must save for each number that passes from one loop to another."""
+
+FUNCTION = 12.0
+"""How many operations an elementary function counts for."""
 
 STACKED_BYTES = 1 << 25
 """How much memory may pass from one loop to another."""
@@ -166,7 +176,10 @@ class _Parts:
         part = max([self.ready[v] for v in variables], default=SHARED)
         states = [flow.state(a) for a in equation.inputs]
         outs: Sequence[State] = [None] * len(equation.outputs)
-        if any([type(s) is int for s in states]):
+        if self._deposits(equation, states):
+            step = None
+            part = TOTALS
+        elif any([type(s) is int for s in states]):
             if part == TOTALS:
                 raise Inseparable("it uses a reduction over all lanes in each lane")
             step = flow.continued(equation, states)
@@ -186,6 +199,19 @@ class _Parts:
             total = type(state) is Partial
             flow.states[variable] = None if total else state
             self.ready[variable] = TOTALS if total else part
+
+    def _deposits(self, equation: Equation, states: Sequence[State]) -> bool:
+        """Whether lanes write to an array that is theirs together."""
+        if equation.primitive.name not in DEPOSITS or type(states[0]) is int:
+            return False
+        if all([type(s) is not int for s in states[1:]]):
+            return False
+        if self.ready.get(equation.inputs[0]) == TOTALS:  # type: ignore[arg-type]
+            return True
+        try:
+            return type(lane_step(equation, states, self._axis).outs[0]) is Partial
+        except Inseparable:
+            return True
 
     def _form(self, equation: Equation) -> tuple[list[State], list[State]] | None:
         """How to compute, for some lanes alone, what all lanes together would be a part of."""
@@ -278,7 +304,11 @@ class _Parts:
             [self._axis.size in v.aval.shape for e in own for v in e.outputs]
         ):
             return False  # the lanes may do it, each its own element
-        saved = sum(map(_operations, own))
+        worth, saved = WORTH, sum(map(_operations, own))
+        if part == TOTALS and any([e.primitive.name in DEPOSITS for e in own]):
+            # Without it, nothing is in lanes; but arrays as long as the lanes are fast as they are.
+            costs = cost_of(Program([], [e for e, p in self.of.items() if p == LANES], []))
+            saved, worth = costs["flops"] + FUNCTION * costs["transcendentals"], 12 * WORTH
         passing = [
             v.aval
             for p in (SHARED, LANES)
@@ -286,7 +316,7 @@ class _Parts:
             if p == part or (part == TOTALS and p == LANES)
         ]
         moved = self.loop.params["length"] * sum([nbytes(a) for a in passing])
-        return saved > WORTH * sum(map(elements, passing)) and moved <= STACKED_BYTES
+        return saved > worth * sum(map(elements, passing)) and moved <= STACKED_BYTES
 
     def merge(self, part: int) -> None:
         """Puts a part in with the lanes."""

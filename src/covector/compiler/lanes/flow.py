@@ -127,6 +127,10 @@ class Blocked(Exception):
         return f"{self.equation.primitive.name}: {self.reason}{where}"
 
 
+class SharedWork(Blocked):
+    """Lanes can be followed, but they have too little of the work to themselves."""
+
+
 class Step:
     """An equation, with the states of its operands and results.
 

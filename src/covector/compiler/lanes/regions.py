@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from covector.compiler.lanes.control import cut_where_demanded
-from covector.compiler.lanes.flow import Axis, Blocked, Flow, State, Step, cut, form_of, is_uniform
+from covector.compiler.lanes.flow import (
+    Axis,
+    Blocked,
+    Flow,
+    SharedWork,
+    State,
+    Step,
+    cut,
+    form_of,
+    is_uniform,
+)
 from covector.compiler.lanes.narrow import narrowed
 from covector.compiler.lanes.products import runs_apart
 from covector.compiler.lanes.ways import Way, ways
@@ -139,7 +149,7 @@ def _check_shared(shared: float, of_lanes: float, axis: Axis, loop: Equation) ->
     chunks = -(-axis.expected // max(axis.width, VECTOR))
     if shared * chunks > of_lanes:
         share = 100 * shared / (shared + of_lanes)
-        raise Blocked(
+        raise SharedWork(
             f"{share:.0f}% of its work is shared by all lanes, each chunk would repeat it", loop
         )
 

@@ -29,6 +29,7 @@ class Tried:
         self._loop = loop
         self._found: set[tuple[DimSize, int, int]] = set()
         self._over_steps = False
+        self._at_once: set[DimSize] = set()
 
     def add(self, axis: Axis, seed: Sequence[State]) -> None:
         """Notes that the loop does not separate with given states of its operands."""
@@ -47,6 +48,12 @@ class Tried:
             return True
         return self._found.issuperset(_places(axis, seed))
 
+    def first_at_once(self, axis: Axis) -> bool:
+        """Whether lanes are to begin in all operands at once for the first time."""
+        first = axis.size not in self._at_once
+        self._at_once.add(axis.size)
+        return first
+
 
 def along_steps(loop: Equation, seed: Sequence[State]) -> bool:
     """Whether lanes begin along the axis whose elements a scan visits one after the other."""
@@ -54,6 +61,19 @@ def along_steps(loop: Equation, seed: Sequence[State]) -> bool:
         return False
     first_x = loop.params["num_consts"] + loop.params["num_carry"]
     return any([state == 0 and type(state) is int for state in seed[first_x:]])
+
+
+def every_operand(loop: Equation, axis: Axis) -> list[State]:
+    """Lanes that begin in all operands of a loop at once which have one axis of that size."""
+    states: list[State] = []
+    first_x = len(loop.inputs)
+    if loop.primitive.name == "scan":
+        first_x = loop.params["num_consts"] + loop.params["num_carry"]
+    for k, atom in enumerate(loop.inputs):
+        dims = [d for d, n in enumerate(atom.aval.shape) if n == axis.size]
+        dims = [d for d in dims if d > 0 or k < first_x]
+        states.append(dims[0] if len(dims) == 1 else None)
+    return states
 
 
 def _places(axis: Axis, states: Sequence[State]) -> list[tuple[DimSize, int, int]]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from covector.compiler.lanes.control import CONTROL
 from covector.compiler.lanes.distribute import Distributed, distributed, distributed_anyhow
-from covector.compiler.lanes.flow import Axis, Blocked, State, place_of
+from covector.compiler.lanes.flow import Axis, Blocked, SharedWork, State, place_of
 from covector.compiler.lanes.hints import hint
 from covector.compiler.lanes.products import batch_of_products, keeps_in_cache, product_seeds
 from covector.compiler.lanes.regions import is_loop, separate
-from covector.compiler.lanes.seeds import Tried, along_steps
+from covector.compiler.lanes.seeds import Tried, along_steps, every_operand
 from covector.core import ladder, notes
 from covector.core.config import config
 from covector.core.dims import Dim, DimSize
@@ -129,7 +129,7 @@ class Lanes:
             if tried.covers(axis, seed):
                 continue
             try:
-                after = self._separated(program, loop, axis, seed)
+                after = self._separated_at_once(program, loop, axis, seed, tried)
             except (Blocked, Inseparable) as reason:
                 tried.add(axis, seed)
                 problems.setdefault(axis.size, f"along an axis of {axis.size}: {reason}")
@@ -172,6 +172,25 @@ class Lanes:
                 return after
             return program
         return program
+
+    def _separated_at_once(
+        self, program: Program, loop: Equation, axis: Axis, seed: Sequence[State], tried: Tried
+    ) -> Program:
+        """The program with a loop in lanes that begin in one operand, or in all that have them.
+
+        What is carried may be independent of each other: the lanes of one lead to no other, and
+        alone have little of the work.
+        """
+        try:
+            return self._separated(program, loop, axis, seed)
+        except SharedWork as problem:
+            every = every_operand(loop, axis)
+            if every == seed or not tried.first_at_once(axis):
+                raise
+            try:
+                return self._separated(program, loop, axis, every)
+            except (Blocked, Inseparable):
+                raise problem from None
 
     def _separated(
         self, program: Program, loop: Equation, axis: Axis, seed: Sequence[State]
