@@ -84,6 +84,19 @@ def test_what_a_function_was_emitted_with_goes_at_once():
     assert not left
 
 
+def test_few_steps_are_all_of_as_many_lanes(compiled):
+    """The body once, where whole registers would leave a last step of other lanes."""
+    wide = Target(512, fma=True, half=True, masks=True)
+    text = emit.emit(formula(40), wide).text
+    assert "<8 x float>" in text and "<16 x float>" not in text
+    assert "<8 x float>" not in emit.emit(formula(80), wide).text
+    with config.override("disable", "even_steps"):
+        assert "<16 x float>" in emit.emit(formula(40), wide).text
+        x = np.linspace(-4, 4, 40, dtype=np.float32)
+        expected = compiled(formula(40))(x)[0]
+    np.testing.assert_array_equal(compiled(formula(40))(x)[0], expected)
+
+
 @pytest.mark.parametrize("effort", [0, 1, 2, 3])
 def test_efforts_agree(effort, compiled):
     x = np.linspace(-4, 4, 40, dtype=np.float32)

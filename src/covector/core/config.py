@@ -50,6 +50,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "disk_cache": "keeping compiled programs for later processes",
     "distribution": "what all lanes of a loop share runs in a loop of its own",
     "donation": "results in the memory of donated arguments",
+    "even_steps": "loops of few steps in fewer lanes, of which they are a multiple",
     "fewer_passes": "passes of LLVM that gain little here are left out",
     "half_powers": "powers with constant exponents as products, roots and quotients",
     "in_place": "arrays overwritten by updates, loops and branches after their last use",
