@@ -88,7 +88,8 @@ def test_few_steps_are_all_of_as_many_lanes(compiled):
     """The body once, where whole registers would leave a last step of other lanes."""
     wide = Target(512, fma=True, half=True, masks=True)
     text = emit.emit(formula(40), wide).text
-    assert "<8 x float>" in text and "<16 x float>" not in text
+    assert "<8 x float>" in text
+    assert "<16 x float>" not in text
     assert "<8 x float>" not in emit.emit(formula(80), wide).text
     with config.override("disable", "even_steps"):
         assert "<16 x float>" in emit.emit(formula(40), wide).text

@@ -180,6 +180,7 @@ def _entry(
     emitter.names.update(zip(function.params, ("%begin", "%end"), strict=False))
     if function.body.depth:  # a piece of a loop's body
         emitter.plan_block(function.body, (), (), depth=0)
+    emitter.last = function.body.last
     emitter.block(function.body)
     if emitter.streams:
         emitter.lines.append(FENCE)

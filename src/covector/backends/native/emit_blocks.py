@@ -213,12 +213,14 @@ class BlockEmitter(Writer):
     def spend_range(self, item: For, lower: str, upper: str) -> None:
         """Emits what a counted loop of unknown length adds to the time spent without polling.
 
+        The last loop of a function adds nothing: nobody would ask.
+
         Args:
             item: the loop.
             lower: text of its first index.
             upper: text of its bound.
         """
-        if item.poll_every and item.trips is None:
+        if item.poll_every and item.trips is None and item is not self.last:
             count = self.define(f"sub i64 {upper}, {lower}")
             count = self.define(f"call i64 @llvm.smax.i64(i64 {count}, i64 0)")
             self.spend(count, item.poll_every * item.step)

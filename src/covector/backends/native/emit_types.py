@@ -17,7 +17,6 @@ from covector.loopir.scalars import BF16, F16, F32, F64, INTEGERS, WIDTH, bits_o
 
 # Offsets of the fields of the context, as in _native/covector.h.
 CONTEXT_ALLOC = 0
-CONTEXT_CANCEL = 8
 CONTEXT_WORKSPACE = 16
 CONTEXT_CONSTANTS = 24
 CONTEXT_CALLBACK = 32

@@ -12,7 +12,6 @@ from covector.backends.native.emit_types import (
     CANCELLED,
     CONTEXT_ALLOC,
     CONTEXT_CALLBACK,
-    CONTEXT_CANCEL,
     OUT_OF_MEMORY,
     PYTHON_ERROR,
     alignment,
@@ -71,6 +70,8 @@ class Writer:
         self.exits: dict[int, str] = {}
         self.allocas: list[str] = []
         self.spends = False
+        self.last: object = None
+        """The last statement of the function."""
         self.source: SourceLines | None = None
 
     def visited(self, items: Sequence[Any]) -> Iterable[Any]:
@@ -314,8 +315,6 @@ class Writer:
         Args:
             item: the statement, if there is one.
         """
-        flag = self.define(f"load volatile i32, ptr {self.memory.field(CONTEXT_CANCEL)}")
-        self.leave_if(self.define(f"icmp ne i32 {flag}, 0"), CANCELLED)
         status = self.define("call i32 @cv_poll(ptr %ctx)")
         self.leave_if(self.define(f"icmp ne i32 {status}, 0"), CANCELLED)
 
