@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from covector.core import dtypes
+from covector.lax.convolution import conv_general_dilated
 from covector.numpy.creation import asarray
 from covector.numpy.elementwise import (
     absolute,
@@ -21,7 +23,6 @@ from covector.numpy.elementwise import (
 from covector.numpy.index_functions import take
 from covector.numpy.joining import concatenate
 from covector.numpy.manipulation import flip, moveaxis, ravel, reshape
-from covector.numpy.products import dot
 from covector.numpy.promote import (
     broadcast_to,
     constant,
@@ -447,14 +448,17 @@ def _sliding(name: str, x: Any, y: Any, mode: str, precision: Any, preferred: An
     if mode not in padding:
         raise ValueError(f"{name}: mode must be 'full', 'same' or 'valid', got {mode!r}")
     low, high = padding[mode]
+    if width > _UNROLLED or preferred is not None:
+        return conv_general_dilated(
+            x[None, None],
+            y[None, None],
+            (1,),
+            [(low, high)],
+            precision=precision,
+            preferred_element_type=preferred,
+        )[0, 0]
     if low or high:
         x = pad(x, constant(0, x.dtype), padding_config=((low, high, 0),))
     count = size + low + high - width + 1
-    if width <= _UNROLLED and preferred is None:
-        terms = [slice_in_dim(x, k, k + count, 0) * y[k] for k in range(width)]
-        result = terms[0]
-        for term in terms[1:]:
-            result = el.add(result, term)
-        return result
-    windows = take(x, np.arange(count)[:, None] + np.arange(width)[None], mode="clip")
-    return dot(windows, y, precision=precision, preferred_element_type=preferred)
+    terms = [slice_in_dim(x, k, k + count, 0) * y[k] for k in range(width)]
+    return functools.reduce(el.add, terms)
