@@ -44,7 +44,8 @@ def test_what_is_fused(function: Callable[..., Any], expected: list[str]) -> Non
 def test_a_product_is_rounded_once_with_its_sum() -> None:
     small = 2.0**-12
     x = jnp.full(8, 1 + small)
-    assert np.all(np.asarray(jit(lambda x: x * x - (1 + 2 * small))(x)) == small**2)
+    with settings.config.override("cpu", "native"):  # the oldest processors have no such operation
+        assert np.all(np.asarray(jit(lambda x: x * x - (1 + 2 * small))(x)) == small**2)
     with settings.config.override("disable", "contraction"):
         assert np.all(np.asarray(jit(lambda x: x * x - (1 + 2 * small))(x)) == 0)
 
