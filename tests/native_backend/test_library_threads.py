@@ -22,6 +22,7 @@ from covector.core import backend
 from covector.core.backend import Options
 from covector.core.config import config, num_threads
 from covector.ops import product_tiles
+from covector.ops import triangular as ops
 
 RNG = np.random.default_rng(0)
 SMALL_TILES = {"SHARE": 300.0, "LEAST_SIDE": 8, "STEP": 4}
@@ -123,6 +124,32 @@ def test_a_large_product() -> None:
     a, b = sample(500, 300), sample(300, 700)
     (found,) = same_bits(lambda a, b: a @ b, a, b)
     np.testing.assert_allclose(found, a @ b, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("left", [True, False])
+@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("batch", [(), (3,)], ids=str)
+@pytest.mark.usefixtures("small_tiles")
+def test_right_hand_sides_in_strips(batch: tuple[int, ...], flip: bool, left: bool) -> None:
+    a = np.tril(definite(*batch, 50))
+    b = sample(*batch, *((50, 99) if left else (99, 50)))
+
+    def f(a: Any, b: Any) -> Any:
+        return ops.triangular_solve(
+            a,
+            b,
+            left_side=left,
+            lower=True,
+            transpose_a=flip,
+            conjugate_a=False,
+            unit_diagonal=False,
+        )
+
+    (found,) = same_bits(f, a, b)
+    strips = 4 * int(np.prod(batch, dtype=int))
+    assert f" parallel in 0..{strips} by 1" in compiled(f, a, b).as_text("loopir")
+    matrix = np.swapaxes(a, -1, -2) if flip else a
+    np.testing.assert_allclose(matrix @ found if left else found @ matrix, b, rtol=1e-3, atol=1e-3)
 
 
 # --- loops around calls --------------------------------------------------------------------------
@@ -311,20 +338,31 @@ def test_the_users_number_is_kept() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_forked_child_multiplies() -> None:
+def test_a_child_forked_while_another_thread_multiplies() -> None:
     get, change = openblas()
     before = get()
     a = sample(600, 600)
     f = cv.jit(lambda a: a @ a)
     wanted = np.asarray(f(a))
+    stop = threading.Event()
+
+    def user() -> None:
+        while not stop.is_set():
+            f(a)
+
+    other = threading.Thread(target=user)
     try:
         change(2)
-        child = os.fork()
-        if child == 0:
-            kept = get() == 2
-            same = np.asarray(f(a)).tobytes() == wanted.tobytes()
-            os._exit(0 if kept and same and get() == 2 else 1)
-        _, status = os.waitpid(child, 0)
+        other.start()
+        for _ in range(5):
+            child = os.fork()
+            if child == 0:
+                kept = get() == 2
+                same = np.asarray(f(a)).tobytes() == wanted.tobytes()
+                os._exit(0 if kept and same and get() == 2 else 1)
+            _, status = os.waitpid(child, 0)
+            assert os.waitstatus_to_exitcode(status) == 0
     finally:
+        stop.set()
+        other.join(60)
         change(before)
-    assert os.waitstatus_to_exitcode(status) == 0

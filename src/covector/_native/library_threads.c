@@ -98,9 +98,22 @@ cv_library_leave(int before)
 
 /* ---- setting up ---- */
 
+/* The library's own lock must be free in the child, too. */
+static void
+before_fork(void)
+{
+    pthread_mutex_lock(&threads.lock);
+}
+
+static void
+after_fork_in_parent(void)
+{
+    pthread_mutex_unlock(&threads.lock);
+}
+
 /* In the child there are no calls inside: whoever made them stayed with the parent. */
 static void
-after_fork(void)
+after_fork_in_child(void)
 {
     pthread_mutex_init(&threads.lock, NULL);
     atomic_store(&threads.inside, 0);
@@ -122,7 +135,8 @@ set_library_threads(PyObject *Py_UNUSED(module), PyObject *args)
         PyErr_SetString(PyExc_ValueError, "a number of the process cannot be set unless read");
         return NULL;
     }
-    if (!registered && pthread_atfork(NULL, NULL, after_fork) != 0) {
+    if (!registered &&
+        pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) != 0) {
         PyErr_SetString(PyExc_RuntimeError, "cannot watch for forks");
         return NULL;
     }

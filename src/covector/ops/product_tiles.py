@@ -86,6 +86,20 @@ def tile_sides(rows: int, columns: int, inner: int, dtype: Any) -> tuple[int, in
     return _side(rows, down), _side(columns, across)
 
 
+def strip_side(extent: int, cost: float) -> int:
+    """How much of one side of a matrix a single call works on, if only that side can be cut.
+
+    Args:
+        extent: of that side.
+        cost: of all, in nanoseconds.
+
+    Returns:
+        The extent of a strip; the whole if it is not worth more than one thread.
+    """
+    parts = min((cost / SHARE) ** 0.5, FEW_TILES, extent / LEAST_SIDE)
+    return _side(extent, 1 << int(parts).bit_length() - 1) if parts >= 2 else extent
+
+
 def _side(extent: int, parts: int) -> int:
     return extent if parts == 1 else -(-extent // (parts * STEP)) * STEP
 
@@ -117,8 +131,8 @@ def multiply(
         i, j = ix.delinear(builder, number, (down, across))
         row, column = ix.mul(builder, i, height), ix.mul(builder, j, width)
         extents = [
-            _extent(builder, rows, height, row),
-            _extent(builder, columns, width, column),
+            extent_at(builder, rows, height, row),
+            extent_at(builder, columns, width, column),
             inner,
         ]
         operands: list[Any] = []
@@ -135,8 +149,18 @@ def multiply(
         builder.loop(0, down * across, tile, kind="parallel")
 
 
-def _extent(builder: Any, whole: int, side: int, start: Any) -> Any:
-    """Rows or columns of the tile that starts there: the last one may have fewer."""
+def extent_at(builder: Any, whole: int, side: int, start: Any) -> Any:
+    """Rows or columns of the tile that starts there: the last one may have fewer.
+
+    Args:
+        builder: of the loop IR.
+        whole: rows or columns of the matrix.
+        side: of most tiles.
+        start: a multiple of `side`, an int or an index value.
+
+    Returns:
+        The number, an int if all tiles are equal.
+    """
     if whole % side == 0:
         return side
     return builder.op("min", ix.sub(builder, whole, start), builder.index(side))

@@ -11,8 +11,10 @@ import numpy as np
 
 from covector.core.avals import Aval, Zero
 from covector.core.trace import aval_of
+from covector.loopir.costs import product_cost
 from covector.loopir.tensor import Lowering
 from covector.ops import common
+from covector.ops import indices as ix
 from covector.ops import matrices as mx
 from covector.ops.arithmetic import mul, neg
 from covector.ops.common import batch_at_front, kind_of
@@ -36,6 +38,7 @@ from covector.ops.matrix_primitives import (
     spoil,
     substitute,
 )
+from covector.ops.product_tiles import extent_at, strip_side
 
 Array = np.ndarray[Any, Any]
 
@@ -269,13 +272,29 @@ def _solve_lower(
     trans = 0 if not transpose_a else 2 if conjugate_a else 1
     flags = (int(not left_side), int(lower), trans, int(unit_diagonal))
     rows, columns = rhs.shape[-2:]
+    free = columns if left_side else rows  # the axis of right-hand sides
+    side = _strip(rows, columns, n, free, a.dtype)
 
     def one(index: tuple[Any, ...]) -> None:
-        place = pointer(b, matrix, index), n, pointer(b, out, index), columns
-        call_library(b, symbol, *flags, rows, columns, *place)
+        *batch, number = index
+        start = ix.mul(builder, number, side or 0)
+        count = extent_at(builder, free, side, start) if side else free
+        target, first = pointer(b, out, batch)
+        first = ix.add(builder, first, start if left_side else ix.mul(builder, start, columns))
+        sizes = (rows, count) if left_side else (count, columns)
+        place = pointer(b, matrix, batch), n, (target, first), columns
+        call_library(b, symbol, *flags, *sizes, *place)
 
-    b.for_each_apart(rhs.shape[:-2], one)
+    strips = -(-free // side) if side else 1
+    b.for_each_apart((*rhs.shape[:-2], strips), one)
     return out
+
+
+def _strip(rows: Any, columns: Any, n: Any, free: Any, dtype: Any) -> int | None:
+    """For how many right-hand sides one call of BLAS solves; `None` for all of them."""
+    if any([type(extent) is not int for extent in (rows, columns, n)]):
+        return None
+    return strip_side(free, product_cost(rows, columns, n, SUFFIX[dtype]))
 
 
 def _solve_small(
