@@ -83,30 +83,36 @@ SIZES = [
     (32, 100_000, 8),
     (1000, 700, 300),
     (8192, 8192, 8192),
+    (64, 64, 20_000),
+    (256, 256, 8192),
     (1, 4096, 4096),
 ]
+LONG_SUMS = [(64, 64, 20_000), (256, 256, 8192)]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_tiles_cover_products_of_all_shapes(size: tuple[int, int, int]) -> None:
-    rows, columns, inner = size
-    height, width = product_tiles.tile_sides(rows, columns, inner, np.dtype("float32"))
-    assert 0 < height <= rows
-    assert 0 < width <= columns
-    assert height == rows or height >= product_tiles.LEAST_SIDE
-    assert width == columns or width >= product_tiles.LEAST_SIDE
-    tiles = -(-rows // height) * -(-columns // width)
+    sides = product_tiles.tile_sides(*size, np.dtype("float32"))
+    for extent, side in zip(size, sides, strict=True):
+        assert 0 < side <= extent
+        assert side == extent or side >= product_tiles.LEAST_SIDE
+    rows, columns, _ = size
+    height, width, depth = sides
+    assert (depth < size[2]) == (size in LONG_SUMS)
+    tiles = -(-rows // height) * -(-columns // width) * -(-size[2] // depth)
     most = max(product_tiles.FEW_TILES, rows * columns // product_tiles.LARGE_TILE)
     assert 1 < tiles <= most
 
 
 def test_small_products_are_one_tile() -> None:
-    assert product_tiles.tile_sides(100, 100, 100, np.dtype("float32")) == (100, 100)
+    assert product_tiles.tile_sides(100, 100, 100, np.dtype("float32")) == (100, 100, 100)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 @pytest.mark.parametrize("flip", [(False, False), (True, False), (False, True), (True, True)])
-@pytest.mark.parametrize("size", [(130, 70, 40), (67, 131, 65), (2000, 9, 20), (9, 2000, 20)])
+@pytest.mark.parametrize(
+    "size", [(130, 70, 40), (67, 131, 65), (20, 24, 1100), (2000, 9, 20), (9, 2000, 20)]
+)
 @pytest.mark.usefixtures("small_tiles")
 def test_products(size: tuple[int, int, int], flip: tuple[bool, bool], dtype: str) -> None:
     m, n, k = size

@@ -409,7 +409,7 @@ def _by_library(product: _Product, rows: int, columns: int, inner: int) -> Any:
 
     def one(index: Sequence[Any]) -> None:
         factors = left.at(builder, index), right.at(builder, index), target.at(builder, index)
-        multiply(builder, product.wide, (rows, columns, inner), factors, site)
+        multiply(b, product.wide, (rows, columns, inner), factors, site)
 
     b.for_each_apart(product.batch, one)
     if product.out == product.wide:

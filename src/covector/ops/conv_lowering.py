@@ -485,5 +485,5 @@ class _Patches:
             left, right = (f._replace(transposed=not f.transposed) for f in (matrix, kernel))
         site = self.b.site("BLAS could not multiply the matrices of a convolution")
         sizes, factors = (rows, columns, conv.terms), (left, right, target)
-        sides = None if whole else (rows, columns)
-        multiply(self.builder, self.of.wide, sizes, factors, site, sides)
+        sides = None if whole else sizes
+        multiply(self.b, self.of.wide, sizes, factors, site, sides)

@@ -3,15 +3,19 @@
 BLAS itself uses one thread for each call. Which tiles there are depends on sizes alone, so that
 results do not depend on the number of threads, nor on whether the product stands in a loop that
 threads share already. Each tile copies its rows and columns of the operands into the order that
-BLAS wants: so tiles should be few, and nearly square.
+BLAS wants: so tiles should be few, and nearly square. Where sums are much longer than the result
+has rows and columns, tiles make parts of the sums, which are added up in the end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 from covector.core import dtypes
 from covector.loopir.costs import product_cost
+from covector.loopir.tensor import Lowering
 from covector.ops import indices as ix
 
 LIBRARY_TYPES = {
@@ -32,6 +36,9 @@ FEW_TILES = 8
 
 LARGE_TILE = 1 << 20
 """Elements of a tile where there are many."""
+
+LONG_SUM = 4
+"""Sums are cut if their parts are at least so many times longer than the sides of a tile."""
 
 STEP = 16
 """Sides of tiles are multiples of this."""
@@ -60,8 +67,8 @@ class Factor(NamedTuple):
         return self.buffer, ix.add(builder, self.offset, start)
 
 
-def tile_sides(rows: int, columns: int, inner: int, dtype: Any) -> tuple[int, int]:
-    """How many rows and columns of a product one call of BLAS makes.
+def tile_sides(rows: int, columns: int, inner: int, dtype: Any) -> tuple[int, int, int]:
+    """How many rows, columns and terms of sums of a product one call of BLAS works on.
 
     Args:
         rows: of the result.
@@ -70,20 +77,23 @@ def tile_sides(rows: int, columns: int, inner: int, dtype: Any) -> tuple[int, in
         dtype: one of `LIBRARY_TYPES`.
 
     Returns:
-        Rows and columns of a tile; those of the result if it is not worth more than one thread.
+        The sizes of a tile; all of the product if it is not worth more than one thread.
     """
     cost = product_cost(rows, columns, inner, LIBRARY_TYPES[dtype])
     wanted = min((cost / SHARE) ** 0.5, max(FEW_TILES, rows * columns // LARGE_TILE))
-    down = across = 1
-    while 2 * down * across <= wanted:
+    down = across = deep = 1
+    while 2 * down * across * deep <= wanted:
         height, width = rows // down, columns // across
-        if max(height, width) < 2 * LEAST_SIDE:
+        longest = max(height, width)
+        if inner // (2 * deep) >= LONG_SUM * max(longest, LEAST_SIDE):
+            deep *= 2
+        elif longest < 2 * LEAST_SIDE:
             break
-        if height >= width:
+        elif height >= width:
             down *= 2
         else:
             across *= 2
-    return _side(rows, down), _side(columns, across)
+    return _side(rows, down), _side(columns, across), _side(inner, deep)
 
 
 def strip_side(extent: int, cost: float) -> int:
@@ -105,17 +115,17 @@ def _side(extent: int, parts: int) -> int:
 
 
 def multiply(
-    builder: Any,
+    b: Lowering,
     dtype: Any,
     sizes: tuple[int, int, int],
     factors: tuple[Factor, Factor, Factor],
     site: int,
-    sides: tuple[int, int] | None = None,
+    sides: tuple[int, int, int] | None = None,
 ) -> None:
     """Stores a product of two matrices.
 
     Args:
-        builder: of the loop IR.
+        b: the lowering.
         dtype: of all three, one of `LIBRARY_TYPES`.
         sizes: rows and columns of the result, and terms of each sum.
         factors: left, right, and where the result goes.
@@ -123,30 +133,61 @@ def multiply(
         sides: of tiles; `None` for those that suit the sizes.
     """
     rows, columns, inner = sizes
-    height, width = sides or tile_sides(rows, columns, inner, dtype)
+    sides = sides or tile_sides(rows, columns, inner, dtype)
+    parts = -(-inner // sides[2])
+    if parts == 1:
+        _in_tiles(b.builder, dtype, sizes, factors, site, sides)
+        return
     left, right, target = factors
-    down, across = -(-rows // height), -(-columns // width)
+    sums = b.new((parts, rows, columns), dtype)
+    stacked = Factor(sums.buffer, 0, columns)
+    _in_tiles(b.builder, dtype, sizes, (left, right, stacked), site, sides)
+
+    def add_up(place: Sequence[Any]) -> None:
+        builder = b.builder
+        total = sums.at((0, *place))
+        for part in range(1, parts):
+            total = builder.op("add", total, sums.at((part, *place)))
+        offset = ix.linear(builder, place, (rows, target.leading))
+        builder.store_at(target.buffer, ix.add(builder, target.offset, offset), total)
+
+    b.for_each((rows, columns), add_up, independent=True)
+
+
+def _in_tiles(
+    builder: Any,
+    dtype: Any,
+    sizes: tuple[int, int, int],
+    factors: tuple[Factor, Factor, Factor],
+    site: int,
+    sides: tuple[int, int, int],
+) -> None:
+    """As `multiply`; results of parts of the sums are stored one matrix after the other."""
+    left, right, target = factors
+    counts = tuple([-(-size // side) for size, side in zip(sizes, sides, strict=True)])
 
     def tile(number: Any) -> None:
-        i, j = ix.delinear(builder, number, (down, across))
-        row, column = ix.mul(builder, i, height), ix.mul(builder, j, width)
-        extents = [
-            extent_at(builder, rows, height, row),
-            extent_at(builder, columns, width, column),
-            inner,
-        ]
+        position = ix.delinear(builder, number, counts)
+        starts = [ix.mul(builder, i, side) for i, side in zip(position, sides, strict=True)]
+        extents = [extent_at(builder, *each) for each in zip(sizes, sides, starts, strict=True)]
+        row, column, term = starts
+        below = ix.add(builder, row, ix.mul(builder, position[2], sizes[0]))
         operands: list[Any] = []
-        for factor, place in ((left, (row, 0)), (right, (0, column)), (target, (row, column))):
+        for factor, place in (
+            (left, (row, term)),
+            (right, (term, column)),
+            (target, (below, column)),
+        ):
             operands += [factor.moved(builder, *place), builder.index(factor.leading)]
         flags = [builder.index(int(f.transposed)) for f in (left, right)]
         passed = [builder.index(n) if type(n) is int else n for n in extents]
         symbol = f"cv_gemm_{LIBRARY_TYPES[dtype]}"
         builder.call(symbol, dtypes.int32, *passed, *operands, *flags, site=site)
 
-    if down * across == 1:
+    if prod(counts) == 1:
         tile(0)
     else:
-        builder.loop(0, down * across, tile, kind="parallel")
+        builder.loop(0, prod(counts), tile, kind="parallel")
 
 
 def extent_at(builder: Any, whole: int, side: int, start: Any) -> Any:
