@@ -18,6 +18,7 @@ from benchmarks.workloads import (
     maps,
     montecarlo,
     nbody,
+    networks,
     scans,
     stencils,
 )
@@ -33,6 +34,7 @@ FAMILIES = (
     kalman,
     maml,
     nbody,
+    networks,
     stencils,
     arrays,
     dispatch,

@@ -63,8 +63,7 @@ def lower_apart(
     dims = enumerate(zip(avals, out_dims, strict=True))
     results = [_result(b, a, d, length, slots, k) for k, (a, d) in dims]
 
-    def run_chunk(number: Any, place: Any, run: Run) -> None:
-        first = ix.mul(builder, place, width)
+    def run_chunk(number: Any, first: Any, run: Run) -> None:
         before, builder.apart = builder.apart, builder.depth
         outs = run(first)
         builder.apart = before
@@ -78,7 +77,8 @@ def lower_apart(
         bound = builder.op("min", ix.sub(builder, chunks, start), group)
 
         def chunk(k: Any) -> None:
-            run_chunk(number, builder.op("add", start, k), run)
+            first = ix.mul(builder, builder.op("add", start, k), width)
+            run_chunk(number, first, run)
 
         builder.loop(0, bound, chunk)
 
@@ -86,7 +86,7 @@ def lower_apart(
     if rest is not None:
         for result in results:
             result.begin(groups)
-        run_chunk(groups, chunks, rest)
+        run_chunk(groups, builder.index(chunks * width), rest)
     return [result.whole() for result in results]
 
 

@@ -112,6 +112,10 @@ class Lanes:
         return program.replace(equations=equations), decisions
 
     @property
+    def _by_cost(self) -> bool:
+        return self.by_cost and "lane_ways" not in config.disable
+
+    @property
     def _fewest(self) -> int:
         return max(self.fewest, self.width + 1)
 
@@ -160,7 +164,7 @@ class Lanes:
         numbers = dict(self.values)
         expected = _number(size, numbers)
         axis = axes.setdefault(
-            size, Axis(size, self.width, expected, self.whole, numbers, self.by_cost)
+            size, Axis(size, self.width, expected, self.whole, numbers, self._by_cost)
         )
         for equation, seed in product_seeds(program, size):
             try:
@@ -241,7 +245,7 @@ class Lanes:
         ]
         for _, size, _, place, dim, extent in sorted(places, key=lambda found: found[:5]):
             seed: list[State] = [dim if k == place else None for k in range(len(loop.inputs))]
-            axis = Axis(extent, self.width, -size, self.whole, numbers, self.by_cost)
+            axis = Axis(extent, self.width, -size, self.whole, numbers, self._by_cost)
             yield axes.setdefault(extent, axis), seed
 
     def _seeds_along(self, loop: Equation, axis: Axis) -> Iterator[list[State]]:
