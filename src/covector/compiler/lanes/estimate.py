@@ -384,6 +384,11 @@ def partial_time(program: Program, dims: Sequence[object], copies: int) -> float
     return count / VECTOR * SIMPLE + 8 * count * CACHES[_level(4 * count)][1]
 
 
+def has_products(program: Program) -> bool:
+    """Whether a program has products of arrays."""
+    return any([_is_product(e) for e in all_equations(program)])
+
+
 def needs_library(program: Program) -> bool:
     """Whether a program has products of matrices for which BLAS is called."""
     sizes = _Ways({})

@@ -17,6 +17,7 @@ from covector.compiler.lanes.estimate import (
     VECTOR,
     array_time,
     by_threads,
+    has_products,
     lane_time,
     needs_library,
     partial_time,
@@ -93,8 +94,9 @@ def ways(flow: Flow, one: Program, axis: Axis) -> list[Way]:
         parts = -(-lanes // VECTOR) * VECTOR / TOGETHER
         found.append(Way(1, False, by_threads(time * parts, parts)))
     if _has_long_arrays(one):
-        found += [_in_chunks(one, wanted, 1, lanes)]
-        for width in sorted({_fitting(lanes, w) for w in WIDTHS if 2 * w <= lanes}):
+        found.append(_in_chunks(one, wanted, 1, lanes))
+        widths = WIDTHS if has_products(one) else ()  # nothing else is better for more lanes
+        for width in sorted({_fitting(lanes, w) for w in widths if 2 * w <= lanes}):
             found.append(_in_chunks(narrowed(flow, wanted, width)[0], wanted, width, lanes))
     return sorted(found, key=_handicapped)
 
