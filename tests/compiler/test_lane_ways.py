@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,13 @@ from covector.core.interpret import run
 from covector.core.program import Program
 
 RNG = np.random.default_rng(3)
+
+
+@pytest.fixture(autouse=True)
+def chosen() -> Generator[None]:
+    """Ways are chosen even where the suite runs without that."""
+    with config.override("disable", config.disable - {"lane_ways"}):
+        yield
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -115,7 +122,7 @@ def test_the_number_of_threads_decides_nothing() -> None:
 
 
 def test_without_the_model_lanes_run_in_vectors() -> None:
-    with config.override("disable", frozenset({"lane_ways"})):
+    with config.override("disable", config.disable | {"lane_ways"}):
         assert way_of(decided(own_matrices(256, 20))[0]) == "vectors of lanes"
 
 
@@ -162,7 +169,7 @@ def check(function: Callable[..., Any], *args: Any, width: int) -> None:
     program = cv.make_program(function)(*args)
     leaves = [np.asarray(x) for x in cv.tree.leaves(args)]
     executable = backend.executable(program)
-    with config.override("disable", frozenset({"run_time_sizes"})):
+    with config.override("disable", config.disable | {"run_time_sizes"}):
         made = LANES.decide(prepare(program))[0]
     found = [e.params["width"] for e in made.equations if e.primitive.name == "lanes"]
     assert found

@@ -14,6 +14,7 @@ from covector import lax, random
 from covector.compiler import pipeline
 from covector.compiler.passes.lanes import Lanes
 from covector.core import backend
+from covector.core.config import config
 from covector.core.interpret import run
 from covector.core.program import Program
 from covector.ops.lanes import TOGETHER
@@ -206,7 +207,8 @@ def test_gradients_of_bodies(body: Callable[[Any], Any]) -> None:
 
 def test_a_few_lanes_of_large_arrays_stay_together() -> None:
     x = RNG.normal(size=(20, 64)).astype(np.float32)
-    assert in_lanes(compiled(cv.vmap(wide_state), x)) == 0
+    with config.override("disable", config.disable - {"lane_ways"}):
+        assert in_lanes(compiled(cv.vmap(wide_state), x)) == 0
 
 
 def test_a_function_without_a_vector_form_keeps_lanes_together(
