@@ -299,6 +299,65 @@ def _digamma_over_root(x: mp.mpf) -> mp.mpf:
     return mp.digamma(x) / (x - DIGAMMA_ROOT)
 
 
+def _lgamma_over_roots(x: mp.mpf) -> mp.mpf:
+    return mp.loggamma(x) / ((x - 1) * (x - 2))
+
+
+def _lgamma_near(centre: str) -> Function:
+    """lgamma(x) / ((x - 1) (x - 2)) in x - centre, continued through the roots."""
+    shift = mp.mpf(centre)
+
+    def function(u: mp.mpf) -> mp.mpf:
+        x = u + shift
+        if min(abs(x - 1), abs(x - 2)) > mp.mpf("1e-8"):
+            return _lgamma_over_roots(x)
+        h = mp.mpf("1e-8")
+        return (
+            4 * (_lgamma_over_roots(x - 2 * h) + _lgamma_over_roots(x + 2 * h))
+            - (_lgamma_over_roots(x - 4 * h) + _lgamma_over_roots(x + 4 * h))
+        ) / 6
+
+    return function
+
+
+def _stirling_rest(z: mp.mpf) -> mp.mpf:
+    """x times what lgamma(x) is beyond (x - 1/2) log(x) - x + log(2 pi) / 2, z = 1 / x^2."""
+    x = 1 / mp.sqrt(z)
+    return (mp.loggamma(x) - (x - mp.mpf("0.5")) * mp.log(x) + x - mp.log(2 * mp.pi) / 2) * x
+
+
+def _stirling_weight(z: mp.mpf) -> mp.mpf:
+    return mp.sqrt(z) / mp.loggamma(1 / mp.sqrt(z)) if z else mp.mpf(0)
+
+
+def _lgamma_fits(width: int, high: int, far: int, degrees: tuple[int, int]) -> list[Fit]:
+    """A polynomial from 1 to `high`, and one from `far` on; the coefficients are float64."""
+    centre, half = str((1 + high) / 2), mp.mpf(high - 1) / 2
+    near = _lgamma_near(centre)
+    return [
+        Fit(
+            f"LGAMMA_NEAR_F{width}",
+            near,
+            -half,
+            half,
+            degrees[0],
+            lambda u: 1 / near(u),
+            False,
+            f"lgamma(x) / ((x - 1) (x - 2)) in x - {centre} for 1 <= x <= {high}",
+        ),
+        Fit(
+            f"LGAMMA_FAR_F{width}",
+            smooth(_stirling_rest),
+            mp.mpf(0),
+            1 / mp.mpf(far) ** 2,
+            degrees[1],
+            _stirling_weight,
+            False,
+            f"x (lgamma(x) - (x - 1/2) log(x) + x - log(2 pi) / 2) in 1 / x^2 for x >= {far}",
+        ),
+    ]
+
+
 FITS: list[Fit] = [
     *both(
         "EXP",
@@ -519,6 +578,8 @@ FITS: list[Fit] = [
         False,
         "digamma(x) / (x - r) in x - 3/2 for 1 <= x <= 2, r its root",
     ),
+    *_lgamma_fits(32, 3, 3, (15, 4)),
+    *_lgamma_fits(64, 2, 8, (20, 5)),
 ]
 
 HEADER = '''"""Coefficients of polynomials, lowest degree first; by tools/fit_polynomials.py."""

@@ -17,15 +17,14 @@ from covector.loopir.math_support import (
     SINGLE,
     Format,
     Real,
-    bit_pattern,
     estrin,
     horner,
-    integer_to_float,
     polynomial,
     power_of_two,
     quick_two_sum,
     round_to_integer,
     split_exponent,
+    split_normal,
     two_product,
     two_sum,
 )
@@ -266,11 +265,8 @@ def log1p(x: Real) -> Real:
 
 def log_of_normal(x: Real) -> Real:
     """The logarithm of a positive finite number that is not subnormal."""
-    fmt = x.fmt
-    bits = x.as_bits()
-    k = (bits - bit_pattern(float(np.array(np.sqrt(0.5), fmt.dtype)), fmt)) >> fmt.mantissa
-    m = (bits - (k << fmt.mantissa)).as_float()
-    return _log_sum(*_log_parts(m - 1.0), integer_to_float(k, fmt))
+    m, k = split_normal(x)
+    return _log_sum(*_log_parts(m - 1.0), k)
 
 
 # Inverse hyperbolic functions; float32 through float64, which is as fast as more careful code
@@ -377,13 +373,11 @@ def pow_(x: Real, y: Real) -> Real:
 
 def _pow_single(size: Real, y: Real) -> Real:
     a, y = size.convert(F64), y.convert(F64)
-    bits = a.as_bits()
-    k = (bits - 0x3FE6A09E667F3BCD) >> 52
-    m = (bits - (k << 52)).as_float()
+    m, k = split_normal(a)
     s = (m - 1.0) / (m + 1.0)
     z = s * s
     log_e = s.fma(z * polynomial(z, table.LOG_S_POW32), s + s)
-    log_2 = log_e.fma(1.0 / math.log(2.0), integer_to_float(k, DOUBLE))
+    log_2 = log_e.fma(1.0 / math.log(2.0), k)
     log_2 = a.eq(0.0).pick(-_INF, (a < _INF).pick(log_2, a))
     t = (log_2 * y).clamp(-400.0, 400.0)
     n, low = round_to_integer(t)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from covector.loopir import coefficients as table
 from covector.loopir.math_exponential import exp_of_sum, log_of_normal
-from covector.loopir.math_support import SINGLE, Real, horner, polynomial, two_product
+from covector.loopir.math_support import (
+    SINGLE,
+    Real,
+    horner,
+    polynomial,
+    split_normal,
+    two_product,
+)
+from covector.loopir.math_trigonometric import sin_pi
 from covector.loopir.scalars import F32, F64
 
 _ERF = {F32: table.ERF_F32, F64: table.ERF_F64}
@@ -63,11 +73,79 @@ def erf_inv(x: Real) -> Real:
     return (a < 1.0).pick(x * factor, edge)
 
 
+# Where the asymptotic series of lgamma begins, and log(2 pi) / 2 - 1/2.
+_LGAMMA_FAR = {F32: 3.0, F64: 8.0}
+_STIRLING = 0.4189385332046727
+
+
 def lgamma(x: Real) -> Real:
-    """log|gamma(x)|, by the C library in float64."""
+    """log|gamma(x)|, computed in float64; by reflection where x is negative."""
     wide = x.convert(F64)
-    value = Real(x.b, x.b.pure_call("lgamma", F64, wide.value))
-    return value.convert(x.dtype)
+    size = abs(wide)
+    value = _lgamma_single(size) if x.fmt is SINGLE else _lgamma_double(size)
+
+    def reflected() -> list[Any]:
+        return [(wide < 0.0).pick(_lgamma_reflected(size, value), value).value]
+
+    (result,) = x.b.if_((wide < 0.0).value, reflected, lambda: [value.value])
+    edge = size.eq(0.0) | ~(size < math.inf)
+    # Infinity at 0, and NaN stays.
+    result = edge.pick((size + 1.0) * math.inf, Real(x.b, result))
+    return result.convert(x.dtype)
+
+
+def _lgamma_reflected(y: Real, value: Real) -> Real:
+    """lgamma(-y) for y > 0, by gamma(-y) gamma(y) = -pi / (y sin(pi y)); infinite at poles."""
+    sine = sin_pi(abs(y - y.op("round_even")))
+    product = Real(y.b, y.b.op("log", (y * sine * (1.0 / math.pi)).value))
+    return (y < 1e-30).pick(value, -product - value)
+
+
+def _lgamma_single(y: Real) -> Real:
+    """lgamma(y) for what float32 holds: -log(y) + lgamma(y + 1), a polynomial, or the series."""
+    logarithm, inverse = _log_and_inverse(y)
+    below, above = y < 1.0, y >= _LGAMMA_FAR[F32]
+    near = _lgamma_near(below.pick(y, y - 1.0), 1.0, table.LGAMMA_NEAR_F32)
+    far = _stirling_rest(inverse, table.LGAMMA_FAR_F32)
+    factor = above.pick(y - 0.5, below.pick(-1.0, y.const(0.0)))
+    return above.pick(logarithm - 1.0, logarithm).fma(factor, above.pick(far, near))
+
+
+def _lgamma_double(y: Real) -> Real:
+    """The same for float64; between 2 and 8 the logarithm of a product is added."""
+    below, above = y < 1.0, y >= _LGAMMA_FAR[F64]
+    moved, product = y, y.const(1.0)
+    for _ in range(int(_LGAMMA_FAR[F64]) - 2):
+        more = moved >= 2.0
+        moved = more.pick(moved - 1.0, moved)
+        product = more.pick(product * moved, product)
+    near = _lgamma_near(below.pick(y, moved - 1.0), 0.5, table.LGAMMA_NEAR_F64)
+    far = _stirling_rest(1.0 / y, table.LGAMMA_FAR_F64)
+    argument = (below | above).pick(y, product)
+    logarithm = Real(y.b, y.b.op("log", argument.value))
+    factor = above.pick(y - 0.5, below.pick(-1.0, y.const(1.0)))
+    return above.pick(logarithm - 1.0, logarithm).fma(factor, above.pick(far, near))
+
+
+def _lgamma_near(t: Real, centre: float, coefficients: Sequence[float]) -> Real:
+    """lgamma(1 + t), its roots kept."""
+    return t * (t - 1.0) * polynomial(t - centre, coefficients)
+
+
+def _stirling_rest(inverse: Real, coefficients: Sequence[float]) -> Real:
+    """What lgamma(y) is beyond (y - 1/2) (log(y) - 1), from 1 / y."""
+    return inverse.fma(polynomial(inverse * inverse, coefficients), _STIRLING)
+
+
+def _log_and_inverse(y: Real) -> tuple[Real, Real]:
+    """log(y), to what float32 needs, and 1 / y, by one division; y may not be subnormal."""
+    m, k = split_normal(y)
+    below = m + 1.0
+    quotient = 1.0 / (below * y)
+    s = (m - 1.0) * (y * quotient)
+    z = s * s
+    series = s.fma(z * polynomial(z, table.LOG_S_POW32), s + s)
+    return k.fma(math.log(2.0), series), below * quotient
 
 
 # The root of digamma in two parts, and B(2k) / 2k for k = 1 ... 7, its asymptotic series.

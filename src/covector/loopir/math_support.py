@@ -311,6 +311,21 @@ def split_exponent(x: Real) -> tuple[Real, Real, Real]:
     return m, k, integer_to_float(k, fmt)
 
 
+def split_normal(x: Real) -> tuple[Real, Real]:
+    """`split_exponent` for what is not subnormal: m, and k as a float.
+
+    Args:
+        x: positive, finite and normal.
+
+    Returns:
+        m; k.
+    """
+    fmt = x.fmt
+    bits = x.as_bits()
+    k = (bits - bit_pattern(float(np.array(np.sqrt(0.5), fmt.dtype)), fmt)) >> fmt.mantissa
+    return (bits - (k << fmt.mantissa)).as_float(), integer_to_float(k, fmt)
+
+
 def two_sum(a: Real, b: Real) -> tuple[Real, Real]:
     """The sum of two numbers and what rounding took from it (Knuth).
 

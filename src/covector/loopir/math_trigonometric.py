@@ -83,6 +83,13 @@ def _cos_reduced(r: Real, c: Real) -> Real:
     return head + (((1.0 - head) - half) + rest)
 
 
+def sin_pi(r: Real) -> Real:
+    """sin(pi r) for 0 <= r <= 1/2."""
+    zero = r.const(0.0)
+    near, far = _sin_reduced(r * math.pi, zero), _cos_reduced((0.5 - r) * math.pi, zero)
+    return (r < 0.25).pick(near, far)
+
+
 def _unless(x: Real, limit: float, value: Real, otherwise: Callable[[], Real]) -> Real:
     """The value, but where |x| exceeds the limit what is computed in a branch."""
     large = abs(x) > limit

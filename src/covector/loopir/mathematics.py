@@ -58,7 +58,7 @@ DEFINITIONS: dict[str, Callable[..., Real]] = {
     "digamma": special.digamma,
 }
 
-RARE = frozenset({"sin_large", "cos_large", "tan_large", "lgamma"})
+RARE = frozenset({"sin_large", "cos_large", "tan_large"})
 """Functions that backends should not inline."""
 
 _functions: dict[tuple[str, DType], Function] = {}
