@@ -67,7 +67,9 @@ def test_rows_are_fetched_ahead():
 
 
 @pytest.mark.parametrize("columns", [2048, 2050, 2064])
-@pytest.mark.parametrize("function", [centred, log_of_sum, lambda x: x * 2], ids=str)
+@pytest.mark.parametrize(
+    "function", [centred, log_of_sum, lambda x: x * 2], ids=["centred", "log_of_sum", "twice"]
+)
 def test_results_are_the_same(function, columns):
     """In the last row, too, after which there is nothing to fetch."""
     x = np.random.default_rng(0).normal(size=(2100, columns)).astype(np.float32)

@@ -37,6 +37,11 @@ LAYOUTS = {
     "large-batch": ((65, 2, 70), (2, 80, 65), (((0,), (2,)), ((1,), (0,)))),
     "large-two-axes": ((15, 70, 5), (80, 15, 5), (((0, 2), (1, 2)), ((), ()))),
     "large-vector": ((600, 500), (500,), MATRICES),
+    "large-vector-matrix": ((1, 500), (500, 600), MATRICES),
+    "large-vector-transposed": ((500,), (600, 500), (((0,), (1,)), ((), ()))),
+    "large-transposed-column": ((500, 600), (500, 1), (((0,), (0,)), ((), ()))),
+    "large-transposed-vectors": ((500, 2, 600), (2, 500), (((0,), (1,)), ((1,), (0,)))),
+    "large-sum": ((1, 1 << 18), (1 << 18, 1), MATRICES),
 }
 
 

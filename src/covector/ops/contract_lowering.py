@@ -131,6 +131,8 @@ def lower_dot(
     if all(size is not None for size in sizes) and static_size(product.batch) != 0:
         rows, columns, inner = (size or 0 for size in sizes)
         if rows * columns * inner >= LIBRARY_SIZE and wide in LIBRARY_TYPES:
+            if 1 in (rows, columns):
+                return _by_vector(product, rows, columns, inner)
             return _by_library(product, rows, columns, inner)
         by_rows = _row_product(product, rows, columns) if _in_loops(rows, columns, inner) else None
         if by_rows is not None:
@@ -139,6 +141,26 @@ def lower_dot(
                 return _by_rows(by_rows, inner)
             return _by_tiles(by_rows, rows, columns, inner)
     return _by_elements(product)
+
+
+def _by_vector(product: _Product, rows: int, columns: int, inner: int) -> Any:
+    """A large matrix times a vector: each element of the matrix is read once, in memory's order.
+
+    BLAS would copy the matrix first, as it does for products that read it again and again.
+    """
+    matrix = product.rhs if rows == 1 else product.lhs
+    if not matrix.ends_free or rows == columns:
+        return _by_elements(product)
+    if rows == 1:
+        return _by_rows(product, inner)
+    turned = _Product(product.b, product.rhs, product.lhs, product.out, product.wide)
+    result = _by_rows(turned, inner)
+
+    def element(index: tuple[Any, ...]) -> Any:
+        batch, row, column = product.parts(index)
+        return result.at((*batch, *column, *row))
+
+    return product.b.lazy(product.shape, product.out, element, 0.0, moves=True)
 
 
 def _in_loops(rows: int, columns: int, inner: int) -> bool:
