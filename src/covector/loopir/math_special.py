@@ -37,15 +37,22 @@ def _erfc_positive(x: Real) -> Real:
 
 
 def _erf_small(x: Real) -> Real:
-    """erf(x) for |x| <= 1."""
+    """erf(x) for |x| <= 1, or 1.1 in float32."""
     return x.fma(polynomial(x * x, _ERF[x.dtype]), x)
 
 
 def erf(x: Real) -> Real:
     """The error function."""
     a = abs(x)
-    far = (1.0 - _erfc_positive(a)).copysign(x)
-    return (a < 1.0).pick(_erf_small(x), far)
+    far, rest = (1.1, _erf_rest_f32) if x.fmt is SINGLE else (1.0, _erfc_positive)
+    return (a < far).pick(_erf_small(x), (1.0 - rest(a)).copysign(x))
+
+
+def _erf_rest_f32(a: Real) -> Real:
+    """1 - erf(a) from 1.1 on as a fourth power; at 4 it is 2^-26 and stays there."""
+    root = polynomial(a.op("min", 4.0) - 2.5, table.ERF_REST_F32)
+    square = root * root
+    return square * square
 
 
 def erfc(x: Real) -> Real:
