@@ -125,3 +125,11 @@ def test_fused_with_neighbours():
 
     for n in (3, 30, 70):
         agree(chain, numbers((n, 40)), numbers((40, 20), seed=1), numbers((50, 20), seed=2))
+
+
+def test_small_products_of_a_batch_are_shared_by_threads():
+    a = np.ones((1000, 24, 20), np.float32)
+    b = np.ones((1000, 20, 32), np.float32)
+    program = cv.jit(lambda a, b: a @ b).lower(a, b).as_text("loopir")
+    assert "parallel in 0..1000" in program
+    np.testing.assert_array_equal(cv.jit(lambda a, b: a @ b)(a, b), np.full((1000, 24, 32), 20))

@@ -334,7 +334,7 @@ def _by_tiles(product: _Product, rows: int, columns: int, inner: int) -> Any:
         if whole < rows:
             tile(whole, rows - whole)
 
-    b.for_each(product.batch, multiply)
+    b.for_each_apart(product.batch, multiply)
     return out
 
 
