@@ -198,6 +198,19 @@ def test_reshape_of_batches_of_keys():
     counted(draw, lambda n: (np.arange(n, dtype=np.uint32),), (5, 2, 1, 9), 0)
 
 
+def test_a_batch_of_one_does_not_decide_how_others_run():
+    weights = 0.2 * normals(40, 50), 0.2 * normals(50, 40)
+
+    def rollout(p, x):
+        return lax.fori_loop(0, 3, lambda _, s: cnp.tanh(cnp.tanh(s @ p[0]) @ p[1]) + x, x)
+
+    def value(p, x):
+        return cnp.sum(cv.vmap(lambda y: rollout(p, y))(x) ** 2)
+
+    # Code for each size gives these bits; vectors of lanes, as for one lane, would give others.
+    counted(cv.grad(value), lambda n: (weights, normals(n, 40)), [1, 96], 0)
+
+
 def test_no_elements():
     function, make, _ = FUNCTIONS["ensemble"]
     counted(function, make, (5, 0, 7), 0)

@@ -8,7 +8,7 @@ but nothing is repeated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -24,12 +24,17 @@ from covector.compiler.lanes.estimate import (
 )
 from covector.compiler.lanes.flow import Axis, Flow, State
 from covector.compiler.lanes.narrow import narrowed
+from covector.core.dims import Dim
 from covector.core.program import Program, Variable, subprograms
 from covector.ops.lanes import TOGETHER
 from covector.ops.nested import elements
 
 WIDTHS = (4, 8, 16, 32, 64, 128)
 """About how many lanes a chunk may have."""
+
+MANY = 2 * WIDTHS[-1]
+"""Lanes to think of, at least, where code is for any number of them: the number that comes first
+must not decide how all others run."""
 
 PREFERRED = 0.75
 """What takes one lane at a time is chosen unless others take less than this part of its time: it is
@@ -84,8 +89,8 @@ def ways(flow: Flow, one: Program, axis: Axis) -> list[Way]:
         one: the region for one lane.
         axis: the lanes.
     """
-    lanes, wanted = axis.expected, flow.outputs
-    found = [Way(0, False, array_time(flow.program, axis.values, shared=True))]
+    (lanes, values), wanted = _numbers(axis), flow.outputs
+    found = [Way(0, False, array_time(flow.program, values, shared=True))]
     if not needs_library(one):
         inputs = [(v, s) for v, s in _inputs(flow, one) if type(s) is int]
         scattered = [v for v, dim in inputs if dim < v.aval.ndim - 1]
@@ -99,6 +104,15 @@ def ways(flow: Flow, one: Program, axis: Axis) -> list[Way]:
         for width in sorted({_fitting(lanes, w) for w in widths if 2 * w <= lanes}):
             found.append(_in_chunks(narrowed(flow, wanted, width)[0], wanted, width, lanes))
     return sorted(found, key=_handicapped)
+
+
+def _numbers(axis: Axis) -> tuple[int, Mapping[str, int]]:
+    """How many lanes to think of, and the numbers to think of for symbolic sizes."""
+    size, values = axis.size, axis.values
+    if type(size) is not Dim or not size.symbols <= values.keys():
+        return axis.expected, values
+    values = {**values, **{name: max(values[name], MANY) for name in size.symbols}}
+    return size.evaluate(values), values
 
 
 def _handicapped(way: Way) -> float:
