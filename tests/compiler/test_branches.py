@@ -186,3 +186,21 @@ def test_lanes_that_are_done_skip_the_steps_of_a_scan() -> None:
 def test_plain_arrays_are_left_alone() -> None:
     program = run_passes(cv.make_program(vmap(lambda x: rarely(x, 0)))(XS))
     assert Branches().run(program).as_text() == program.as_text()
+
+
+def test_one_number_may_stand_for_all_elements() -> None:
+    def step(x: Any, z: Any) -> Any:
+        return cnp.where(x > z, expensive(x), z), cnp.where(x > z, 0.5, expensive(z + x))
+
+    def function(x: Any) -> Any:
+        return lax.scan(step, x, cnp.linspace(0.0, 1.0, STEPS))
+
+    before, after = branched(function, XS)
+    assert count(after, "cond") == 1
+    for wanted, found in zip(run(before, XS), run(after, XS), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    found = jit(vmap(function))(XS)
+    with config.override("disable", "lane_branches"):
+        wanted = jit(vmap(function))(XS)
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)

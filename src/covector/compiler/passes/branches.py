@@ -198,7 +198,8 @@ def _rebuilt(
         inputs = [Variable(v.aval) for v in operands]
         names: dict[Variable, Atom] = dict(zip(operands, inputs, strict=True))
         own = [e for e in inside if sides[e] == side]
-        branch = substitute(Program([], own, [e.inputs[1 + side] for e in selects]), names)
+        outs = [_whole(e, e.inputs[1 + side], own) for e in selects]
+        branch = substitute(Program([], own, outs), names)
         branches.append(branch.replace(inputs=inputs))
     before, index = _index(predicate)
     outputs = [v for e in selects for v in e.outputs]
@@ -213,6 +214,19 @@ def _rebuilt(
         elif equation not in sides and equation not in selects:
             equations.append(equation)
     return prune(program.replace(equations=_in_order(equations)))
+
+
+def _whole(select: Equation, case: Atom, equations: list[Equation]) -> Atom:
+    """What a select takes in the shape of its result: it may take one number for all elements."""
+    from covector.ops.shape import broadcast_in_dim
+
+    shape = select.outputs[0].aval.shape
+    if case.aval.shape == shape:
+        return case
+    whole = Variable(case.aval.update(shape=shape))
+    params = {"shape": shape, "broadcast_dimensions": ()}
+    equations.append(Equation(broadcast_in_dim, [case], [whole], params))
+    return whole
 
 
 def _index(predicate: Variable) -> tuple[list[Equation], Atom]:
