@@ -299,23 +299,13 @@ def _digamma_over_root(x: mp.mpf) -> mp.mpf:
     return mp.digamma(x) / (x - DIGAMMA_ROOT)
 
 
-def _lgamma_over_roots(x: mp.mpf) -> mp.mpf:
-    return mp.loggamma(x) / ((x - 1) * (x - 2))
-
-
 def _lgamma_near(centre: str) -> Function:
-    """lgamma(x) / ((x - 1) (x - 2)) in x - centre, continued through the roots."""
-    shift = mp.mpf(centre)
+    """lgamma(x) / ((x - 1) (x - 2)) in x - centre; at a root, its value very near."""
 
     def function(u: mp.mpf) -> mp.mpf:
-        x = u + shift
-        if min(abs(x - 1), abs(x - 2)) > mp.mpf("1e-8"):
-            return _lgamma_over_roots(x)
-        h = mp.mpf("1e-8")
-        return (
-            4 * (_lgamma_over_roots(x - 2 * h) + _lgamma_over_roots(x + 2 * h))
-            - (_lgamma_over_roots(x - 4 * h) + _lgamma_over_roots(x + 4 * h))
-        ) / 6
+        x = u + mp.mpf(centre)
+        x += mp.mpf("1e-22") if x in (1, 2) else 0
+        return mp.loggamma(x) / ((x - 1) * (x - 2))
 
     return function
 
@@ -334,27 +324,13 @@ def _lgamma_fits(width: int, high: int, far: int, degrees: tuple[int, int]) -> l
     """A polynomial from 1 to `high`, and one from `far` on; the coefficients are float64."""
     centre, half = str((1 + high) / 2), mp.mpf(high - 1) / 2
     near = _lgamma_near(centre)
+    one = f"lgamma(x) / ((x - 1) (x - 2)) in x - {centre} for 1 <= x <= {high}"
+    two = f"x (lgamma(x) - (x - 1/2) log(x) + x - log(2 pi) / 2) in 1 / x^2 for x >= {far}"
+    rest, least, weight = smooth(_stirling_rest), 1 / mp.mpf(far) ** 2, _stirling_weight
+    names = f"LGAMMA_NEAR_F{width}", f"LGAMMA_FAR_F{width}"
     return [
-        Fit(
-            f"LGAMMA_NEAR_F{width}",
-            near,
-            -half,
-            half,
-            degrees[0],
-            lambda u: 1 / near(u),
-            False,
-            f"lgamma(x) / ((x - 1) (x - 2)) in x - {centre} for 1 <= x <= {high}",
-        ),
-        Fit(
-            f"LGAMMA_FAR_F{width}",
-            smooth(_stirling_rest),
-            mp.mpf(0),
-            1 / mp.mpf(far) ** 2,
-            degrees[1],
-            _stirling_weight,
-            False,
-            f"x (lgamma(x) - (x - 1/2) log(x) + x - log(2 pi) / 2) in 1 / x^2 for x >= {far}",
-        ),
+        Fit(names[0], near, -half, half, degrees[0], lambda u: 1 / near(u), False, one),
+        Fit(names[1], rest, mp.mpf(0), least, degrees[1], weight, False, two),
     ]
 
 
@@ -550,24 +526,18 @@ FITS: list[Fit] = [
         lambda t: t,
         "(asin(s) / s - 1) / s^2 in s^2 for |s| <= 1/2",
     ),
-    *both(
-        "ERF",
-        smooth(_even(lambda x: mp.erf(x) / x - 1)),
-        mp.mpf(0),
-        mp.mpf("1.21"),
-        (7, 14),
-        lambda t: 1,
-        "erf(x) / x - 1 in x^2 for |x| <= 1.1",
-    )[:1],
-    *both(
-        "ERF",
-        smooth(_even(lambda x: mp.erf(x) / x - 1)),
-        mp.mpf(0),
-        mp.mpf(1),
-        (7, 14),
-        lambda t: 1,
-        "erf(x) / x - 1 in x^2 for |x| <= 1",
-    )[1:],
+    *[
+        both(
+            "ERF",
+            smooth(_even(lambda x: mp.erf(x) / x - 1)),
+            mp.mpf(0),
+            mp.mpf(high) ** 2,
+            (7, 14),
+            lambda t: 1,
+            f"erf(x) / x - 1 in x^2 for |x| <= {high}",
+        )[k]
+        for k, high in enumerate(("1.1", "1"))
+    ],
     Fit(
         "ERF_REST_F32",
         lambda u: mp.erfc(u + mp.mpf("2.5")) ** mp.mpf("0.25"),
