@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ os.environ.setdefault("COVECTOR_CHECK", "1")
 os.environ.setdefault("COVECTOR_CACHE_SIZE", "0")
 
 from covector.core import backend
+
+# A shell's background jobs ignore Ctrl-C, which tests send to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _QUIET = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
 # "fast" draws the same examples in every run; ask for more with --hypothesis-profile=long.
