@@ -105,6 +105,9 @@ class Engine:
         CompilationError: if LLVM does not know the processor, or this machine lacks its features.
     """
 
+    _lock = threading.RLock()
+    # Of all engines: LLVM's options are those of the process.
+
     def __init__(self, cpu: str = "native") -> None:
         import llvmlite.binding
 
@@ -116,7 +119,6 @@ class Engine:
         self.target = target_of(self.cpu, self.features)
         self._machines: dict[int, Any] = {}
         self._builders: dict[int, Any] = {}
-        self._lock = threading.RLock()
         self._numbers = itertools.count()
         self._jit: Any = None
         self._known: set[str] = set()
