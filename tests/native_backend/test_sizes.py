@@ -263,6 +263,17 @@ def test_loops_over_arrays_of_the_size_are_compiled_for_it():
     assert counted(diffuse, lambda n: (normals(n),), (8, 9), 1e-6) == 2
 
 
+def test_lanes_that_have_arrays_of_the_size_are_compiled_for_it():
+    """The lanes are the rows of a Jacobian, each of which has an array over the batch."""
+
+    def clipped(x):
+        pairs = cnp.outer(x, x)
+        whole = lax.fori_loop(0, 3, lambda _, y: cnp.clip(cnp.ceil(y), -4, 4), pairs)
+        return cnp.broadcast_to(pairs, (2, 3, 3)), cnp.cumsum(whole, 0)
+
+    assert counted(cv.vmap(cv.jacrev(clipped)), lambda n: (normals(n, 3),), (3, 5), 1e-6) == 2
+
+
 def test_threads_share_a_reduction_of_one_large_array():
     """Its only large array is an argument; code for all sizes would leave it to one thread."""
     x = np.ones(2**20, np.float32)

@@ -50,7 +50,7 @@ def checked(program: Program) -> Program:
     """The program, unless arrays of a symbolic size go through loops or large products.
 
     A lane does not know how many there are, so loops in lanes may; what has another symbolic size
-    there, each lane has for itself, and it is in the way as it is outside.
+    there, each lane would make for itself, and where lanes keep arrays has a known size.
 
     Raises:
         SpecialSizes: naming the equation.
@@ -58,7 +58,7 @@ def checked(program: Program) -> Program:
     for equation in program.equations:
         if equation.primitive.name == "lanes":
             for nested in subprograms(equation.params):
-                checked(nested)
+                _check_lane(equation, checked(nested))
         if equation.primitive.name == "dot_general" and _known_work(equation) >= SMALL_PRODUCT:
             raise SpecialSizes(
                 f"dot_general{_place(equation)}: it is made for the size of matrices"
@@ -70,6 +70,14 @@ def checked(program: Program) -> Program:
                 "through it, and it does not run in lanes"
             )
     return program
+
+
+def _check_lane(lanes: Equation, program: Program) -> None:
+    """Refuses arrays of a symbolic size in lanes; they may read those that all of them share."""
+    shapes = [v.aval.shape for e in program.equations for v in e.outputs]
+    size = next((n for shape in shapes for n in shape if type(n) is Dim), None)
+    if size is not None:
+        raise SpecialSizes(f"lanes{_place(lanes)}: each has an array of size {size}")
 
 
 def _place(equation: Equation) -> str:
