@@ -25,10 +25,7 @@ class Statics:
     ) -> None:
         numbers: tuple[int, ...] = _as_tuple(argnums, int)
         names: tuple[str, ...] = _as_tuple(argnames, str)
-        try:
-            parameters = list(inspect.signature(fun).parameters.values())
-        except (TypeError, ValueError):
-            parameters = []
+        parameters = _parameters(fun) if numbers or names else []
         positional = [
             p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         ]
@@ -97,3 +94,11 @@ def _as_tuple(value: Any, kind: type) -> tuple[Any, ...]:
     if value is None:
         return ()
     return (value,) if isinstance(value, kind) else tuple(value)
+
+
+def _parameters(fun: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Of a function; none if it does not say."""
+    try:
+        return list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):
+        return []

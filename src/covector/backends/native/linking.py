@@ -69,8 +69,12 @@ RELOCATION = np.dtype([("offset", "<u8"), ("type", "<u4"), ("symbol", "<u4"), ("
 _MAGIC, _X86_64 = b"\x7fELF\x02\x01", 62
 _PROGBITS, SYMTAB, RELA, _NOBITS = 1, 2, 4, 8
 _WRITE, _ALLOCATED = 1, 2
-_ABS64, _RELATIVE, _THROUGH_TABLE = (1,), (2, 4), (9, 41, 42)
-"""R_X86_64_64; PC32 and PLT32; GOTPCREL, GOTPCRELX and REX_GOTPCRELX."""
+_ABSOLUTE, _RELATIVE, _THROUGH_TABLE = 1, 2, 3
+_USES = np.zeros(64, np.uint8)
+"""How relocations of each kind use a symbol; 0 for kinds that are not known here."""
+_USES[[1]] = _ABSOLUTE  # R_X86_64_64
+_USES[[2, 4]] = _RELATIVE  # PC32 and PLT32
+_USES[[9, 41, 42]] = _THROUGH_TABLE  # GOTPCREL, GOTPCRELX and REX_GOTPCRELX
 
 _FUNCTION = 2
 _RESERVED = 0xFF00
@@ -169,6 +173,11 @@ def link(object_code: bytes) -> Linked:
     return _Linker(object_code).linked()
 
 
+def _uses(relocations: Any) -> Any:
+    kinds = relocations["type"]
+    return np.where(kinds < len(_USES), _USES[np.minimum(kinds, len(_USES) - 1)], 0)
+
+
 class _Linker:
     def __init__(self, object_code: bytes) -> None:
         if not object_code.startswith(_MAGIC):
@@ -178,7 +187,8 @@ class _Linker:
             raise Unlinkable(f"machine {header['machine']}")
         self.file = object_code
         self.sections, self.name_of = sections_of(object_code)
-        self.places = np.full(_RESERVED, -1, np.int64)  # of sections; -1 where one is left out
+        # Of sections, -1 where one is left out; the last stands for those that are no sections.
+        self.places = np.full(len(self.sections) + 1, -1, np.int64)
         self.is_debug = False
         self.code = self._place()
         self._read_symbols()
@@ -219,7 +229,7 @@ class _Linker:
         sections = self.symbols["section"].astype(np.int64)
         if np.any((sections >= _RESERVED) & (self.symbols["info"] & 15 != 4)):
             raise Unlinkable("symbols without a section")
-        places = np.append(self.places, np.full(0x10000 - _RESERVED, -1))[sections]
+        places = self.places[np.minimum(sections, len(self.sections))]
         self.undefined = sections == 0
         self.values = np.where(places >= 0, places + self.symbols["value"].astype(np.int64), -1)
 
@@ -266,10 +276,10 @@ class _Linker:
         jumps: list[int] = []
         slots: list[int] = []
         for _, group in relocations:
-            direct = np.isin(group["type"], _RELATIVE)
-            targets = np.unique(group["symbol"][direct])
+            uses, symbols = _uses(group), group["symbol"]
+            targets = np.unique(symbols[uses == _RELATIVE])
             jumps += targets[self.undefined[targets]].tolist()
-            slots += np.unique(group["symbol"][np.isin(group["type"], _THROUGH_TABLE)]).tolist()
+            slots += np.unique(symbols[uses == _THROUGH_TABLE]).tolist()
         jumps = sorted(set(jumps))
         self.code.extend(b"\xcc" * (-len(self.code) % 16))
         first = len(self.code)
@@ -285,18 +295,15 @@ class _Linker:
             self.values[symbol] = place
 
     def _apply(self, code: Any, places: Any, group: Any) -> list[tuple[int, int]]:
-        kinds, symbols, addends = group["type"], group["symbol"], group["addend"]
-        through = np.isin(kinds, _THROUGH_TABLE)
-        direct = np.isin(kinds, _RELATIVE)
-        absolute = np.isin(kinds, _ABS64)
-        if not np.all(through | direct | absolute):
-            unknown = kinds[~(through | direct | absolute)][0]
-            raise Unlinkable(f"relocation of kind {unknown}")
+        uses, symbols, addends = _uses(group), group["symbol"], group["addend"]
+        if not uses.all():
+            raise Unlinkable(f"relocation of kind {group['type'][uses == 0][0]}")
+        through, absolute = uses == _THROUGH_TABLE, uses == _ABSOLUTE
         targets = self.values[symbols]
         targets[through] = [self.slots[int(s)] for s in symbols[through]]
         if np.any(targets < 0):
             raise Unlinkable("a reference to what is not part of the code")
-        near = through | direct
+        near = ~absolute
         distances = (targets + addends - places)[near]
         if np.any(np.abs(distances) >= 1 << 31):
             raise Unlinkable("more than 2 GB of code")
