@@ -5,6 +5,7 @@ Names and meanings are those of `jax.lax`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -118,6 +119,7 @@ def _wideness(dtype: Any) -> tuple[Any, ...]:
     return dtypes.is_complex(dtype), float_range, precision, _bits(dtype), signed
 
 
+@functools.cache
 def accumulator(lhs: Any, rhs: Any, out: Any) -> Any:
     """The dtype of products and sums: float32 for narrower floats.
 

@@ -310,7 +310,7 @@ def _check_items(loop: For, nested: bool) -> None:
 
 
 def _reductions(loop: For) -> list[Reduction]:
-    uses = _count_uses(loop)
+    uses = _count_uses(loop) if loop.params else {}
     reductions: list[Reduction] = []
     for param, result in zip(loop.params, loop.yields, strict=True):
         op = _reduced_by(param, result, uses)

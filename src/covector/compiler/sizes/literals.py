@@ -154,11 +154,11 @@ def _is_among(literal: Literal, values: Iterable[float], with_one: bool) -> bool
 def _counts(general: General) -> set[int]:
     """The sizes, and the numbers of elements along them and other axes."""
     counts = set(general.values.values())
-    for equation in all_equations(general.program):
-        for atom in (*equation.inputs, *equation.outputs):
-            size: Any = 1
-            for extent in atom.aval.shape:
-                size = size * extent
-                if type(size) is Dim:
-                    counts.add(size.evaluate(general.values))
+    equations = all_equations(general.program)
+    for shape in {a.aval.shape for e in equations for a in (*e.inputs, *e.outputs)}:
+        size: Any = 1
+        for extent in shape:
+            size = size * extent
+            if type(size) is Dim:
+                counts.add(size.evaluate(general.values))
     return counts
