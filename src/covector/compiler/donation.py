@@ -16,7 +16,7 @@ An argument may give its memory to one result of as many bytes, in one of two wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from covector.core.backend import Donation
@@ -32,9 +32,7 @@ from covector.loopir.ir import (
     Item,
     Store,
     Value,
-    children,
-    touched,
-    walk,
+    touched_within,
 )
 from covector.ops.overwriting import Overwrite, path
 
@@ -125,7 +123,7 @@ def _in_turn(body: Block, argument: Buffer, result: Buffer) -> bool:
     """Whether everything is read from an argument before its place in the result is written."""
     last, first = -1, len(body.items)
     for position, item in enumerate(body.items):
-        buffers = set(_all_touched(item))
+        buffers = set(touched_within(item))
         if argument in buffers:
             last = position
         if result in buffers:
@@ -134,13 +132,6 @@ def _in_turn(body: Block, argument: Buffer, result: Buffer) -> bool:
         return True
     item = body.items[first]
     return last == first and type(item) is not Value and _each_its_own(item, argument, result)
-
-
-def _all_touched(item: Item) -> Iterator[Buffer]:
-    yield from touched(item)
-    for child in children(item):
-        for inner in walk(child):
-            yield from touched(inner)
 
 
 def _each_its_own(item: Item, argument: Buffer, result: Buffer) -> bool:
@@ -160,7 +151,7 @@ def _each_its_own(item: Item, argument: Buffer, result: Buffer) -> bool:
                 return False
         elif type(inner) is Store and inner.buffer is result:
             written.append(inner.offset)
-        elif argument in (buffers := set(_all_touched(inner))) or result in buffers:
+        elif argument in (buffers := set(touched_within(inner))) or result in buffers:
             return False
     return all([any([_equal(a, b) for b in written]) for a in read])
 
@@ -172,24 +163,13 @@ def _innermost(item: Item, argument: Buffer, result: Buffer) -> Block | None:
         if item.params or not (item.independent or item.kind in (SIMD, PARALLEL)):
             return None
         block = item.body
-        inside = [
-            inner
-            for inner in block.items
-            if type(inner) is not Value
-            and not isinstance(inner, Store)
-            and not {argument, result}.isdisjoint(_all_touched(inner))
-        ]
-        here = [
-            inner
-            for inner in block.items
-            if (type(inner) is Value or isinstance(inner, Store))
-            and not {argument, result}.isdisjoint(touched(inner))
-        ]
-        if not inside:
+        both = {argument, result}
+        accesses = [inner for inner in block.items if not both.isdisjoint(touched_within(inner))]
+        if all([isinstance(inner, Value | Store) for inner in accesses]):
             return block
-        if here or len(inside) > 1:
+        if len(accesses) > 1:
             return None
-        item = inside[0]
+        (item,) = accesses
     return None
 
 

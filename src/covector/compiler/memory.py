@@ -8,7 +8,7 @@ one parallel loop touches are placed in memory that each of its threads has for 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from covector.loopir.ir import (
     PARALLEL,
@@ -18,9 +18,7 @@ from covector.loopir.ir import (
     Buffer,
     For,
     Function,
-    Item,
-    children,
-    touched,
+    touched_within,
     walk,
 )
 
@@ -49,7 +47,7 @@ def plan(function: Function) -> None:
 
 
 def _count_touches(body: Block) -> Counter[Buffer]:
-    return Counter(buffer for item in body.items for buffer in _touched(item))
+    return Counter(buffer for item in body.items for buffer in touched_within(item))
 
 
 def _place(buffers: Sequence[Buffer], body: Block, taken: int) -> int:
@@ -108,15 +106,7 @@ def _aligned(nbytes: int) -> int:
 def _live_spans(body: Block) -> dict[Buffer, tuple[int, int]]:
     spans: dict[Buffer, tuple[int, int]] = {}
     for position, item in enumerate(body.items):
-        for buffer in _touched(item):
+        for buffer in touched_within(item):
             first = spans[buffer][0] if buffer in spans else position
             spans[buffer] = (first, position)
     return spans
-
-
-def _touched(item: Item) -> Iterator[Buffer]:
-    """The buffers that a statement and what is inside it touch, each as often as they do."""
-    yield from touched(item)
-    for block in children(item):
-        for inner in walk(block):
-            yield from touched(inner)

@@ -7,7 +7,7 @@ numbers are pairs of values (`ComplexValue`) and exist only in the builder. An i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from covector.loopir.values import *  # noqa: F403  # all of the IR is found here
@@ -494,6 +494,18 @@ def touched(item: Item) -> Sequence[Buffer]:
     if isinstance(item, Segment):
         return item.buffers
     return ()
+
+
+def touched_within(item: Item) -> Iterator[Buffer]:
+    """The buffers an item and what is inside it read or write, each as often as they do.
+
+    Args:
+        item: anything that stands in a block.
+    """
+    yield from touched(item)
+    for block in children(item):
+        for inner in walk(block):
+            yield from touched(inner)
 
 
 def results(item: Item) -> Sequence[Value]:

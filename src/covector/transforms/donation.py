@@ -56,7 +56,7 @@ def usable(name: str, program: Program, given: Sequence[int]) -> list[int]:
 
 
 def _nbytes(aval: Aval) -> DimSize:
-    size: DimSize = getattr(aval.dtype, "itemsize", 4)
+    size: DimSize = aval.dtype.itemsize
     for extent in aval.shape:
         size = size * extent
     return size
