@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -39,6 +40,19 @@ def cost_of(program: Program) -> dict[str, Any]:
         "bytes accessed": total.moved,
         "unbounded loops": total.loops,
     }
+
+
+FUNCTION = 12.0
+"""How many operations an elementary function counts for."""
+
+
+def operations(cost: Mapping[str, Any]) -> float:
+    """What a program costs as one number: about how many operations it takes.
+
+    Args:
+        cost: what `cost_of` says of it.
+    """
+    return cost["flops"] + FUNCTION * cost["transcendentals"]
 
 
 class _Totals:

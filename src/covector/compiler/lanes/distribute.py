@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import NamedTuple
 
-from covector.compiler.costs import cost_of
+from covector.compiler.costs import cost_of, operations
 from covector.compiler.lanes.flow import Axis, Blocked, Flow, State, Step, form_of, lane_step
 from covector.core.program import Atom, Equation, Program, Variable
 from covector.ops.common import Inseparable, Partial
@@ -37,9 +37,6 @@ DEPOSITS = frozenset(
 
 WORTH = 4.0
 """Operations a part must save for each number that passes from one loop to another."""
-
-FUNCTION = 12.0
-"""How many operations an elementary function counts for."""
 
 STACKED_BYTES = 1 << 25
 """How much memory may pass from one loop to another."""
@@ -206,7 +203,8 @@ class _Parts:
             return False
         if all([type(s) is not int for s in states[1:]]):
             return False
-        if self.ready.get(equation.inputs[0]) == TOTALS:  # type: ignore[arg-type]
+        target = equation.inputs[0]
+        if type(target) is Variable and self.ready[target] == TOTALS:
             return True
         try:
             return type(lane_step(equation, states, self._axis).outs[0]) is Partial
@@ -307,8 +305,8 @@ class _Parts:
         worth, saved = WORTH, sum(map(_operations, own))
         if part == TOTALS and any([e.primitive.name in DEPOSITS for e in own]):
             # Without it, nothing is in lanes; but arrays as long as the lanes are fast as they are.
-            costs = cost_of(Program([], [e for e, p in self.of.items() if p == LANES], []))
-            saved, worth = costs["flops"] + FUNCTION * costs["transcendentals"], 12 * WORTH
+            of_lanes = Program([], [e for e, p in self.of.items() if p == LANES], [])
+            saved, worth = operations(cost_of(of_lanes)), 12 * WORTH
         passing = [
             v.aval
             for p in (SHARED, LANES)

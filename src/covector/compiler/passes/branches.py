@@ -9,7 +9,7 @@ from math import inf
 
 import numpy as np
 
-from covector.compiler.costs import cost_of
+from covector.compiler.costs import cost_of, operations
 from covector.core import dtypes
 from covector.core.program import (
     Atom,
@@ -26,9 +26,6 @@ WORTH = 100.0
 
 _MOVES = frozenset({"broadcast_in_dim", "reshape", "squeeze", "transpose"})
 """What may stand between a number and the array of it that a select takes."""
-
-FUNCTION = 12.0
-"""How many operations an elementary function counts for."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +174,7 @@ def _cost(equations: Sequence[Equation]) -> float:
     total = cost_of(Program([], list(equations), []))
     if total["unbounded loops"]:
         return inf
-    return total["flops"] + FUNCTION * total["transcendentals"]
+    return operations(total)
 
 
 # --- the branch -----------------------------------------------------------------------------------
