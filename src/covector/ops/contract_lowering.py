@@ -11,7 +11,8 @@ import numpy as np
 from covector.core import dtypes
 from covector.loopir.tensor import Lazy, Lowering, Stored
 from covector.ops import indices as ix
-from covector.ops.product_tiles import LIBRARY_TYPES, Factor, multiply
+from covector.ops.matrix_primitives import SUFFIX
+from covector.ops.product_tiles import Factor, multiply
 from covector.ops.windows import static_size
 
 UNROLLED = 16
@@ -130,7 +131,7 @@ def lower_dot(
     sizes = [static_size(part) for part in (product.rows, product.columns, product.inner)]
     if all(size is not None for size in sizes) and static_size(product.batch) != 0:
         rows, columns, inner = (size or 0 for size in sizes)
-        if rows * columns * inner >= LIBRARY_SIZE and wide in LIBRARY_TYPES:
+        if rows * columns * inner >= LIBRARY_SIZE and wide in SUFFIX:
             if 1 in (rows, columns):
                 return _by_vector(product, rows, columns, inner)
             return _by_library(product, rows, columns, inner)

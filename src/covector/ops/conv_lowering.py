@@ -16,7 +16,8 @@ from covector.ops.contract_lowering import (
     times,
 )
 from covector.ops.conv_shapes import Convolution
-from covector.ops.product_tiles import LIBRARY_TYPES, Factor, multiply
+from covector.ops.matrix_primitives import SUFFIX
+from covector.ops.product_tiles import Factor, multiply
 from covector.ops.slices import pad
 
 TINY = 64
@@ -140,7 +141,7 @@ class _Lowering:
         conv = self.conv
         columns = conv.batch * prod(conv.places)
         size = conv.outputs * conv.terms * columns
-        by_matrices = size >= LIBRARY_SIZE and self.wide in LIBRARY_TYPES and columns >= FEW
+        by_matrices = size >= LIBRARY_SIZE and self.wide in SUFFIX and columns >= FEW
         if by_matrices and conv.terms >= FEW and (conv.outputs >= FEW or self._hops()):
             return _Patches(self).result()
         if conv.outputs >= FEW and conv.terms >= FEW and columns >= FEW and conv.groups > 0:

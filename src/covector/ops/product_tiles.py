@@ -17,13 +17,7 @@ from covector.core import dtypes
 from covector.loopir.costs import product_cost
 from covector.loopir.tensor import Lowering
 from covector.ops import indices as ix
-
-LIBRARY_TYPES = {
-    dtypes.float32: "f32",
-    dtypes.float64: "f64",
-    dtypes.complex64: "c64",
-    dtypes.complex128: "c128",
-}
+from covector.ops.matrix_primitives import SUFFIX
 
 LEAST_SIDE = 64
 """Rows or columns that a tile has at least."""
@@ -74,12 +68,12 @@ def tile_sides(rows: int, columns: int, inner: int, dtype: Any) -> tuple[int, in
         rows: of the result.
         columns: of the result.
         inner: terms of each sum.
-        dtype: one of `LIBRARY_TYPES`.
+        dtype: one of `SUFFIX`.
 
     Returns:
         The sizes of a tile; all of the product if it is not worth more than one thread.
     """
-    cost = product_cost(rows, columns, inner, LIBRARY_TYPES[dtype])
+    cost = product_cost(rows, columns, inner, SUFFIX[dtype])
     wanted = min((cost / SHARE) ** 0.5, max(FEW_TILES, rows * columns // LARGE_TILE))
     down = across = deep = 1
     while 2 * down * across * deep <= wanted:
@@ -126,7 +120,7 @@ def multiply(
 
     Args:
         b: the lowering.
-        dtype: of all three, one of `LIBRARY_TYPES`.
+        dtype: of all three, one of `SUFFIX`.
         sizes: rows and columns of the result, and terms of each sum.
         factors: left, right, and where the result goes.
         site: the error with which to leave if BLAS is not there.
@@ -181,7 +175,7 @@ def _in_tiles(
             operands += [factor.moved(builder, *place), builder.index(factor.leading)]
         flags = [builder.index(int(f.transposed)) for f in (left, right)]
         passed = [builder.index(n) if type(n) is int else n for n in extents]
-        symbol = f"cv_gemm_{LIBRARY_TYPES[dtype]}"
+        symbol = f"cv_gemm_{SUFFIX[dtype]}"
         builder.call(symbol, dtypes.int32, *passed, *operands, *flags, site=site)
 
     if prod(counts) == 1:

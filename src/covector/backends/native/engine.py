@@ -105,8 +105,8 @@ class Engine:
         CompilationError: if LLVM does not know the processor, or this machine lacks its features.
     """
 
-    _lock = threading.RLock()
     # Of all engines: LLVM's options are those of the process.
+    _lock = threading.RLock()
 
     def __init__(self, cpu: str = "native") -> None:
         import llvmlite.binding

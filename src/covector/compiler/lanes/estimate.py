@@ -29,7 +29,7 @@ LAST = 3.0
 """How many more iterations the last of many elements makes, for which arrays wait in a `while`."""
 
 VECTOR = 16
-"""Elements of a vector."""
+"""Elements of a vector: so many lanes compute together, whatever the width of a chunk."""
 
 IN_REGISTERS = 32
 """Elements of arrays which each lane has in registers."""

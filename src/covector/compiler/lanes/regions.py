@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from covector.compiler.lanes.control import cut_where_demanded
+from covector.compiler.lanes.estimate import UNKNOWN, VECTOR
 from covector.compiler.lanes.flow import (
     Axis,
     Blocked,
@@ -29,12 +30,6 @@ from covector.core.program import Atom, Equation, Program, Variable, subprograms
 from covector.ops.common import LOCAL, Inseparable, Partial
 from covector.ops.lanes import chunk_widths, lanes
 from covector.ops.nested import count_uses, definitions, elements
-
-VECTOR = 16
-"""Lanes that compute together in any case, whatever the width of a chunk."""
-
-UNKNOWN = 100
-"""Iterations a loop is thought to make whose number is known at run time only."""
 
 
 def is_loop(equation: Equation) -> bool:
