@@ -23,11 +23,13 @@ def check_call(*avals: Aval, program: Program, **params: Any) -> list[Aval]:
     return program.output_avals
 
 
-def _call_effects(*, program: Program, **params: Any) -> Effects:
+def effects_of_call(*, program: Program, **params: Any) -> Effects:
+    """The effects of such primitives."""
     return program.effects
 
 
-def _call_evaluate(*operands: Any, program: Program, **params: Any) -> list[Any]:
+def evaluate_call(*operands: Any, program: Program, **params: Any) -> list[Any]:
+    """The evaluation of such primitives."""
     return interpret.run(program, *operands)
 
 
@@ -110,21 +112,22 @@ def _call_batch(
     return outs, [0 if b else None for b in out_batched]
 
 
-def _call_lower(b: Lowering, *tensors: Tensor, program: Program, **params: Any) -> list[Tensor]:
+def lower_call(b: Lowering, *tensors: Tensor, program: Program, **params: Any) -> list[Tensor]:
+    """The lowering of such primitives: the program stands in the place of the call."""
     return b.inline(program, tensors)
 
 
 call = Primitive(
     "jit",
     shape=check_call,
-    evaluate=_call_evaluate,
+    evaluate=evaluate_call,
     jvp=_call_jvp,
     linearize=linearize_call,
     transpose=_call_transpose,
     batch=_call_batch,
     lanes=unsupported("the lanes pass walks into its program"),
-    lower=_call_lower,
-    effects=_call_effects,
+    lower=lower_call,
+    effects=effects_of_call,
     multiple_results=True,
     compiled=True,
     tags=frozenset({"call", "control"}),

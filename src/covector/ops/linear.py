@@ -17,35 +17,20 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from covector.core import interpret
 from covector.core.avals import Aval, Linear, Zero
-from covector.core.effects import Effects
 from covector.core.primitive import BatchContext, Context, Primitive, unsupported
 from covector.core.program import Program
 from covector.core.trace import aval_of, eval_program, trace_program
-from covector.loopir.tensor import Lowering, Tensor
 from covector.ops import common
-from covector.ops.call import check_call, linearize_call
+from covector.ops.call import (
+    check_call,
+    effects_of_call,
+    evaluate_call,
+    linearize_call,
+    lower_call,
+)
 from covector.ops.common import batch_at_front, front
 from covector.ops.nested import chosen, prune, quiet, split, with_zeros
-
-# --- what both share ------------------------------------------------------------------------------
-
-
-def _shape(*avals: Aval, program: Program, **params: Any) -> list[Aval]:
-    return check_call(*avals, program=program)
-
-
-def _evaluate(*operands: Any, program: Program, **params: Any) -> list[Any]:
-    return interpret.run(program, *operands)
-
-
-def _lower(b: Lowering, *tensors: Tensor, program: Program, **params: Any) -> list[Tensor]:
-    return b.inline(program, tensors)
-
-
-def _effects(*, program: Program, **params: Any) -> Effects:
-    return program.effects
 
 
 def _nonzero(tangents: Sequence[Any]) -> list[bool]:
@@ -128,15 +113,15 @@ def _recorded_batch(
 
 recorded = Primitive(
     "recorded",
-    shape=_shape,
-    evaluate=_evaluate,
+    shape=check_call,
+    evaluate=evaluate_call,
     jvp=_recorded_jvp,
     linearize=_recorded_linearize,
     transpose=unsupported("what is linear about it is a linear_call"),
     batch=_recorded_batch,
     lanes=unsupported("the lanes pass walks into its program"),
-    lower=_lower,
-    effects=_effects,
+    lower=lower_call,
+    effects=effects_of_call,
     multiple_results=True,
     compiled=True,
     tags=frozenset({"call", "control"}),
@@ -407,15 +392,15 @@ def _of_one_lane(x: Any, dim: int | None, linear: bool) -> Any:
 
 linear_call = Primitive(
     "linear_call",
-    shape=_shape,
-    evaluate=_evaluate,
+    shape=check_call,
+    evaluate=evaluate_call,
     jvp=_linear_jvp,
     linearize=_linear_linearize,
     transpose=_linear_transpose,
     batch=_linear_batch,
     lanes=unsupported("the lanes pass walks into its program"),
-    lower=_lower,
-    effects=_effects,
+    lower=lower_call,
+    effects=effects_of_call,
     multiple_results=True,
     compiled=True,
     tags=frozenset({"call", "control"}),

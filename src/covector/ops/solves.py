@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from covector.core import interpret
 from covector.core.avals import Aval, Linear, Zero, same_type
-from covector.core.effects import Effects
 from covector.core.errors import UnsupportedRuleError, compose
 from covector.core.primitive import BatchContext, Context, Primitive, unsupported
 from covector.core.program import Program
 from covector.core.source import here
 from covector.core.trace import aval_of, eval_program
-from covector.loopir.tensor import Lowering, Tensor
+from covector.ops.call import effects_of_call, evaluate_call, lower_call
 from covector.ops.common import add_tangents, batch_at_front, front, instantiate
 from covector.ops.nested import split
 
@@ -29,20 +27,8 @@ def _shape(*avals: Aval, program: Program, **params: Any) -> list[Aval]:
     return program.output_avals
 
 
-def _effects(*, program: Program, **params: Any) -> Effects:
-    return program.effects
-
-
-def _evaluate(*operands: Any, program: Program, **params: Any) -> list[Any]:
-    return interpret.run(program, *operands)
-
-
 def _direct(*operands: Any, program: Program, **params: Any) -> list[Any]:
     return eval_program(program, *operands)
-
-
-def _lower(b: Lowering, *tensors: Tensor, program: Program, **params: Any) -> list[Tensor]:
-    return b.inline(program, tensors)
 
 
 def _change(
@@ -168,13 +154,13 @@ def _linear_solve_batch(
 custom_linear_solve = Primitive(
     "custom_linear_solve",
     shape=_shape,
-    evaluate=_evaluate,
+    evaluate=evaluate_call,
     jvp=_linear_solve_jvp,
     transpose=_linear_solve_transpose,
     batch=_linear_solve_batch,
     lanes=unsupported("calls are inlined before lanes are looked for"),
-    lower=_lower,
-    effects=_effects,
+    lower=lower_call,
+    effects=effects_of_call,
     direct=_direct,
     multiple_results=True,
     tags=frozenset({"call", "control"}),
@@ -236,13 +222,13 @@ def _root_batch(
 custom_root = Primitive(
     "custom_root",
     shape=_shape,
-    evaluate=_evaluate,
+    evaluate=evaluate_call,
     jvp=_root_jvp,
     transpose=unsupported("a root is not a linear function of what the equation depends on"),
     batch=_root_batch,
     lanes=unsupported("calls are inlined before lanes are looked for"),
-    lower=_lower,
-    effects=_effects,
+    lower=lower_call,
+    effects=effects_of_call,
     direct=_direct,
     multiple_results=True,
     tags=frozenset({"call", "control"}),
