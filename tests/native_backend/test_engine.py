@@ -128,17 +128,16 @@ def test_processor_of_the_setting(compiled):
 
 
 def test_invalid_text_is_reported():
-    module = emit.Module("entry", "define i32 @entry() { ret i64 0 }", ())
+    module = emit.Module("entry", ["define i32 @entry() { ret i64 0 }"])
     with pytest.raises(CompilationError, match="LLVM rejects"):
         engine.get_engine().compile(module, 2)
 
 
 def test_missing_symbols_are_reported():
-    text = (
-        "declare i32 @nowhere()\ndefine i32 @entry() {\n %1 = call i32 @nowhere()\n ret i32 %1\n}"
-    )
+    text = "define i32 @entry() {\n %1 = call i32 @nowhere()\n ret i32 %1\n}"
+    module = emit.Module("entry", [text], {"nowhere": "declare i32 @nowhere()"})
     with pytest.raises(CompilationError, match="nowhere"):
-        engine.get_engine().compile(emit.Module("entry", text, ("nowhere",)), 2)
+        engine.get_engine().compile(module, 2)
 
 
 def test_code_lives_as_long_as_its_object(compiled):

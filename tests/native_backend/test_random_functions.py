@@ -142,7 +142,7 @@ def variants(seed: int, compiled: Callable, monkeypatch: pytest.MonkeyPatch) -> 
     runs["avx2"] = compiled(Generator(seed).build(), cpu="x86-64-v2")
     monkeypatch.setattr(machine, "target", one)
     runs["one by one"] = compiled(Generator(seed).build(), effort=seed % 4)
-    monkeypatch.setattr(engine, "split", lambda f, t: split(f, t, limit=12))
+    monkeypatch.setattr(engine, "split", lambda f, t, fine: split(f, t, limit=12, fine=fine))
     runs["pieces"] = compiled(Generator(seed).build())
     assert segments(runs["pieces"].function)
     monkeypatch.undo()

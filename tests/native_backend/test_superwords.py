@@ -368,7 +368,7 @@ def runs(seed: int, compiled: Callable, monkeypatch: pytest.MonkeyPatch) -> dict
     machine = engine.get_engine()
     one = Target(8, fma=machine.target.fma, half=machine.target.half, masks=False)
     found = {"packs": compiled(Generator(seed).build(), effort=1 + seed % 2)}
-    monkeypatch.setattr(engine, "split", lambda f, t: split(f, t, limit=40))
+    monkeypatch.setattr(engine, "split", lambda f, t, fine: split(f, t, limit=40, fine=fine))
     found["packs in pieces"] = compiled(Generator(seed).build())
     monkeypatch.undo()
     monkeypatch.setattr(machine, "target", one)

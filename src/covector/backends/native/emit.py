@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from covector.backends.native.emit_externals import EXTERNALS, declaration
 from covector.backends.native.emit_lanes import plan_function
@@ -45,24 +45,60 @@ _elementary: dict[tuple[str, Target], str] = {}
 class Module:
     """An LLVM module as text.
 
+    Args:
+        symbol: name of the entry function.
+        functions: their texts.
+        externals: declarations of what it calls, by name.
+        shared: declarations of elementary functions that it calls and does not contain.
+        metadata: lines for what instructions refer to by number.
+
     Attributes:
         text: the module.
-        symbol: name of the entry function.
-        externals: what it calls.
-        shared: elementary functions that it calls and does not contain.
+        symbol, functions, metadata: as given.
+        externals, shared: the names of those functions.
+        declarations: of both, by name.
         instructions: how many lines it has, a measure of its size.
+        has_debug_info: whether there is debug information, which is one for all functions.
     """
 
-    __slots__ = ("externals", "instructions", "shared", "symbol", "text")
+    __slots__ = (
+        *("declarations", "externals", "functions", "has_debug_info", "instructions"),
+        *("metadata", "shared", "symbol", "text"),
+    )
 
     def __init__(
-        self, symbol: str, text: str, externals: tuple[str, ...], shared: tuple[str, ...] = ()
+        self,
+        symbol: str,
+        functions: Sequence[str],
+        externals: Mapping[str, str] | None = None,
+        shared: Mapping[str, str] | None = None,
+        metadata: Sequence[str] = (),
     ) -> None:
         self.symbol = symbol
-        self.text = text
-        self.externals = externals
-        self.shared = shared
-        self.instructions = text.count("\n")
+        self.functions = functions
+        self.externals = tuple(externals or ())
+        self.shared = tuple(shared or ())
+        self.declarations = {**(shared or {}), **(externals or {})}
+        self.metadata = metadata
+        self.has_debug_info = False
+        self.text = module_text(functions, self.declarations.values(), metadata)
+        self.instructions = self.text.count("\n")
+
+
+def module_text(
+    functions: Iterable[str], declarations: Iterable[str], metadata: Iterable[str]
+) -> str:
+    """The text of a module.
+
+    Args:
+        functions: definitions.
+        declarations: a line for each function that is defined elsewhere.
+        metadata: numbered lines.
+
+    Returns:
+        The module.
+    """
+    return "\n".join([*functions, *declarations, _ATTRIBUTES, *metadata, ""])
 
 
 def emit(function: Function, target: Target) -> Module:
@@ -103,7 +139,9 @@ def emit(function: Function, target: Target) -> Module:
         texts.append(_entry(each, target, memory, source, streamed))
     if source is not None:
         texts.append(source.named_metadata())
-    return _module(function.name, texts, _names(functions), target, metadata.lines)
+    module = _module(function.name, texts, _names(functions), target, metadata.lines)
+    module.has_debug_info = source is not None
+    return module
 
 
 def emit_shared(symbol: str, target: Target) -> Module:
@@ -125,16 +163,20 @@ def _module(
     texts: list[str],
     names: set[str],
     target: Target,
-    metadata: Iterable[str] = (),
+    metadata: Sequence[str] = (),
 ) -> Module:
     """Completes functions with what they call."""
     called = _count_calls(texts)
-    texts = texts + _elementary_functions(called, target)
-    shared = tuple(sorted(s for s in called if s.startswith("cv.") and _is_shared(s)))
-    externals = tuple(sorted(s for s in called if "." not in s and s not in names))
-    texts += [_elementary_declaration(each) for each in shared]
-    texts += [_declare(each) for each in externals]
-    return Module(symbol, "\n".join([*texts, _ATTRIBUTES, *metadata, ""]), externals, shared)
+    functions = texts + _elementary_functions(called, target)
+    shared = sorted(s for s in called if s.startswith("cv.") and _is_shared(s))
+    externals = sorted(s for s in called if "." not in s and s not in names)
+    return Module(
+        symbol,
+        functions,
+        {each: _declare(each) for each in externals},
+        {each: _elementary_declaration(each) for each in shared},
+        metadata,
+    )
 
 
 def segments(function: Function) -> list[Function]:

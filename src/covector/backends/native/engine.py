@@ -2,8 +2,8 @@
 
 LLVM is loaded when the first function is compiled. What it makes is linked in `linking.py`; object
 files of other formats go through LLVM's ORC LLJIT, which refuses missing symbols too (MCJIT would
-crash on them). llvmlite's calls are serialised by a lock of its own; the lock here guards what this
-module caches.
+crash on them). llvmlite's calls are serialised by a lock of its own, which parts of a large module
+are compiled past; the lock here guards LLVM's options and what this module caches.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ from covector.backends.native.emit_externals import EXTERNALS, IMPLIED
 from covector.backends.native.emit_objects import undefined_symbols
 from covector.backends.native.emit_ops import Target
 from covector.backends.native.emit_polls import insert_polls
+from covector.backends.native.linking import Unlinkable, link
 from covector.backends.native.outline import outline
+from covector.backends.native.parts import parts_of
 from covector.backends.native.share import share
 from covector.backends.native.split import split
+from covector.backends.native.toolchain import KNOWN, LlvmliteCalls, Toolchain, direct_calls
+from covector.backends.native.workers import at_once
 from covector.core.config import CPUS, config
 from covector.core.errors import CompilationError
 from covector.loopir.ir import Function
@@ -40,9 +44,6 @@ LARGE = 20_000
 _OPTIONS = ("-dag-maps-huge-region=32", "-dag-maps-reduction-size=16")
 """Code generator options: where more memory operations than that stand in one basic block, their
 dependences are approximated, since LLVM's schedulers take quadratic time to find them exactly."""
-
-_OPTIONS_KNOWN_TO = range(20, 23)
-"""Major versions of LLVM that have these options; an unknown option would end the process."""
 
 _LEFT_OUT = ("disable-lsr", "disable-select-optimize")
 """Passes of the code generator left out below effort 3, which are a fifth of its time: loop
@@ -72,15 +73,13 @@ class Code:
         self.was_kept = kept is not None
         self._engine = engine
         self._effort = effort
-        self.machine = kept or loading.machine_of(
-            module.symbol, self.object_code, module.externals, module.shared
-        )
+        self.machine = kept or engine.machine_code(module, effort)
         self.loaded = loading.load(self.machine, engine.name)
         self.address = self.loaded.address
 
     @functools.cached_property
     def object_code(self) -> bytes:
-        """The relocatable object file."""
+        """The relocatable object file, compiled anew."""
         return self._engine.object_code(self.llvm_text, self._effort)
 
     def assembly(self) -> str:
@@ -117,18 +116,23 @@ class Engine:
         _set_up(llvm)
         self.cpu, self.features = _processor(llvm, cpu)
         self.target = target_of(self.cpu, self.features)
-        self._machines: dict[int, Any] = {}
-        self._builders: dict[int, Any] = {}
+        self._is_elf = "x86_64" in llvm.get_default_triple() and llvm.get_object_format() == "ELF"
+        self._idle: dict[int, list[Toolchain]] = {}
         self._numbers = itertools.count()
         self._jit: Any = None
         self._known: set[str] = set()
         self._shared: dict[str, Any] = {}
 
-    def _machine(self, level: int) -> Any:
-        machine = self._machines.get(level)
-        if machine is None:
-            machine = self._machines[level] = self._new_machine(level)
-        return machine
+    @contextlib.contextmanager
+    def _toolchain(self, effort: int) -> Generator[Toolchain]:
+        """Tools for the thread that asks, which others do not use meanwhile."""
+        idle = self._idle.setdefault(effort, [])
+        try:
+            tools = idle.pop()
+        except IndexError:
+            tools = Toolchain(self._new_machine(effort), effort)
+        yield tools
+        idle.append(tools)
 
     def _new_machine(self, level: int) -> Any:
         return self._llvm.Target.from_default_triple().create_target_machine(
@@ -185,10 +189,42 @@ class Engine:
         Returns:
             A relocatable object file.
         """
-        with self._lock:
-            machine, module = self._optimized(text, effort)
-            with _passes_left_out(self._llvm, effort):
-                return machine.emit_object(module)
+        calls = LlvmliteCalls(self._llvm)
+        with self._lock, self._toolchain(effort) as tools, _passes_left_out(self._llvm, effort):
+            return tools.object_code(text, calls)
+
+    def machine_code(self, module: emit.Module, effort: int) -> Machine:
+        """Compiles and links a module, parts of it at once if it is large.
+
+        Args:
+            module: LLVM text with one entry function.
+            effort: 0 compiles fastest, 3 runs fastest.
+
+        Returns:
+            The code, in the form in which it can be kept.
+        """
+        objects = self._objects_of_parts(module, effort)
+        if objects:
+            with contextlib.suppress(Unlinkable):
+                return Machine(module.symbol, link(*objects), b"", module.externals, module.shared)
+        code = self.object_code(module.text, effort)
+        return loading.machine_of(module.symbol, code, module.externals, module.shared)
+
+    def _objects_of_parts(self, module: emit.Module, effort: int) -> list[bytes]:
+        """Object files of the parts of a module; none if it is better compiled in one piece."""
+        threads, calls = _native.get_num_threads(), direct_calls()
+        if threads < 2 or calls is None or not self._is_elf or not _may_be_cut(effort):
+            return []
+        parts = parts_of(module, threads)
+        if not parts:
+            return []
+
+        def compile_part(number: int) -> bytes:
+            with self._toolchain(effort) as tools:
+                return tools.object_code(parts[number], calls)
+
+        with self._lock, _passes_left_out(self._llvm, effort):
+            return at_once(compile_part, len(parts), threads)
 
     def assembly(self, text: str, effort: int) -> str:
         """Like `object_code`, as assembly text.
@@ -200,45 +236,8 @@ class Engine:
         Returns:
             The assembly.
         """
-        with self._lock:
-            machine, module = self._optimized(text, effort)
-            with _passes_left_out(self._llvm, effort):
-                return machine.emit_assembly(module)
-
-    def _optimized(self, text: str, effort: int) -> tuple[Any, Any]:
-        """Runs passes; few are needed, since the text is merged, folded and vectorised already.
-
-        Measured against LLVM's O1 to O3, inlining, combining instructions and cleaning up gave the
-        same run time in less than half of the time; the full pipeline is for effort 3.
-        """
-        llvm = self._llvm
-        try:
-            module = llvm.parse_assembly(text, llvm.create_context())
-        except RuntimeError as error:
-            raise CompilationError(f"LLVM rejects the generated code: {error}\n{text}") from None
-        machine = self._machine(effort)
-        builder = self._builder(effort)
-        if effort >= 3:
-            passes = builder.getModulePassManager()
-        else:
-            passes = llvm.create_new_module_pass_manager()
-            passes.add_always_inliner_pass()
-            if effort >= 2:
-                passes.add_instruction_combine_pass()
-                passes.add_simplify_cfg_pass()
-                passes.add_aggressive_dce_pass()
-        passes.run(module, builder)
-        return machine, module
-
-    def _builder(self, effort: int) -> Any:
-        builder = self._builders.get(effort)
-        if builder is None:
-            options = self._llvm.create_pipeline_tuning_options(speed_level=min(effort, 2))
-            options.loop_vectorization = False
-            options.slp_vectorization = effort >= 3
-            machine = self._machine(effort)
-            builder = self._builders[effort] = self._llvm.create_pass_builder(machine, options)
-        return builder
+        with self._lock, self._toolchain(effort) as tools, _passes_left_out(self._llvm, effort):
+            return tools.assembly(text)
 
     def link(self, object_code: bytes, symbol: str, shared: Sequence[str] = ()) -> Any:
         """Loads an object file by LLVM's linker.
@@ -288,9 +287,7 @@ class Engine:
         Returns:
             Its code.
         """
-        module = emit.emit_shared(symbol, self.target)
-        code = self.object_code(module.text, 2)
-        return loading.machine_of(symbol, code, module.externals, module.shared)
+        return self.machine_code(emit.emit_shared(symbol, self.target), 2)
 
     def _share(self, symbol: str) -> str:
         """LLVM's library of an elementary function, made when it is first called."""
@@ -312,7 +309,7 @@ def _set_up(llvm: Any) -> None:
         return
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    if llvm.llvm_version_info[0] in _OPTIONS_KNOWN_TO:
+    if llvm.llvm_version_info[0] in KNOWN:  # an unknown option would end the process
         for option in _OPTIONS:
             llvm.set_option("covector", option)
     _is_set_up = True
@@ -322,7 +319,7 @@ def _set_up(llvm: Any) -> None:
 def _passes_left_out(llvm: Any, effort: int) -> Generator[None]:
     """Leaves out passes inside the block; afterwards LLVM is as others in this process know it."""
     left_out = "fewer_passes" not in config.disable and effort < 3
-    if not left_out or llvm.llvm_version_info[0] not in _OPTIONS_KNOWN_TO:
+    if not left_out or llvm.llvm_version_info[0] not in KNOWN:
         yield
         return
     _switch(llvm, "true")
@@ -407,7 +404,12 @@ def get_engine(cpu: str | None = None) -> Engine:
         return engine
 
 
-def prepare(function: Function, target: Target) -> None:
+def _may_be_cut(effort: int) -> bool:
+    """Whether parts of a module may be compiled at once; with effort 3 LLVM sees it whole."""
+    return effort < 3 and "parallel_compile" not in config.disable
+
+
+def prepare(function: Function, target: Target, effort: int = 2) -> None:
     """Brings a function into pieces that LLVM compiles in linear time.
 
     With debug information, equal loops stay apart: they are of different lines.
@@ -415,11 +417,12 @@ def prepare(function: Function, target: Target) -> None:
     Args:
         function: as for `compile_function`; changed in place.
         target: the machine.
+        effort: as for `compile_function`.
     """
     insert_polls(function)
     if "repeated_loops" not in config.disable and function.origins is None:
         share(function, target)
-    split(function, target)
+    split(function, target, fine=_may_be_cut(effort))
     outline(function)
     if config.check:
         verify(function, EXTERNALS)
@@ -455,5 +458,5 @@ def compile_function(
         'entry'
     """
     engine = get_engine(cpu)
-    prepare(function, engine.target)
+    prepare(function, engine.target, effort)
     return engine.compile(emit.emit(function, engine.target), effort, by_text)

@@ -1,6 +1,6 @@
 """Links object files, so that loading code later needs no LLVM.
 
-A relocatable object becomes one block of bytes that runs at any address: references within it are
+Relocatable objects become one block of bytes that runs at any address: references within it are
 relative to the instruction, those to other code go through a table of addresses at its end.
 
 ```
@@ -13,7 +13,7 @@ LLVM's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,7 @@ _USES[[1]] = _ABSOLUTE  # R_X86_64_64
 _USES[[2, 4]] = _RELATIVE  # PC32 and PLT32
 _USES[[9, 41, 42]] = _THROUGH_TABLE  # GOTPCREL, GOTPCRELX and REX_GOTPCRELX
 
-_FUNCTION = 2
+_GLOBAL, _FUNCTION, _HIDDEN = 1, 2, 2
 _RESERVED = 0xFF00
 _JUMP = b"\xff\x25"
 _JUMP_SIZE = 8
@@ -158,19 +158,20 @@ class Linked:
         return _native.Image(self.code, addresses, self.relative)
 
 
-def link(object_code: bytes) -> Linked:
-    """Links an object file.
+def link(*objects: bytes) -> Linked:
+    """Links object files into one block; what one refers to may be part of another.
 
     Args:
-        object_code: a relocatable ELF file for x86-64.
+        objects: relocatable ELF files for x86-64.
 
     Returns:
         The code, and what it needs.
 
     Raises:
-        Unlinkable: if it is something else, has data that changes, or relocations not known here.
+        Unlinkable: if one is something else, has data that changes, or relocations not known here,
+            if two define the same symbol, or if several have debug information.
     """
-    return _Linker(object_code).linked()
+    return _Linker(objects).linked()
 
 
 def _uses(relocations: Any) -> Any:
@@ -178,24 +179,37 @@ def _uses(relocations: Any) -> Any:
     return np.where(kinds < len(_USES), _USES[np.minimum(kinds, len(_USES) - 1)], 0)
 
 
-class _Linker:
-    def __init__(self, object_code: bytes) -> None:
-        if not object_code.startswith(_MAGIC):
+class _Object:
+    """One of the object files.
+
+    Args:
+        file: the object file.
+        code: receives those of its sections that are part of the program.
+
+    Attributes:
+        places: of sections in the code, -1 where one is left out; the last stands for those that
+            are no sections.
+        values: of symbols, -1 for those without one.
+        undefined: which symbols another file must define.
+        relocations: where each applies in the code, and what it is, section by section.
+        is_debug: whether there is debug information.
+    """
+
+    def __init__(self, file: bytes, code: bytearray) -> None:
+        if not file.startswith(_MAGIC):
             raise Unlinkable("not a 64-bit little-endian ELF file")
-        header = np.frombuffer(object_code, _HEADER, 1)[0]
+        header = np.frombuffer(file, _HEADER, 1)[0]
         if header["machine"] != _X86_64:
             raise Unlinkable(f"machine {header['machine']}")
-        self.file = object_code
-        self.sections, self.name_of = sections_of(object_code)
-        # Of sections, -1 where one is left out; the last stands for those that are no sections.
+        self.file = file
+        self.sections, self.name_of = sections_of(file)
         self.places = np.full(len(self.sections) + 1, -1, np.int64)
         self.is_debug = False
-        self.code = self._place()
+        self._place(code)
         self._read_symbols()
+        self.relocations = self._relocations()
 
-    def _place(self) -> bytearray:
-        """The sections that are part of the program, one after the other."""
-        code = bytearray()
+    def _place(self, code: bytearray) -> None:
         for k, section in enumerate(self.sections):
             size, flags = int(section["size"]), int(section["flags"])
             kind = int(section["type"])
@@ -211,18 +225,13 @@ class _Linker:
             self.places[k] = len(code)
             offset = int(section["offset"])
             code += self.file[offset : offset + size]
-        return code
-
-    def _string(self, section: int, offset: int) -> str:
-        start = int(self.sections[section]["offset"]) + offset
-        return self.file[start : self.file.index(b"\0", start)].decode()
 
     def _read_symbols(self) -> None:
         tables = np.flatnonzero(self.sections["type"] == SYMTAB)
         if len(tables) != 1:
             raise Unlinkable(f"{len(tables)} symbol tables")
         table = self.sections[tables[0]]
-        self.names = int(table["link"])
+        self._names = int(self.sections[int(table["link"])]["offset"])
         self.symbols: Any = np.frombuffer(
             self.file, SYMBOL, int(table["size"]) // SYMBOL.itemsize, int(table["offset"])
         )
@@ -233,34 +242,7 @@ class _Linker:
         self.undefined = sections == 0
         self.values = np.where(places >= 0, places + self.symbols["value"].astype(np.int64), -1)
 
-    def linked(self) -> Linked:
-        """Applies the relocations."""
-        relocations = self._relocations()
-        self.slots: dict[int, int] = {}
-        self.jumps: dict[int, int] = {}
-        self._extend(relocations)
-        code = np.frombuffer(self.code, np.uint8)
-        relative: list[tuple[int, int]] = []
-        for places, group in relocations:
-            relative += self._apply(code, places, group)
-        named = [(slot, self._symbol(s)) for s, slot in self.slots.items() if self.undefined[s]]
-        relative += [
-            (slot, int(self.values[s])) for s, slot in self.slots.items() if not self.undefined[s]
-        ]
-        debug = self._debug() if self.is_debug else b""
-        return Linked(bytes(self.code), self._exported(), named, relative, debug)
-
-    def _debug(self) -> bytes:
-        """The object file with the places of its sections; others are not in memory."""
-        file = bytearray(self.file)
-        sections = _sections(file)
-        places = self.places[: len(sections)]
-        sections["address"] = np.maximum(places, 0)
-        sections["flags"][places < 0] &= ~np.uint64(_ALLOCATED)
-        return bytes(file)
-
     def _relocations(self) -> list[tuple[Any, Any]]:
-        """Where each relocation applies, and what it is, section by section."""
         found: list[tuple[Any, Any]] = []
         for section in self.sections[self.sections["type"] == RELA]:
             place = int(self.places[int(section["info"])])
@@ -271,36 +253,120 @@ class _Linker:
             found.append((group["offset"].astype(np.int64) + place, group))
         return found
 
-    def _extend(self, relocations: list[tuple[Any, Any]]) -> None:
-        """Appends the jumps and the table of addresses that relocations ask for."""
-        jumps: list[int] = []
-        slots: list[int] = []
-        for _, group in relocations:
-            uses, symbols = _uses(group), group["symbol"]
-            targets = np.unique(symbols[uses == _RELATIVE])
-            jumps += targets[self.undefined[targets]].tolist()
-            slots += np.unique(symbols[uses == _THROUGH_TABLE]).tolist()
-        jumps = sorted(set(jumps))
+    def name(self, symbol: int) -> str:
+        """The name of a symbol."""
+        start = self._names + int(self.symbols[symbol]["name"])
+        return self.file[start : self.file.index(b"\0", start)].decode()
+
+    def functions(self) -> dict[str, int]:
+        """The numbers of the functions that it defines for others, by name."""
+        info = self.symbols["info"]
+        chosen = np.flatnonzero((info >> 4 == _GLOBAL) & (info & 15 == _FUNCTION) & ~self.undefined)
+        return {self.name(k): k for k in chosen.tolist()}
+
+    def is_hidden(self, symbol: int) -> bool:
+        """Whether a function is for the other files of the program only."""
+        return int(self.symbols[symbol]["other"]) & 3 == _HIDDEN
+
+    def define(self, values: dict[str, int]) -> None:
+        """Gives symbols that it does not define their values, if others do."""
+        for symbol in np.flatnonzero(self.undefined).tolist():
+            value = values.get(self.name(symbol))
+            if value is not None:
+                self.values[symbol], self.undefined[symbol] = value, False
+
+    def used(self, use: int) -> list[int]:
+        """The symbols that relocations use in one way."""
+        found: set[int] = set()
+        for _, group in self.relocations:
+            found.update(group["symbol"][_uses(group) == use].tolist())
+        return sorted(found)
+
+    def debug(self) -> bytes:
+        """The object file with the places of its sections; others are not in memory."""
+        file = bytearray(self.file)
+        sections = _sections(file)
+        places = self.places[: len(sections)]
+        sections["address"] = np.maximum(places, 0)
+        sections["flags"][places < 0] &= ~np.uint64(_ALLOCATED)
+        return bytes(file)
+
+
+class _Linker:
+    def __init__(self, files: Sequence[bytes]) -> None:
+        self.code = bytearray()
+        self.objects = [_Object(file, self.code) for file in files]
+        self.is_debug = any(each.is_debug for each in self.objects)
+        if self.is_debug and len(files) > 1:
+            raise Unlinkable("several files with debug information")
+        self.exported: dict[str, int] = {}
+        values: dict[str, int] = {}
+        for each in self.objects:
+            self._export(each, values)
+        for each in self.objects:
+            each.define(values)
+
+    def _export(self, each: _Object, values: dict[str, int]) -> None:
+        for name, symbol in each.functions().items():
+            if name in values:
+                raise Unlinkable(f"{name} is defined twice")
+            values[name] = value = int(each.values[symbol])
+            if not each.is_hidden(symbol):
+                self.exported[name] = value
+
+    def linked(self) -> Linked:
+        """Applies the relocations."""
+        self.slots: dict[str | int, int] = {}
+        self._extend()
+        code = np.frombuffer(self.code, np.uint8)
+        relative: list[tuple[int, int]] = []
+        for each in self.objects:
+            for places, group in each.relocations:
+                relative += self._apply(code, each, places, group)
+        named = [(slot, symbol) for symbol, slot in self.slots.items() if isinstance(symbol, str)]
+        relative += [(slot, value) for value, slot in self.slots.items() if isinstance(value, int)]
+        debug = self.objects[0].debug() if self.is_debug else b""
+        return Linked(bytes(self.code), self.exported, named, relative, debug)
+
+    def _extend(self) -> None:
+        """Appends the jumps and the table of addresses that relocations ask for.
+
+        A slot of the table is for the name of a symbol that nobody defines, or for a value.
+        """
+        jumps: dict[str, int] = {}
+        slots: dict[str | int, None] = {}
+        called: list[tuple[_Object, int, str]] = []
+        for each in self.objects:
+            for symbol in each.used(_RELATIVE):
+                if each.undefined[symbol]:
+                    called.append((each, symbol, each.name(symbol)))
         self.code.extend(b"\xcc" * (-len(self.code) % 16))
         first = len(self.code)
+        for _, _, name in called:
+            if name not in jumps:
+                jumps[name] = first + _JUMP_SIZE * len(jumps)
+                slots[name] = None
+        for each in self.objects:
+            slots |= dict.fromkeys(self._slot(each, s) for s in each.used(_THROUGH_TABLE))
         table = first + _JUMP_SIZE * len(jumps)
-        for k, symbol in enumerate(sorted({*jumps, *slots})):
-            self.slots[symbol] = table + 8 * k
-        for k, symbol in enumerate(jumps):
-            self.jumps[symbol] = place = first + _JUMP_SIZE * k
-            distance = self.slots[symbol] - (place + 6)
+        self.slots = {key: table + 8 * k for k, key in enumerate(slots)}
+        for name, place in jumps.items():
+            distance = self.slots[name] - (place + 6)
             self.code += _JUMP + distance.to_bytes(4, "little") + b"\xcc\xcc"
-        self.code.extend(bytes(8 * len(self.slots)))
-        for symbol, place in self.jumps.items():
-            self.values[symbol] = place
+        self.code.extend(bytes(8 * len(slots)))
+        for each, symbol, name in called:
+            each.values[symbol] = jumps[name]
 
-    def _apply(self, code: Any, places: Any, group: Any) -> list[tuple[int, int]]:
+    def _slot(self, each: _Object, symbol: int) -> str | int:
+        return each.name(symbol) if each.undefined[symbol] else int(each.values[symbol])
+
+    def _apply(self, code: Any, each: _Object, places: Any, group: Any) -> list[tuple[int, int]]:
         uses, symbols, addends = _uses(group), group["symbol"], group["addend"]
         if not uses.all():
             raise Unlinkable(f"relocation of kind {group['type'][uses == 0][0]}")
         through, absolute = uses == _THROUGH_TABLE, uses == _ABSOLUTE
-        targets = self.values[symbols]
-        targets[through] = [self.slots[int(s)] for s in symbols[through]]
+        targets = each.values[symbols]
+        targets[through] = [self.slots[self._slot(each, int(s))] for s in symbols[through]]
         if np.any(targets < 0):
             raise Unlinkable("a reference to what is not part of the code")
         near = ~absolute
@@ -311,11 +377,3 @@ class _Linker:
             code[places[near] + byte] = (distances >> 8 * byte) & 255
         words = (targets + addends)[absolute]
         return list(zip(places[absolute].tolist(), words.tolist(), strict=True))
-
-    def _symbol(self, number: int) -> str:
-        return self._string(self.names, int(self.symbols[number]["name"]))
-
-    def _exported(self) -> dict[str, int]:
-        info = self.symbols["info"]
-        chosen = np.flatnonzero((info >> 4 == 1) & (info & 15 == _FUNCTION) & ~self.undefined)
-        return {self._symbol(int(k)): int(self.values[k]) for k in chosen}

@@ -61,19 +61,26 @@ SHORTEST = 300
 """Items of a segment from which on it may end where fewest values cross."""
 
 
-def split(function: Function, target: Target, limit: int = LIMIT) -> int:
+FINE = 120
+"""Items of a piece where a function of many loops is split so that they can be compiled at once."""
+
+
+def split(function: Function, target: Target, limit: int = LIMIT, fine: bool = False) -> int:
     """Outlines straight-line stretches of a function into segments.
 
     Args:
         function: changed in place; frames are added to its workspace.
         target: the machine, which decides what runs in lanes.
         limit: items beyond which a function is split.
+        fine: split a function of many loops between them into pieces of a part of this.
 
     Returns:
         How many segments there are.
     """
     splitter = _Splitter(function, target, limit)
     splitter.block(function.body, function.returns)
+    if fine:
+        splitter.between_loops(function.body, function.returns)
     return splitter.count
 
 
@@ -107,6 +114,17 @@ class _Splitter:
         outliner = _Outliner(self, block, cuts, needed)
         block.items = outliner.run()
         return len(block.items)
+
+    def between_loops(self, block: Block, needed: Sequence[Value]) -> None:
+        """Splits a block that is loops for the most part, where a call more takes no time."""
+        sizes = [1 + sum(_count(child) for child in children(item)) for item in block.items]
+        loops = sum(n for n, item in zip(sizes, block.items, strict=True) if isinstance(item, For))
+        total = sum(sizes)
+        if total < 2 * FINE or 2 * loops < total:
+            return
+        cuts = choose_cuts(block.items, sizes, FINE)
+        if len(cuts) > 2:
+            block.items = _Outliner(self, block, cuts, needed).run()
 
     def item(self, item: Item) -> int:
         """Splits the blocks inside an item and counts what is left."""
