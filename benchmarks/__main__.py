@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import growth, processes, report, threads
-from benchmarks.client import Peer, PeerError
+from benchmarks.client import LONGEST, Peer, PeerError
 from benchmarks.measure import Line, Row, measure
 from benchmarks.peers import PEERS
 from benchmarks.workloads import WORKLOADS
@@ -40,6 +40,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=20, help="turns of each (default: 20)")
     parser.add_argument("--quick", action="store_true", help="five turns")
     parser.add_argument("--tiny", action="store_true", help="toy sizes, to see that it all runs")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=LONGEST,
+        help="seconds after which a peer's first call or turn is ended (default: %(default)g)",
+    )
     parser.add_argument("--threads", type=int, help="threads of Covector (default: one a core)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--plot", type=Path, help="also draw the ratios here (needs matplotlib)")
@@ -62,7 +68,7 @@ def _start(options: argparse.Namespace, console: Console) -> dict[str, Peer]:
         if name == "covector" and options.threads is not None:
             environment["COVECTOR_NUM_THREADS"] = str(options.threads)
         try:
-            peers[name] = Peer(name, options.log, environment)
+            peers[name] = Peer(name, options.log, environment, longest=options.limit)
         except PeerError as error:
             console.print(f"{name} is left out: {error}", highlight=False)
     for peer in peers.values():
@@ -89,6 +95,8 @@ def _ratios(options: argparse.Namespace, console: Console, folder: Path) -> list
 
 def _progress(line: Line) -> str:
     ratio = f"{line.ratio:.2f}" if line.ratio is not None else "no ratio"
+    if line.at_least:
+        ratio = f"more than {ratio}"
     promised = f" of {line.promised:g}" if line.promised is not None else ""
     note = f" ({line.note})" if line.note else ""
     return f"{line.name}, {line.against}: {ratio}{promised}{note}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,12 +21,24 @@ ENVIRONMENTS = {"jax": "JAX", "diffrax": "JAX", "torch": "TORCH", "numba": "NUMB
 CACHES = ("COVECTOR_CACHE_DIR", "COVECTOR_CACHE_SIZE", "JAX_COMPILATION_CACHE_DIR")
 """Variables that say what is kept on disk; the harness says it itself."""
 
-LONGEST = 900.0
-"""Seconds after which an answer is no longer waited for."""
+LONGEST = 600.0
+"""Seconds after which an answer is no longer waited for, by default."""
 
 
 class PeerError(RuntimeError):
     """A peer cannot do what it was asked; the text says why."""
+
+
+class PeerTimeout(PeerError):
+    """A peer took longer than it may.
+
+    Attributes:
+        seconds: what it may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"more than {seconds:g} s, and was ended")
+        self.seconds = seconds
 
 
 def interpreter(peer: str) -> str:
@@ -42,6 +56,8 @@ class Peer:
         environment: variables beyond those of this process.
         caches: whether what was compiled is kept on disk, as by default; if not, no cache knows
             what is compiled here.
+        longest: seconds that an answer may take; then the process is ended, with those that it has
+            started.
 
     Raises:
         PeerError: the interpreter is missing, or lacks the library.
@@ -54,8 +70,10 @@ class Peer:
         environment: dict[str, str] | None = None,
         *,
         caches: bool = False,
+        longest: float = LONGEST,
     ) -> None:
         self.name = name
+        self._longest = longest
         self._log = log
         self._caches = tempfile.TemporaryDirectory(prefix="covector-bench-")
         kept = {k: v for k, v in os.environ.items() if k not in CACHES}
@@ -82,13 +100,14 @@ class Peer:
                 text=True,
                 cwd=ROOT,
                 env=self._environment,
+                start_new_session=True,  # a process group, to be ended as a whole
             )
         except OSError as error:
             raise PeerError(f"{command[0]}: {error.strerror}") from None
         finally:
             if printed:
                 printed.close()
-        hello = self._reply(LONGEST)
+        hello = self._reply()
         self.version, self.threads = hello["version"], str(hello["threads"])
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
@@ -102,7 +121,8 @@ class Peer:
             The answer.
 
         Raises:
-            PeerError: the peer failed, died or took too long.
+            PeerError: the peer failed or died.
+            PeerTimeout: it took too long.
         """
         if self._process is None:
             self._start()
@@ -114,14 +134,14 @@ class Peer:
         except BrokenPipeError:
             self._end()
             raise PeerError("the process has died") from None
-        return self._reply(LONGEST)
+        return self._reply()
 
-    def _reply(self, seconds: float) -> dict[str, Any]:
+    def _reply(self) -> dict[str, Any]:
         assert self._process is not None
         assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], seconds)[0]:
+        if not select.select([self._process.stdout], [], [], self._longest)[0]:
             self._end()
-            raise PeerError(f"no answer within {seconds:.0f} s")
+            raise PeerTimeout(self._longest)
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
@@ -134,7 +154,8 @@ class Peer:
 
     def _end(self) -> None:
         if self._process is not None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate()  # waits, and closes the pipes
             self._process = None
 

@@ -55,13 +55,14 @@ def print_lines(console: Console, title: str, lines: Sequence[Line]) -> None:
     for column in ("promised", "", "native", "peer / native"):
         table.add_column(column, justify="right")
     for line in lines:
+        more = "> " if line.at_least else ""
         possible = line.theirs / line.limit if line.theirs and line.limit else None
         table.add_row(
             line.name,
             line.against,
             figure(line.ours, line.unit),
-            figure(line.theirs, line.unit),
-            f"{line.ratio:.2f}" if line.ratio is not None else "",
+            f"{more}{figure(line.theirs, line.unit)}",
+            f"{more}{line.ratio:.2f}" if line.ratio is not None else "",
             f"{line.cpu_ratio:.2f}" if line.cpu_ratio is not None else "",
             f"{line.promised:.2f}" if line.promised is not None else "",
             _verdict(line),

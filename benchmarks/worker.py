@@ -1,18 +1,22 @@
 """A peer's process: builds workloads and times them on request, one JSON object a line.
 
 `python -m benchmarks.worker PEER`. Requests are what `benchmarks.client.Peer.ask` sends; an answer
-with `error` says why there is no other.
+with `error` says why there is no other. The process ends with the one that has started it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
+import queue
+import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +78,21 @@ class Worker:
         # A name that no version has is Covector in another environment.
         return versions.get(version, versions["covector"])(self.api, **sizes)
 
-    def build(
-        self, workload: str, version: str, sizes: dict[str, int], seconds: float, results: str
-    ) -> dict[str, Any]:
-        """Builds a version and calls it; its results go to the file `results`."""
+    def build(self, workload: str, version: str, sizes: dict[str, int]) -> dict[str, Any]:
+        """Builds a version and calls it."""
         case = self._build(workload, version, sizes)
         start = time.perf_counter()
         case.run()
-        first = time.perf_counter() - start
+        self.cases[version] = case, 1
+        return {"first": time.perf_counter() - start}
+
+    def settle(self, version: str, seconds: float, results: str) -> dict[str, Any]:
+        """Writes the results to the file `results`; says how many calls a turn has."""
+        case, _ = self.cases[version]
         if case.result is not None:
             np.savez(results, *case.result())
         self.cases[version] = case, _calls_for(case, seconds)
-        return {"first": first, "calls": self.cases[version][1]}
+        return {"calls": self.cases[version][1]}
 
     def time(self, version: str) -> dict[str, Any]:
         """Seconds that a call takes, and of processors."""
@@ -149,8 +156,33 @@ def _decay(api: Any) -> Callable[[Any], Any]:
     return one
 
 
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Asks the kernel to end this process with the thread that has started it, where it can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _requests() -> Iterator[str]:
+    """Lines of standard input. Its end ends this process, whatever it is doing."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield lines.get()
+
+
 def main() -> None:
     """Serves requests until standard input ends."""
+    die_with_parent()
+    requests = _requests()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what workloads and their libraries print is not a reply
     try:
@@ -160,7 +192,7 @@ def main() -> None:
         return
     hello = {"version": worker.api.version, "threads": worker.api.threads}
     print(json.dumps(hello), file=replies, flush=True)
-    for line in sys.stdin:
+    for line in requests:
         request = json.loads(line)
         try:
             reply = getattr(worker, request.pop("do"))(**request)

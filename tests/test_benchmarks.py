@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import measure, peers
+from benchmarks import measure, peers, report
 from benchmarks.__main__ import main
-from benchmarks.client import Peer, PeerError
+from benchmarks.client import ROOT, Peer, PeerError, PeerTimeout
 from benchmarks.measure import Line, difference
 from benchmarks.worker import Worker
 from benchmarks.workloads import WORKLOADS, Promise, Workload, peer_of
+from rich.console import Console
 
 from covector.backends.native import engine
 
@@ -117,21 +121,23 @@ def test_slow_turns_are_fewer() -> None:
 class _Fake:
     """A peer whose calls take the seconds given, in turn."""
 
-    def __init__(self, seconds: list[float], result: float, error: str = "") -> None:
+    def __init__(self, seconds: list[float], result: float, error: PeerError | None = None) -> None:
         self.seconds, self.result, self.error = iter(seconds), result, error
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
         if do == "build":
             if self.error:
-                raise PeerError(self.error)
+                raise self.error
+            return {"first": 1.0}
+        if do == "settle":
             np.savez(request["results"], np.float32(self.result))
-            return {"first": 1.0, "calls": 1}
+            return {"calls": 1}
         return {"seconds": next(self.seconds), "cpu": 0.5} if do == "time" else {}
 
 
-def _measured(tmp_path: Path, ours: Any, theirs: Any) -> Line:
+def _measured(tmp_path: Path, ours: Any, theirs: Any, cold: bool = False) -> Line:
     versions: Any = {"covector": None, "jax": None}
-    workload = Workload("row", versions, (Promise(("jax",), 2.0),))
+    workload = Workload("row", versions, (Promise(("jax",), 2.0),), cold=cold)
     row = measure.measure(workload, {"covector": ours, "jax": theirs}, 3, tmp_path)
     (line,) = row.lines
     return line
@@ -152,9 +158,102 @@ def test_other_results_are_no_comparison(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_reported_and_the_run_goes_on(tmp_path: Path) -> None:
-    line = _measured(tmp_path, _Fake([], 1.0, "no such primitive"), _Fake([0.4] * 3, 1.0))
+    line = _measured(
+        tmp_path, _Fake([], 1.0, PeerError("no such primitive")), _Fake([0.4] * 3, 1.0)
+    )
     assert line.holds is False
     assert "covector: no such primitive" in line.note
+
+
+@pytest.mark.parametrize(
+    ("limit", "cold", "ratio", "holds"),
+    [(50.0, True, 5.0, True), (15.0, True, 1.5, None), (50.0, False, None, None)],
+)
+def test_a_peer_ended_for_taking_too_long_gives_a_lower_bound(
+    limit: float, cold: bool, ratio: float | None, holds: bool | None, tmp_path: Path
+) -> None:
+    """Unless only its first call, which compiles, took that long."""
+    line = _measured(tmp_path, _Fake([10.0] * 3, 1.0), _Fake([], 1.0, PeerTimeout(limit)), cold)
+    assert (line.ratio, line.holds, line.at_least) == (ratio, holds, cold)
+    assert f"jax: more than {limit:g} s" in line.note
+    console = Console(record=True, width=200)
+    report.print_lines(console, "title", [line])
+    assert (f"> {limit:g} s" in console.export_text()) == cold
+
+
+def _ended(process: int) -> bool:
+    """Whether a process ends within some seconds; those that nobody waits for are zombies."""
+    for _ in range(200):
+        status = Path(f"/proc/{process}/status")
+        if not status.exists() or "State:\tZ" in status.read_text():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_peer_that_takes_too_long_is_ended_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, child = tmp_path / "python", tmp_path / "child"
+    hello = '{"version": "1", "threads": "1"}'
+    script.write_text(f"#!/bin/sh\necho '{hello}'\nsleep 600 &\necho $! > {child}\nwait\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("COVECTOR_BENCH_JAX_PYTHON", str(script))
+    peer = Peer("jax", longest=2.0)
+    try:
+        with pytest.raises(PeerTimeout, match="more than 2 s"):
+            peer.ask("drop")
+        assert _ended(int(child.read_text()))
+    finally:
+        peer.close()
+
+
+_BUSY = """
+import time
+from benchmarks import worker
+requests = worker._requests()
+next(requests)
+print("busy", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_busy_worker_ends_with_its_input() -> None:
+    command = [sys.executable, "-c", _BUSY]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("{}\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "busy\n"
+        process.stdin.close()
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
+_PARENT = """
+import subprocess, sys, time
+code = "from benchmarks import worker; worker.die_with_parent(); print('there', flush=True)"
+child = subprocess.Popen(
+    [sys.executable, "-c", code + "; import time; time.sleep(600)"], stdout=subprocess.PIPE
+)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel has no such signal")
+def test_a_worker_dies_with_its_parent() -> None:
+    command = [sys.executable, "-c", _PARENT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    assert _ended(child)
 
 
 def test_interpreter_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,9 +266,7 @@ def test_worker_answers_with_its_error() -> None:
     peer = Peer("numpy")
     try:
         with pytest.raises(PeerError, match="KeyError: 'no such row'"):
-            peer.ask(
-                "build", workload="no such row", version="numpy", sizes={}, seconds=0.0, results=""
-            )
+            peer.ask("build", workload="no such row", version="numpy", sizes={})
         assert peer.ask("drop") == {}
     finally:
         peer.close()

@@ -55,6 +55,8 @@ class Workload:
         differing: the share of elements that may differ by more, for discontinuous results.
         limit: seconds that hand-written native code takes on 2 cores with AVX-512.
         laned: whether it is bound by computation in lanes, and two threads should help.
+        cold: whether each call is like the first one, as where compiling is what is timed: a peer
+            whose first call is ended for taking too long would take that long in each.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Workload:
     differing: float = 0.0
     limit: float | None = None
     laned: bool = False
+    cold: bool = False
 
 
 def peer_of(version: str) -> str:

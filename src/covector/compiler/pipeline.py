@@ -19,6 +19,7 @@ from covector.compiler.passes.dce import DeadCode
 from covector.compiler.passes.inline import Inline
 from covector.compiler.passes.lanes import Decision, Lanes
 from covector.compiler.passes.late_updates import LateUpdates
+from covector.compiler.passes.rolling import Rolling
 from covector.compiler.passes.transposes import Transposes
 from covector.compiler.schedule import Schedule
 from covector.compiler.sizes.generalise import General
@@ -42,6 +43,7 @@ PASSES: tuple[Pass, ...] = (
     Constants(),
     DeadCode(),
     CommonSubexpressions(),
+    Rolling(),
     Transposes(),
     LateUpdates(),
 )

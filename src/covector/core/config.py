@@ -64,6 +64,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "row_fusion": "loops over the same range as one loop",
     "rows_ahead": "the next row of a large array fetched while one is worked on",
     "run_time_sizes": "one compiled program for all sizes of a batch",
+    "rolling": "steps that a Python loop wrote out are loops",
     "rolled_reductions": "short reductions of what is in memory are loops",
     "segments": "loops whose tape would exceed `tape_bytes` are cut into segments",
     "small_linalg": "small matrices factorised by code spelled out for them, not by LAPACK",
