@@ -21,7 +21,7 @@ from covector.loopir.ir import WORKSPACE, For, Function, If, Value, While, walk
 F32, F64, I32, C64 = (np.dtype(t) for t in ("f4", "f8", "i4", "c8"))
 WIDE = Target(512, fma=True, half=True, masks=True)
 STEPS = 5
-VECTOR_CALL = re.compile(r"@cv\.(\w+)\.v(\d+)f(\d+)\(")
+VECTOR_CALL = re.compile(r"@(?:cv|shared)\.(\w+)\.v(\d+)f(\d+)\(")
 
 
 def only_loop(function: Function) -> For | While:

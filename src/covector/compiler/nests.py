@@ -177,8 +177,8 @@ class Nests:
         """A short reduction of what is in memory as a loop, which is less code and runs in lanes.
 
         `None` where it had better be unrolled: inside of the program's loops arrays as short are in
-        registers, and where some reads are of neighbours and others far apart the loop around this
-        one is better in lanes.
+        registers. Where some reads are of neighbours and others far apart, the loop around this one
+        is better in lanes.
         """
         axis = max(range(len(extents)), key=lambda k: extents[k])
         if "rolled_reductions" in config.disable or self.body_depth:
@@ -195,10 +195,7 @@ class Nests:
         loop = self.builder.block.last
         if not isinstance(loop, For) or has_simd_loop(loop.body):
             return total
-        if reads_contiguously(loop):
-            if reads_apart(loop):
-                self.builder.block.items.pop()
-                return None
+        if reads_contiguously(loop) and not reads_apart(loop):
             loop.kind = SIMD
         fuse_last(self.builder)
         return total

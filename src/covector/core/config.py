@@ -67,6 +67,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "rolling": "steps that a Python loop wrote out are loops",
     "rolled_reductions": "short reductions of what is in memory are loops",
     "segments": "loops whose tape would exceed `tape_bytes` are cut into segments",
+    "shared_functions": "elementary functions called where they run once, not inlined",
     "small_linalg": "small matrices factorised by code spelled out for them, not by LAPACK",
     "streaming_stores": "large results stored past the caches",
     "superwords": "isomorphic scalar operations of a loop body become vectors",

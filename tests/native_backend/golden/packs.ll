@@ -23,7 +23,7 @@ L1:
   %14 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %13, <4 x float> <float 0xBFD3333340000000, float 0xBFC99999A0000000, float 0xBFB99999A0000000, float 0xBFD3333340000000>, <4 x float> %12)
   %15 = shufflevector <4 x float> %10, <4 x float> poison, <4 x i32> <i32 2, i32 2, i32 2, i32 2>
   %16 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %15, <4 x float> <float 0xBFE3333340000000, float 0xBFE0000000000000, float 0xBFD99999A0000000, float 0xBFE3333340000000>, <4 x float> %14)
-  %17 = call <4 x float> @cv.tanh.v4f32(<4 x float> %16)
+  %17 = call <4 x float> @shared.tanh.v4f32(<4 x float> %16)
   %18 = fmul <4 x float> %17, splat (float 0x3FE0000000000000)
   %19 = fadd <4 x float> %10, %18
   %20 = add nsw i64 %9, 1
@@ -41,46 +41,7 @@ L2:
   ret i32 0
 }
 
-define internal <4 x float> @cv.tanh.v4f32(<4 x float> %p0) #4 {
-entry:
-  %0 = call <4 x float> @llvm.fabs.v4f32(<4 x float> %p0)
-  %1 = fmul <4 x float> %p0, %p0
-  %2 = fmul <4 x float> %p0, %1
-  %3 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0x3FC110EFE0000000), <4 x float> %1, <4 x float> splat (float 0xBFD5555520000000))
-  %4 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0x3F961B5160000000), <4 x float> %1, <4 x float> splat (float 0xBFAB9ADB20000000))
-  %5 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0x3F63B75A20000000), <4 x float> %1, <4 x float> splat (float 0xBF80933DA0000000))
-  %6 = fmul <4 x float> %1, %1
-  %7 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %4, <4 x float> %6, <4 x float> %3)
-  %8 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0xBF396F9760000000), <4 x float> %6, <4 x float> %5)
-  %9 = fmul <4 x float> %6, %6
-  %10 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %8, <4 x float> %9, <4 x float> %7)
-  %11 = fmul <4 x float> %9, %9
-  %12 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %2, <4 x float> %10, <4 x float> %p0)
-  %13 = fcmp olt <4 x float> %0, splat (float 0x3FF0000000000000)
-  %t14.a = fcmp olt <4 x float> splat (float 0x4022666660000000), %0
-  %14 = select <4 x i1> %t14.a, <4 x float> splat (float 0x4022666660000000), <4 x float> %0
-  %15 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0xBFEA0885A0000000), <4 x float> %14, <4 x float> splat (float 0x3FF005B100000000))
-  %16 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0xBFAE649B20000000), <4 x float> %14, <4 x float> splat (float 0x3FD2A2EBC0000000))
-  %17 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0xBF4294EE60000000), <4 x float> %14, <4 x float> splat (float 0x3F7E6530A0000000))
-  %18 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0xBE9EB35700000000), <4 x float> %14, <4 x float> splat (float 0x3EF9A34F60000000))
-  %19 = fmul <4 x float> %14, %14
-  %20 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %16, <4 x float> %19, <4 x float> %15)
-  %21 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %18, <4 x float> %19, <4 x float> %17)
-  %22 = fmul <4 x float> %19, %19
-  %23 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %21, <4 x float> %22, <4 x float> %20)
-  %24 = fmul <4 x float> %22, %22
-  %25 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0x3FC8DC7EC0000000), <4 x float> %14, <4 x float> splat (float 0x3FF0000000000000))
-  %26 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0x3FB93F9940000000), <4 x float> %14, <4 x float> splat (float 0x3FDDDFB660000000))
-  %27 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> splat (float 0x3F7ACE12C0000000), <4 x float> %14, <4 x float> splat (float 0x3F9796DDC0000000))
-  %28 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %26, <4 x float> %19, <4 x float> %25)
-  %29 = call <4 x float> @llvm.fmuladd.v4f32(<4 x float> %27, <4 x float> %22, <4 x float> %28)
-  %30 = fdiv <4 x float> %23, %29
-  %31 = fsub <4 x float> splat (float 0x3FF0000000000000), %30
-  %32 = select <4 x i1> %13, <4 x float> %12, <4 x float> %31
-  %33 = call <4 x float> @llvm.copysign.v4f32(<4 x float> %32, <4 x float> %p0)
-  ret <4 x float> %33
-}
-
+declare <4 x float> @shared.tanh.v4f32(<4 x float>) #2
 attributes #0 = { nounwind alignstack=64 }
 attributes #1 = { noinline nounwind alignstack=64 }
 attributes #2 = { nofree norecurse nosync nounwind willreturn memory(none) }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from covector.backends.native.emit_externals import EXTERNALS, declaration
 from covector.backends.native.emit_lanes import plan_function
-from covector.backends.native.emit_memory import Memory, Metadata, Scopes
+from covector.backends.native.emit_memory import Convention, Memory, Metadata, Scopes
 from covector.backends.native.emit_ops import Target
 from covector.backends.native.emit_source import Source
 from covector.backends.native.emit_streams import (
@@ -16,8 +16,9 @@ from covector.backends.native.emit_streams import (
     rows_ahead,
     streamed_buffers,
 )
-from covector.backends.native.emit_types import register_type, suffix
+from covector.backends.native.emit_types import INLINED, SHARED, register_type, suffix
 from covector.backends.native.emit_vectors import Emitter
+from covector.core.config import config
 from covector.core.errors import CompilationError
 from covector.loopir import mathematics
 from covector.loopir.ir import HEAP, Buffer, DType, Function, Parallel, Segment, walk
@@ -37,6 +38,8 @@ attributes #5 = { noinline nofree norecurse nosync nounwind willreturn memory(no
 
 _CALLED = re.compile(r"call [^@\n]*@([\w.]+)\(")
 _DTYPES: dict[str, DType] = {"f32": F32, "f64": F64}
+
+_RARE = [[name] for name in mathematics.RARE]
 
 _elementary: dict[tuple[str, Target], str] = {}
 """Texts of elementary functions by symbol and machine, shared by all compilations."""
@@ -132,11 +135,13 @@ def emit(function: Function, target: Target) -> Module:
     heap = [b for b in buffers if b.space == HEAP]
     source = None if function.origins is None else Source(function.origins, metadata)
     streamed = streamed_buffers(functions, target)
-    texts: list[str] = []
-    for each in functions:
+    written: dict[Function, str] = {}
+    conventions: dict[Function, Convention] = {}
+    for each in _callees_first(function, {}):
         segment, ranges = each is not function, bool(each.params)
         memory = Memory(scopes, metadata, heap, segment, ranges, each.received)
-        texts.append(_entry(each, target, memory, source, streamed))
+        written[each] = _entry(each, target, memory, source, streamed, conventions)
+    texts = [written[each] for each in functions]
     if source is not None:
         texts.append(source.named_metadata())
     module = _module(function.name, texts, _names(functions), target, metadata.lines)
@@ -166,9 +171,8 @@ def _module(
     metadata: Sequence[str] = (),
 ) -> Module:
     """Completes functions with what they call."""
-    called = _count_calls(texts)
-    functions = texts + _elementary_functions(called, target)
-    shared = sorted(s for s in called if s.startswith("cv.") and _is_shared(s))
+    functions, called = _with_elementary_functions(texts, target)
+    shared = sorted(filter(_is_shared, called))
     externals = sorted(s for s in called if "." not in s and s not in names)
     return Module(
         symbol,
@@ -196,6 +200,15 @@ def segments(function: Function) -> list[Function]:
     return list(found)
 
 
+def _callees_first(function: Function, found: dict[Function, None]) -> dict[Function, None]:
+    """A function and its pieces, each after those that it calls."""
+    for item in walk(function.body):
+        if isinstance(item, Segment | Parallel) and item.function not in found:
+            _callees_first(item.function, found)
+    found[function] = None
+    return found
+
+
 def _names(functions: Iterable[Function]) -> set[str]:
     return {f.name for f in functions}
 
@@ -212,8 +225,13 @@ def _entry(
     memory: Memory,
     source: Source | None,
     streamed: frozenset[Buffer],
+    conventions: dict[Function, Convention],
 ) -> str:
+    """The text of a function; notes how it is called."""
     emitter = Emitter(target, memory)
+    emitter.conventions = conventions
+    outermost = function.body.depth == 0
+    emitter.runs = int(outermost and "shared_functions" not in config.disable)
     emitter.ahead, emitter.streamed = rows_ahead(function), streamed
     if streamed:
         emitter.loops = loops_by_index(function)
@@ -230,10 +248,13 @@ def _entry(
     if emitter.source is not None:
         emitter.lines = emitter.source.attached(emitter.lines)
         attributes += f" {emitter.source.subprogram}"
-    head = f"define {linkage}i32 @{function.name}({memory.parameters()}) {attributes} {{\nentry:"
-    exits = [f"{label}:\n  ret i32 {status}" for status, label in emitter.exits.items()]
-    lines = [head, *memory.entry_lines(), *emitter.allocas, *emitter.lines, "  ret i32 0"]
-    return "\n".join([*lines, *exits, "}\n"])
+    convention = memory.convention(emitter.lines, emitter.leaves)
+    conventions[function] = convention
+    type_, end = ("i32", "  ret i32 0") if convention.leaves else ("void", "  ret void")
+    parameters = memory.parameters(convention)
+    head = f"define {linkage}{type_} @{function.name}({parameters}) {attributes} {{\nentry:"
+    lines = [head, *memory.entry_lines(), *emitter.allocas, *emitter.lines, end]
+    return "\n".join([*lines, *emitter.ways_out(), "}\n"])
 
 
 def _count_calls(texts: Iterable[str]) -> dict[str, int]:
@@ -245,32 +266,55 @@ def _count_calls(texts: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def _elementary_functions(called: dict[str, int], target: Target) -> list[str]:
-    """Definitions of the elementary functions called, and of those that they call."""
-    texts: dict[str, str] = {}
-    pending = [s for s in called if s.startswith("cv.")]
+def _with_elementary_functions(
+    texts: list[str], target: Target
+) -> tuple[list[str], dict[str, int]]:
+    """Functions with the elementary ones that are inlined in them, and what all of these call.
+
+    Those that would take too many lines if they were inlined at each call are shared: their code is
+    called in any case.
+    """
+    called = _count_calls(texts)
+    total = dict(called)
+    inside = _inside(called, target)
+    for counts in inside.values():
+        for symbol, count in counts.items():
+            total[symbol] = total.get(symbol, 0) + count
+    lines = {s: total[s] * _elementary_text(s, target).count("\n") for s in inside}
+    long = {s for s in inside if lines[s] > INLINED_LINES}
+    sharing = "shared_functions" not in config.disable
+    if sharing and long:
+        inside = _inside(called, target, long)
+    texts = list(texts)
+    for symbol, counts in inside.items():
+        attributes = "#5 {" if symbol in long else "#4 {"
+        texts.append(_elementary_text(symbol, target).replace("#9 {", attributes, 1))
+        called |= counts
+    for symbol in sorted(long & called.keys()) if sharing else ():
+        shared = symbol.replace(INLINED[1:], SHARED[1:], 1)
+        texts = [text.replace(f"@{symbol}(", f"@{shared}(") for text in texts]
+        called[shared] = called.pop(symbol)
+    return texts, called
+
+
+def _inside(
+    called: Iterable[str], target: Target, without: Set[str] = frozenset()
+) -> dict[str, dict[str, int]]:
+    """The elementary functions called that may be inlined, with those that they call."""
+    inside: dict[str, dict[str, int]] = {}
+    pending = list(called)
     while pending:
         symbol = pending.pop()
-        if symbol in texts or _is_shared(symbol):
-            continue
-        text = _elementary.get((symbol, target))
-        if text is None:
-            text = _elementary[symbol, target] = _elementary_text(symbol, target)
-        texts[symbol] = text
-        for other, count in _count_calls([text]).items():
-            called[other] = called.get(other, 0) + count
-            if other.startswith("cv."):
-                pending.append(other)
-    for symbol, text in texts.items():
-        lines = called[symbol] * text.count("\n")
-        attributes = "#4 {" if lines <= INLINED_LINES else "#5 {"
-        texts[symbol] = text.replace("#9 {", attributes, 1)
-    return list(texts.values())
+        known = symbol in inside or symbol in without or _is_shared(symbol)
+        if symbol.startswith(INLINED[1:]) and not known:
+            inside[symbol] = _count_calls([_elementary_text(symbol, target)])
+            pending += inside[symbol]
+    return inside
 
 
 def _is_shared(symbol: str) -> bool:
-    """Whether an elementary function is compiled once, since it is long and not inlined."""
-    return symbol.split(".")[1] in mathematics.RARE
+    """Whether an elementary function is compiled once, for all modules that call it."""
+    return symbol.startswith(SHARED[1:]) or symbol.split(".")[1:2] in _RARE
 
 
 def _parse_symbol(symbol: str) -> tuple[str, DType, int]:
@@ -287,6 +331,13 @@ def _elementary_declaration(symbol: str) -> str:
 
 def _elementary_text(symbol: str, target: Target) -> str:
     """An elementary function from its definition in the loop IR, for scalars or for lanes."""
+    text = _elementary.get((symbol, target))
+    if text is None:
+        text = _elementary[symbol, target] = _write_elementary(symbol, target)
+    return text
+
+
+def _write_elementary(symbol: str, target: Target) -> str:
     name, dtype, lanes = _parse_symbol(symbol)
     function = mathematics.definition(name, dtype)
     emitter = Emitter(target, Memory(Scopes((), None), None, [], segment=False))
@@ -304,6 +355,6 @@ def _elementary_text(symbol: str, target: Target) -> str:
     type_ = register_type(result.dtype, lanes)
     text = emitter.vector(result) if lanes else emitter.use(result)
     head = f"define internal {type_} @{symbol}({', '.join(params)}) #9 {{\nentry:"
-    assert symbol == f"cv.{name}.{suffix(dtype, lanes)}"
+    assert symbol.endswith(f".{name}.{suffix(dtype, lanes)}")
     lines = [head, *emitter.allocas, *emitter.lines, f"  ret {type_} {text}", "}\n"]
     return "\n".join(lines)

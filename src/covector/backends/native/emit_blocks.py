@@ -12,7 +12,7 @@ from typing import Any
 from covector.backends.native import emit_ops
 from covector.backends.native.emit_memory import Memory
 from covector.backends.native.emit_ops import BETTER_WITH_CONSTANTS, Target
-from covector.backends.native.emit_types import register_type
+from covector.backends.native.emit_types import INLINED, SHARED, register_type
 from covector.backends.native.emit_writer import Writer
 from covector.backends.native.superwords import Pack
 from covector.loopir.ir import (
@@ -148,10 +148,13 @@ class BlockEmitter(Writer):
             if text is None:
                 text = emit_ops.template(value.op, value.attr, last.dtype, lanes, self.target)
                 _templates[key] = text
-            if text and not lanes and value.op not in BETTER_WITH_CONSTANTS:
+            plain = text and not lanes and value.op not in BETTER_WITH_CONSTANTS
+            if plain and INLINED not in text:
                 self._plain[value.op, value.attr, last.dtype] = text
         if not text:
             return args[0]
+        if self.runs and INLINED in text:
+            text = text.replace(INLINED, SHARED, 1)
         number = self.count
         self.count = number + 1
         self.lines.append(text.format(number, *args))

@@ -21,6 +21,7 @@ from covector.backends.native.emit_superwords import SuperwordEmitter
 from covector.backends.native.emit_types import (
     alignment,
     memory_type,
+    register_type,
     splat,
     vector,
 )
@@ -76,6 +77,38 @@ class LaneMemory(SuperwordEmitter):
         if value.op == "const":
             return splat(value.attr, value.dtype, self.lanes)
         return self.vectors[value]
+
+    def wide(self, value: Value) -> str:
+        """The vector of a value that is the same in all lanes, or of a strided index.
+
+        Args:
+            value: visible here.
+
+        Returns:
+            A vector register.
+        """
+        stride = self.plan.stride(value) if self.plan else 0
+        text = self.splat_register(self.use(value), value.dtype)
+        if stride:
+            steps = ", ".join(f"i64 {stride * k}" for k in range(self.lanes))
+            text = self.define(f"add {vector('i64', self.lanes)} {text}, <{steps}>")
+        return text
+
+    def splat_register(self, text: str, dtype: DType) -> str:
+        """A scalar register in every lane.
+
+        Args:
+            text: the register.
+            dtype: its dtype.
+
+        Returns:
+            A vector register.
+        """
+        type_ = register_type(dtype, self.lanes)
+        first = self.define(f"insertelement {type_} poison, {register_type(dtype)} {text}, i64 0")
+        return self.define(
+            f"shufflevector {type_} {first}, {type_} poison, <{self.lanes} x i32> zeroinitializer"
+        )
 
     def load_lanes(self, value: Value) -> str:
         """Emits a load that varies.
@@ -395,9 +428,10 @@ class LaneMemory(SuperwordEmitter):
             Type and operand.
         """
         base, lanes = self.memory.base(buffer), self.lanes
+        places = self.vector(offset) if self.varies(offset) else self.wide(offset)
         pointers = self.define(
             f"getelementptr inbounds {memory_type(buffer.element)}, ptr {base}, "
-            f"{vector('i64', lanes)} {self.vector(offset)}"
+            f"{vector('i64', lanes)} {places}"
         )
         return f"{vector('ptr', lanes)} {pointers}"
 

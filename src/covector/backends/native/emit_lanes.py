@@ -217,13 +217,14 @@ def choose_lanes(loop: For, plan: Plan, target: Target) -> int:
     Returns:
         As many elements of the widest type in memory as fill a register. Four or two registers
         where a chain of operations would wait for itself: plain reductions, and loops inside if
-        their values fit. No more than there are iterations.
+        their values fit; two where elementary functions take most of the time. No more than there
+        are iterations.
     """
     widest = max((dtype.itemsize for dtype in _element_types(loop)), default=8)
     lanes = target.vector_bits // 8 // widest
     running = any([r.prefix is not None for r in plan.reductions])
     if loop.params and len(loop.body.items) <= 12 and not running:
-        lanes *= 4
+        lanes *= 2 if any(map(_is_elementary, loop.body.items)) else 4
     else:
         pressure = _pressure(loop.body, plan)
         if pressure:
@@ -406,8 +407,6 @@ class _Analysis:
                 self.value(item)
             elif isinstance(item, Store):
                 self.need(item.value)
-                if self.stride(item.offset) not in (0, 1):
-                    self.need(item.offset)
             elif isinstance(item, For):
                 self.loop(item)
             elif isinstance(item, While):
@@ -424,8 +423,6 @@ class _Analysis:
         if value.op == "load":
             stride = self.stride(value.args[0])
             self.strides[value] = 0 if stride == 0 else None
-            if stride not in (0, 1):
-                self.need(value.args[0])
             return
         stride = self.strides[value] = self.result_stride(value)
         if stride is None and not (value.op == "convert" and self.stride(value.args[0])):

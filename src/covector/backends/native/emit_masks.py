@@ -73,12 +73,7 @@ class LaneEmitter(LaneMemory):
         Args:
             value: visible here.
         """
-        stride = self.plan.stride(value) if self.plan else 0
-        text = self.splat_register(self.use(value), value.dtype)
-        if stride:
-            steps = ", ".join(f"i64 {stride * k}" for k in range(self.lanes))
-            text = self.define(f"add {vector('i64', self.lanes)} {text}, <{steps}>")
-        self.vectors[value] = text
+        self.vectors[value] = self.wide(value)
 
     def convert_index(self, value: Value) -> str:
         """Converts a strided index: the first lane's, plus multiples of the stride.
@@ -109,22 +104,6 @@ class LaneEmitter(LaneMemory):
             return text
         narrow = Value("convert", (convert,), target, target, value.id, value.depth)
         return self.operation(narrow, [text], lanes)
-
-    def splat_register(self, text: str, dtype: DType) -> str:
-        """A scalar register in every lane.
-
-        Args:
-            text: the register.
-            dtype: its dtype.
-
-        Returns:
-            A vector register.
-        """
-        type_ = register_type(dtype, self.lanes)
-        first = self.define(f"insertelement {type_} poison, {register_type(dtype)} {text}, i64 0")
-        return self.define(
-            f"shufflevector {type_} {first}, {type_} poison, <{self.lanes} x i32> zeroinitializer"
-        )
 
     def call_lanes(self, value: Value, args: Sequence[str]) -> str:
         """Calls an external function once for each lane.
@@ -326,32 +305,75 @@ class LaneEmitter(LaneMemory):
         """
         outer = self.mask
         condition = self.vector(item.predicate)
-        opposite = self.define(f"xor {vector('i1', self.lanes)} {condition}, splat (i1 true)")
-        first = self.side(item.then, item.then_values, self.both(condition))
-        self.mask = outer
-        second = self.side(item.otherwise, item.else_values, self.both(opposite))
-        self.mask = outer
-        for result, one, other in zip(item.results, first, second, strict=True):
+        blocks, values = (item.then, item.otherwise), (item.then_values, item.else_values)
+        plain = [is_plain(block, PLAIN_SIDE) for block in blocks]
+        found: list[list[str]] = [[], []]
+        # A side jumped over comes last: what it leaves as it is need not wait for it.
+        for k in sorted((0, 1), key=lambda k: not plain[k]):
+            if not plain[k]:
+                self.mask = self.both(condition if k == 0 else self.inverse(condition))
+            if plain[k]:
+                self.block(blocks[k])
+                found[k] = [self.vector(v) for v in values[k]]
+            elif plain[1 - k]:
+                found = [self.rare_side(item, k, condition, found[1 - k])] * 2
+            else:
+                found[k] = self.side(blocks[k], values[k])
+            self.mask = outer
+        for result, one, other in zip(item.results, *found, strict=True):
             self.set_result(result, self.blend(condition, one, other, result.dtype))
 
-    def side(self, block: Block, values: Sequence[Value], mask: str) -> list[str]:
+    def inverse(self, condition: str) -> str:
+        """The lanes for which a condition does not hold."""
+        return self.define(f"xor {vector('i1', self.lanes)} {condition}, splat (i1 true)")
+
+    def rare_side(self, item: If, k: int, condition: str, others: Sequence[str]) -> list[str]:
         """Emits one side of a branch, jumped over if no lane needs it.
+
+        Args:
+            item: the branch; its other side has been emitted.
+            k: 0 for the side of lanes for which the condition holds, 1 for that of others.
+            condition: the vector.
+            others: vectors that the other side gives.
+
+        Returns:
+            Vectors of what the branch gives.
+        """
+        block, values = ((item.then, item.then_values), (item.otherwise, item.else_values))[k]
+        body, done, before = self.new_label(), self.new_label(), self.label
+        assert self.mask is not None
+        self.jump_if(self.any(self.mask), body, done)
+        self.start(body)
+        self.block(block)
+        blended: list[str] = []
+        for value, other in zip(values, others, strict=True):
+            pair = (self.vector(value), other) if k == 0 else (other, self.vector(value))
+            blended.append(self.blend(condition, *pair, value.dtype))
+        after = self.label
+        self.jump(done)
+        self.start(done)
+        return [
+            self.define(
+                f"phi {register_type(v.dtype, self.lanes)} [ {text}, %{after} ], "
+                f"[ {other}, %{before} ]"
+            )
+            for v, text, other in zip(values, blended, others, strict=True)
+        ]
+
+    def side(self, block: Block, values: Sequence[Value]) -> list[str]:
+        """Emits one of two sides of a branch, jumped over if no lane needs it.
 
         Args:
             block: the side.
             values: what it gives.
-            mask: lanes that need it.
 
         Returns:
             Vectors of the values.
         """
-        if is_plain(block, PLAIN_SIDE):
-            self.block(block)
-            return [self.vector(v) for v in values]
         body, done, before = self.new_label(), self.new_label(), self.label
-        self.jump_if(self.any(mask), body, done)
+        assert self.mask is not None
+        self.jump_if(self.any(self.mask), body, done)
         self.start(body)
-        self.mask = mask
         self.block(block)
         texts = [self.vector(v) for v in values]
         after = self.label

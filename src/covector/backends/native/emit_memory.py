@@ -8,6 +8,7 @@ each lists the scopes before its own.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from covector.backends.native.emit_types import CONTEXT_CONSTANTS, CONTEXT_WORKSPACE
 from covector.loopir.ir import (
@@ -28,9 +29,20 @@ MAX_SCOPES = 64
 NONTEMPORAL = ", !nontemporal !2"
 """What to append to a store past the caches."""
 
-_PARAMETERS = "ptr %dims, ptr %args, ptr %results, ptr %ctx"
-_OF_PIECES = f"{_PARAMETERS}, ptr %heap, ptr %private"
 _FRAME = ("%dims", "%args", "%results", "%ctx")
+_OF_PIECES = (*_FRAME, "%heap", "%private")
+
+
+class Convention(NamedTuple):
+    """How an outlined piece is called: with what it uses, and for a status if it may leave early.
+
+    Attributes:
+        needs: those of its callers' parameters that it uses, before the buffers it receives.
+        leaves: whether it returns a status.
+    """
+
+    needs: tuple[str, ...]
+    leaves: bool
 
 
 class Metadata:
@@ -146,23 +158,53 @@ class Memory:
         self.is_segment = segment
         self._ranges = ranges
         self._bases = {buffer: f"%q{k}" for k, buffer in enumerate(received)}
-        self._received = ", ".join([_OF_PIECES, *[f"ptr {name}" for name in self._bases.values()]])
+        self._received = tuple(self._bases.values())
         self._dims: dict[int, str] = {}
         self._fields: dict[int, str] = {}
         self._tables: dict[int, str] = {}
         self._sizes: dict[int, int] = {}
         self.prologue: list[str] = []
 
-    def parameters(self) -> str:
-        """The parameter list of the function."""
-        if not self.is_segment:
-            return _PARAMETERS
-        return f"{_OF_PIECES}, i64 %begin, i64 %end" if self._ranges else self._received
+    def convention(self, lines: Iterable[str], leaves: bool) -> Convention:
+        """How the function is called.
 
-    def passed(self) -> str:
-        """The arguments of a call of an outlined piece."""
-        private = "%private" if self.is_segment else "null"
-        return f"{_PARAMETERS}, ptr {self._heap_table()}, ptr {private}"
+        Args:
+            lines: its body.
+            leaves: whether it may leave early.
+
+        Returns:
+            The convention; that of entry functions and parallel loops is the same for all.
+        """
+        if not self.is_segment:
+            return Convention(_FRAME, True)
+        if self._ranges:
+            return Convention(_OF_PIECES, True)
+        text = "\n".join([*self.prologue, *lines])
+        return Convention(tuple([name for name in _OF_PIECES if name in text]), leaves)
+
+    def parameters(self, convention: Convention) -> str:
+        """The parameter list of the function.
+
+        Args:
+            convention: of it.
+
+        Returns:
+            Types and names.
+        """
+        pointers = ", ".join([f"ptr {name}" for name in (*convention.needs, *self._received)])
+        return f"{pointers}, i64 %begin, i64 %end" if self._ranges else pointers
+
+    def passed(self, convention: Convention) -> list[str]:
+        """Arguments of a call of an outlined piece, before the buffers it receives.
+
+        Args:
+            convention: of the piece.
+
+        Returns:
+            The typed arguments.
+        """
+        own = {"%heap": self._heap_table(), "%private": "%private" if self.is_segment else "null"}
+        return [f"ptr {own.get(name, name)}" for name in convention.needs]
 
     def frame(self) -> tuple[str, ...]:
         """The members of a `cv_frame`."""
@@ -198,6 +240,19 @@ class Memory:
             known = self._bases[buffer] = f"%b{len(self._bases)}"
             self.prologue += self._find(buffer, known)
         return known
+
+    def base_here(self, buffer: Buffer, name: str) -> tuple[str, list[str]]:
+        """The address of a buffer for one use: no register keeps it from the entry until then.
+
+        Args:
+            buffer: of this function.
+            name: a register for it.
+
+        Returns:
+            The pointer, and what defines it.
+        """
+        known = self._bases.get(buffer)
+        return (name, self._find(buffer, name)) if known is None else (known, [])
 
     def _find(self, buffer: Buffer, name: str) -> list[str]:
         if buffer.space == WORKSPACE:

@@ -26,6 +26,11 @@ CANCELLED = -1
 PYTHON_ERROR = -2
 OUT_OF_MEMORY = -3
 
+INLINED = "@cv."
+"""How names of elementary functions begin that a module contains."""
+SHARED = "@shared."
+"""How names of those begin that are compiled once, for all modules that call them."""
+
 _SCALAR: dict[DType, str] = {
     BOOL: "i1",
     F16: "i16",

@@ -16,13 +16,16 @@ from covector.backends.native.emit_memory import Memory
 from covector.backends.native.emit_ops import Target
 from covector.backends.native.emit_types import constant, register_type, splat, vector
 from covector.loopir.costs import trips_at_most
-from covector.loopir.ir import BOOL, INDEX, DType, For, Value, walk
+from covector.loopir.ir import BOOL, INDEX, DType, For, Value, While, walk
 from covector.loopir.scalars import F32, F64, RANGE
 
 LARGE_BODY = 200
 """Items of a body from which on a loop's last, partial step is not emitted separately."""
 LARGE_CHUNK = 60
 """The same for a loop that makes one step at most: the lanes of a chunk."""
+FEW_RUNS = 16
+"""How often code may run for its calls to be cheaper than what they call once more: they take less
+than a tenth of a microsecond."""
 
 
 class Emitter(LaneEmitter):
@@ -38,18 +41,29 @@ class Emitter(LaneEmitter):
     def loop(self, item: For) -> None:
         """Emits a loop, in lanes if it qualifies."""
         plan = plan_loop(item, self.target) if self.plan is None else None
+        runs, trips = self.runs, trips_at_most(item)
+        times = None if trips is None else runs * -(-trips // (plan.lanes if plan else 1))
+        self.runs = times if times is not None and times <= FEW_RUNS else 0
         if plan is None:
             super().loop(item)
         else:
-            self.lanes_loop(item, plan)
+            self.lanes_loop(item, plan, runs)
             self.spend_range(item, self.use(item.lower), self.use(item.upper))
+        self.runs = runs
 
-    def lanes_loop(self, item: For, plan: Plan) -> None:
+    def while_loop(self, item: While) -> None:
+        """Emits a loop with a condition."""
+        runs, self.runs = self.runs, 0
+        super().while_loop(item)
+        self.runs = runs
+
+    def lanes_loop(self, item: For, plan: Plan, runs: int) -> None:
         """Emits whole steps of a loop in lanes, and what remains after them.
 
         Args:
             item: the loop.
             plan: how it runs.
+            runs: how often the loop does, and with it what remains after whole steps.
         """
         lanes, trips = plan.lanes, item.trips
         masks = self.target.masks
@@ -74,6 +88,7 @@ class Emitter(LaneEmitter):
             return
         end = self.last_step(item, lower, upper, lanes)
         carries = self.steps(item, lower, end, carries, trips, masked=False)
+        self.runs = runs
         if rest == 0:
             self.finish_reductions(item, carries)
             self.exit()

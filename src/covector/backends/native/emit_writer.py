@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from covector.backends.native.emit_memory import Memory
+from covector.backends.native.emit_memory import Convention, Memory
 from covector.backends.native.emit_ops import Target
 from covector.backends.native.emit_source import SourceLines
 from covector.backends.native.emit_types import (
@@ -29,6 +29,7 @@ from covector.loopir.ir import (
     Check,
     Context,
     DType,
+    Function,
     LoopIRError,
     Parallel,
     Pointer,
@@ -54,9 +55,11 @@ class Writer:
         lines: the body so far.
         label: of the basic block being written.
         names: texts of scalar values.
-        exits: labels of the blocks that return a status.
-        allocas: lines for the entry block.
-        source: notes what lines are emitted for, where debug information is wanted.
+        exits: labels of the blocks that return a status known beforehand.
+        statuses: others that may be returned, and the blocks where that is decided.
+        conventions: of the pieces that the function calls.
+        runs: how often what is emitted runs in a run of the program; 0 if that may be often. Where
+            it is not, elementary functions are called: their code would be longer.
     """
 
     def __init__(self, target: Target, memory: Memory) -> None:
@@ -68,6 +71,9 @@ class Writer:
         self.count = 0
         self.labels = 0
         self.exits: dict[int, str] = {}
+        self.statuses: list[tuple[str, str]] = []
+        self.conventions: Mapping[Function, Convention] = {}
+        self.runs = 0
         self.allocas: list[str] = []
         self.spends = False
         self.last: object = None
@@ -294,11 +300,26 @@ class Writer:
         Args:
             status: an i32.
         """
-        failed, after = self.new_label(), self.new_label()
+        after = self.new_label()
         condition = self.define(f"icmp ne i32 {status}, 0")
-        self.jump_if(condition, failed, after, ", !prof !0")
-        self.lines += [f"{failed}:", f"  ret i32 {status}"]
+        self.statuses.append((status, self.label))
+        self.jump_if(condition, "exit", after, ", !prof !0")
         self.start(after)
+
+    @property
+    def leaves(self) -> bool:
+        """Whether the function may return before its end."""
+        return bool(self.exits or self.statuses)
+
+    def ways_out(self) -> list[str]:
+        """The blocks that return a status, for the end of the function."""
+        lines: list[str] = []
+        for status, label in self.exits.items():
+            lines += [f"{label}:", f"  ret i32 {status}"]
+        if self.statuses:
+            known = ", ".join([f"[ {status}, %{label} ]" for status, label in self.statuses])
+            lines += ["exit:", f"  %status = phi i32 {known}", "  ret i32 %status"]
+        return lines
 
     def check(self, item: Check) -> None:
         """Emits a check.
@@ -360,8 +381,18 @@ class Writer:
         Args:
             item: the statement.
         """
-        passed = [self.memory.passed(), *[f"ptr {self.memory.base(b)}" for b in item.buffers]]
-        self.leave_with(self.define(f"call i32 @{item.function.name}({', '.join(passed)})"))
+        convention = self.conventions[item.function]
+        passed = self.memory.passed(convention)
+        for buffer in item.buffers:
+            self.labels += 1
+            base, lines = self.memory.base_here(buffer, f"%at{self.labels}")
+            self.lines += lines
+            passed.append(f"ptr {base}")
+        call = f"@{item.function.name}({', '.join(passed)})"
+        if convention.leaves:
+            self.leave_with(self.define(f"call i32 {call}"))
+        else:
+            self.lines.append(f"  call void {call}")
 
     def parallel(self, item: Parallel) -> None:
         """Emits a parallel loop whose iterations are a function.
