@@ -139,7 +139,8 @@ def test_a_piece_that_leaves_early_says_so():
             c = c + cnp.sin(c) * 1e-3
         return lax.while_loop(lambda c: c < 10, lambda c: c + 1, c)
 
-    found = text(body, np.float32(1))
+    with config.override("disable", frozenset({"rolling"})):
+        found = text(body, np.float32(1))
     assert re.search(r"call i32 @entry\.\d+\(.*%ctx", found)
     assert "%status = phi i32" in found
     expected = cv.jit(body, backend="reference")(np.float32(1))
