@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
@@ -56,6 +57,20 @@ PROGRAMS = {
 }
 
 
+def switched_on():
+    return config.override("disable", config.disable - {"parallel_compile"})
+
+
+def switched_off():
+    return config.override("disable", config.disable | {"parallel_compile"})
+
+
+@pytest.fixture(autouse=True)
+def tested_even_where_the_suite_is_run_without():
+    with switched_on():
+        yield
+
+
 @pytest.fixture
 def pieces(monkeypatch):
     """Compiles in parts whatever has several loops; what parts there were."""
@@ -84,7 +99,7 @@ def test_no_bit_depends_on_parts(pieces, name):
     found = bits(fun, args)
     assert max(map(len, pieces)) >= 4
     pieces.clear()
-    with config.override("disable", "parallel_compile"):
+    with switched_off():
         assert bits(fun, args) == found
     assert bits(fun, args, threads=1) == found
     assert not pieces
@@ -173,7 +188,7 @@ def test_python_threads_compile_in_parts(pieces):
     found: dict[int, list[np.ndarray]] = {}
 
     def work(k):
-        with config.override("cache_size", 0), num_threads(3):
+        with config.override("cache_size", 0), num_threads(3), switched_on():
             found[k] = cv.tree.leaves(cv.jit(lambda *args: fun(*args)[k])(*args))
 
     backend.clear_cache()
@@ -187,6 +202,32 @@ def test_python_threads_compile_in_parts(pieces):
         assert [np.asarray(leaf).tobytes() for leaf in found[k]] == wanted[k]
 
 
+def test_others_may_use_llvmlite_meanwhile(pieces):
+    fun, args = PROGRAMS["network"]
+    wanted = bits(fun, args)
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    text = "".join(
+        f"define float @f{k}(float %x) {{ %y = fadd float %x, {k}.0\n ret float %y }}\n"
+        for k in range(50)
+    )
+    ended = threading.Event()
+    objects: set[bytes] = set()
+
+    def other():
+        while not ended.is_set():
+            objects.add(machine.emit_object(llvm.parse_assembly(text, llvm.create_context())))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        for _ in range(3):
+            assert bits(fun, args) == wanted
+    finally:
+        ended.set()
+        thread.join()
+    assert len(objects) == 1
+
+
 @pytest.mark.parametrize("seed", range(24))
 def test_random_programs(pieces, seed):
     function = generate(seed)
@@ -197,7 +238,7 @@ def test_random_programs(pieces, seed):
 
     with cv.enable_x64(function.style.wide):
         found = bits(run, args)
-        with config.override("disable", "parallel_compile"):
+        with switched_off():
             assert bits(run, args) == found
 
 

@@ -193,13 +193,17 @@ def new_frame(
 
 
 def _count(block: Block) -> int:
-    return sum(1 + sum(_count(child) for child in children(item)) for item in block.items)
+    inside = [c for item in block.items if type(item) is not Value for c in children(item)]
+    return len(block.items) + sum(map(_count, inside))
 
 
 def used_in(block: Block) -> list[Value]:
     """Values that a block and those inside it read."""
     used: list[Value] = []
     for item in block.items:
+        if type(item) is Value:  # most are
+            used += item.args
+            continue
         used += operands(item)
         for child, values in zip(children(item), closing(item), strict=True):
             used += values
@@ -395,6 +399,9 @@ def defined_inside(item: Item) -> list[Value]:
         found += item.params
     for child in children(item):
         for inner in child.items:
+            if type(inner) is Value:
+                found.append(inner)
+                continue
             found += results(inner)
             found += defined_inside(inner)
     return found
