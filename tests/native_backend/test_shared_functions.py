@@ -10,8 +10,16 @@ import pytest
 import covector as cv
 from covector import lax
 from covector import numpy as cnp
+from covector.backends.native.emit import segments
+from covector.backends.native.emit_ops import Target
+from covector.backends.native.remade import recipe
+from covector.backends.native.split import split
 from covector.core.config import config
+from covector.loopir.builder import Builder
+from covector.loopir.ir import Reload
 
+F32 = np.dtype("f4")
+WIDE = Target(512, fma=True, half=True, masks=True)
 OFF = frozenset({"shared_functions"})
 FIXED = frozenset({"run_time_sizes"})
 LENGTHS = (0, 1, 7, 8, 15, 16, 17, 23, 31, 32, 33, 64, 257)
@@ -145,3 +153,34 @@ def test_a_piece_that_leaves_early_says_so():
     assert "%status = phi i32" in found
     expected = cv.jit(body, backend="reference")(np.float32(1))
     np.testing.assert_allclose(cv.jit(body)(np.float32(1)), expected, rtol=1e-5)
+
+
+def test_constants_are_read_again_by_each_piece():
+    b = Builder("entry")
+    c = b.constant(F32, (), 0)
+    x, y = b.argument(F32, (4,)), b.result(F32, (4,))
+    passed, again = b.load(x, 0), b.op("neg", b.load(c))
+    values = [b.load(x, k) for k in range(4)]
+    for _ in range(300):
+        values = [b.op("add", b.op("mul", v, again), passed) for v in values]
+    for k, value in enumerate(values):
+        b.store(y, (k,), value)
+    function = b.finish()
+    assert split(function, WIDE) > 3
+    pieces = [f.body.items for f in segments(function)]
+    assert sum(again in items for items in pieces) == len(pieces)
+    reloaded = [{i.value for i in items if isinstance(i, Reload)} for items in pieces]
+    assert all(passed in found for found in reloaded[1:])
+    assert not any(again in found for found in reloaded)
+
+
+def test_long_computations_are_passed_on():
+    b = Builder("entry")
+    size = b.dim(0)
+    assert recipe(b.op("add", size, size)) != []
+    value = size
+    for _ in range(4):
+        value = b.op("mul", value, size)
+    assert recipe(value) == []
+    assert recipe(b.op("div", size, size)) == []
+    assert recipe(b.load(b.argument(F32, (4,)), 0)) == []

@@ -13,9 +13,11 @@ for %2 in 0..1000 parallel {                store frame[0] = %1
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
+from covector.backends.native.remade import recipe
 from covector.backends.native.split import all_touched, defined_inside, new_frame, used_in
 from covector.loopir.ir import (
     INDEX,
@@ -79,13 +81,15 @@ class _Outliner:
         self.count += 1
         inside = set(defined_inside(loop))
         used = dict.fromkeys(used_in(loop.body))
-        places = self.places([v for v in used if v.op != "const" and v not in inside])
+        outside = {v: recipe(v) for v in used if v.op != "const" and v not in inside}
+        places = self.places([v for v, again in outside.items() if not again])
+        made = dict.fromkeys(itertools.chain(*outside.values()))
         lower, upper = loop.lower, loop.upper
         begin, end = (self.index("parameter", None) for _ in range(2))
         loop.lower, loop.upper, loop.kind = begin, end, SERIAL
         function = Function(f"{self.function.name}.loop{self.count}")
         function.params = [begin, end]
-        function.body.items = [*[Reload(v, *place) for v, place in places.items()], loop]
+        function.body.items = [*[Reload(v, *place) for v, place in places.items()], *made, loop]
         function.buffers = list(dict.fromkeys(all_touched(function.body.items)))
         function.values = self.function.values
         if owner is not None:

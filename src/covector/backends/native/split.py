@@ -27,6 +27,7 @@ from typing import Any
 
 from covector.backends.native.emit_lanes import plan_loop
 from covector.backends.native.emit_ops import Target
+from covector.backends.native.remade import recipe
 from covector.loopir.ir import (
     INDEX,
     PARALLEL,
@@ -305,6 +306,7 @@ class _Outliner:
         self.end = len(self.pieces)
         self.maker: dict[Value, int] = {}
         self.last_user: dict[Value, int] = {}
+        self.recipes: dict[Value, list[Value]] = {}
         self.find_crossings(needed)
         self.places = self.place()
 
@@ -315,19 +317,28 @@ class _Outliner:
             for item in piece:
                 if type(item) is Value:
                     for value in item.args:
-                        if maker.get(value) != number and value.op != "const":
+                        if maker.get(value) != number and self.crosses(value):
                             last_user[value] = number
                     maker[item] = number
                     continue
                 inside.update(defined_inside(item))
                 for value in reads(item):
-                    if maker.get(value) != number and value.op != "const" and value not in inside:
+                    if maker.get(value) != number and value not in inside and self.crosses(value):
                         last_user[value] = number
                 for value in results(item):
                     maker[value] = number
         for value in needed:
             if value in self.maker:
                 self.last_user[value] = self.end
+
+    def crosses(self, value: Value) -> bool:
+        """Whether a value made elsewhere passes through the frame; others are made again."""
+        if value.op == "const":
+            return False
+        known = self.recipes.get(value)
+        if known is None:
+            known = self.recipes[value] = recipe(value)
+        return not known
 
     def run(self) -> list[Any]:
         """The items that replace those of the block."""
@@ -372,10 +383,15 @@ class _Outliner:
         crossing = self.last_user
         for item in piece:
             for value in reads(item):
-                if value in crossing and value not in known:
+                if value in known or self.maker.get(value) == number:
+                    continue
+                if self.recipes.get(value):
+                    again = [v for v in self.recipes[value] if v not in known]
+                    body += again
+                    known.update(again)
+                elif value in crossing:
                     known.add(value)
-                    if self.maker.get(value) != number:
-                        body.append(self.reload(value))
+                    body.append(self.reload(value))
             body.append(item)
             if type(item) is Value:
                 if item in crossing:
