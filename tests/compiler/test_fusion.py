@@ -120,6 +120,29 @@ def test_a_row_is_passed_on() -> None:
     assert "w0: f32[8]" in text
 
 
+@pytest.mark.parametrize("extent", [8, None], ids=["static", "at_run_time"])
+def test_arrays_that_nothing_reads_are_gone(extent: int | None) -> None:
+    """And those that are left say where they stand among the others."""
+    b = Builder("entry")
+    size = extent or b.dim(0)
+    x, y = b.argument(F32, (size,)), b.result(F32, (size,))
+    dead, kept = b.buffer(F32, (size,)), b.buffer(F32, (size,))
+
+    def fill(i: Any) -> None:
+        b.store(dead, (i,), b.load(x, i))
+        b.store(kept, (i,), b.load(x, i))
+
+    b.loop(0, size, fill, kind="simd")
+    last = b.op("sub", b.index(extent) if extent else size, b.index(1))
+    b.loop(0, size, lambda i: b.store(y, (i,), b.load(kept, b.op("sub", last, i))), kind="simd")
+    shrink(b)
+    text = print_function(b.finish())
+    assert dead.name not in text
+    assert f"load {kept.name}" in text
+    if extent is None:
+        assert f"allocate {kept.name}[%dim0] else site {b.function.buffers.index(kept)}" in text
+
+
 def test_an_element_is_passed_on_in_a_register() -> None:
     def second(b: Builder, w: Any, y: Any, i: Any) -> None:
         b.loop(0, 8, lambda j: b.store(y, (i, j), b.load(w, i, j)), kind="simd")

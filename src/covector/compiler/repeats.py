@@ -15,8 +15,14 @@ FEWEST = 8
 SAVED = 256
 """Equations that a loop must save. Shorter programs compile fast as they are."""
 
-LONGEST = 4096
-"""Equations of an iteration that is looked for."""
+WORDS = (2, 5, 8)
+"""Lengths, as powers of two, of the sequences of equations whose distances are periods to try.
+
+Short ones find short iterations. Where these are alike in parts, as the stages of a step are, only
+long ones are as far apart as whole iterations."""
+
+PERIODS = 32
+"""How many of these distances are tried for each length, those that occur most often."""
 
 LARGEST = 4096
 """Elements of array literals that are compared, or stacked where each iteration has its own."""
@@ -128,12 +134,8 @@ class Repeats:
     def find(self) -> list[Repeat]:
         """The repeats, in the order of the program."""
         candidates = self._candidates()
-        while True:  # a loop that reads what another one computed comes after it
-            before = len(self.found)
-            for start, stop, period in candidates:
-                self._try(start, stop, period)
-            if len(self.found) == before:
-                break
+        while any(self._try(*each) for each in candidates):
+            pass  # short periods may be those of loops that read what this one computes
         return sorted(self.found, key=lambda repeat: repeat.start)
 
     # --- candidates -------------------------------------------------------------------------------
@@ -141,9 +143,8 @@ class Repeats:
     def _candidates(self) -> list[tuple[int, int, int]]:
         """Ranges of equations that match those a period later, short periods first."""
         kinds, distances = self._kinds(), self._distances()
-        count = len(kinds)
         found: list[tuple[int, int, int]] = []
-        for period in range(1, min(count // 2, LONGEST) + 1):
+        for period in _periods(kinds):
             shortest = max((FEWEST - 1) * period, SAVED)
             equal = kinds[period:] == kinds[:-period]
             for distance in distances:
@@ -186,17 +187,18 @@ class Repeats:
 
     # --- one candidate ----------------------------------------------------------------------------
 
-    def _try(self, start: int, stop: int, period: int) -> None:
+    def _try(self, start: int, stop: int, period: int) -> bool:
         start, stop = self._untaken(start, stop)
         if not _worthwhile((stop - start) // period, period) or self._effort <= 0:
-            return
+            return False
         start += self._phase(start, period, (stop - start) // period)
         repeat = self._checked(Repeat(start, period, (stop - start) // period))
-        if repeat is not None:
-            self.found.append(repeat)
-            self._free[repeat.start : repeat.stop] = False
-            for n in range(repeat.start, repeat.stop):
-                self._owners[n] = repeat
+        if repeat is None:
+            return False
+        self.found.append(repeat)
+        self._free[repeat.start : repeat.stop] = False
+        self._owners[repeat.start : repeat.stop] = [repeat] * (repeat.stop - repeat.start)
+        return True
 
     def _untaken(self, start: int, stop: int) -> tuple[int, int]:
         """The longest part of a range that no repeat has yet."""
@@ -354,6 +356,28 @@ class Repeats:
                 sources.append(source)
             trimmed.sources.append(sources)
         return trimmed
+
+
+def _periods(kinds: np.ndarray[Any, Any]) -> list[int]:
+    """Periods to try, from short to long, for the numbers of a program's equations.
+
+    What an iteration hands to the second one after it takes a period of two, and so on.
+    """
+    found: set[int] = set()
+    words, length = kinds.astype(np.uint64), 1
+    for power in range(max(WORDS) + 1):
+        if power in WORDS:
+            order = np.argsort(words, kind="stable")
+            again = words[order[1:]] == words[order[:-1]]
+            counts = np.bincount(np.diff(order)[again], minlength=1)
+            often = np.argsort(-counts, kind="stable")[:PERIODS]
+            found.update([d for d in often.tolist() if counts[d] >= FEWEST - 1])
+        if len(words) <= length:
+            break
+        words = words[:-length] * np.uint64(0x9E3779B97F4A7C15) + words[length:]
+        length *= 2
+    multiples = {n * period for period in found for n in (1, 2, 3)}
+    return sorted([period for period in multiples if FEWEST * period <= len(kinds)])
 
 
 def _worthwhile(count: int, period: int) -> bool:

@@ -18,7 +18,9 @@ from collections import Counter
 from covector.loopir.builder import Builder
 from covector.loopir.fusion import own_part
 from covector.loopir.ir import (
+    HEAP,
     WORKSPACE,
+    Allocate,
     Block,
     Buffer,
     For,
@@ -39,7 +41,7 @@ def shrink(b: Builder) -> None:
     """
     function = b.function
     read, touches = _read_and_touched(function.body)
-    dead = {x for x in touches if x.space == WORKSPACE and x not in read}
+    dead = {x for x in touches if x.space in (WORKSPACE, HEAP) and x not in read}
     if dead:
         _remove_stores(function.body, dead)
     own = Counter({x: n for x, n in touches.items() if x.space == WORKSPACE and x not in dead})
@@ -50,6 +52,10 @@ def shrink(b: Builder) -> None:
             if len(accesses) == own[buffer]:
                 _shorten(b, loop, buffer, accesses)
     function.buffers = [x for x in function.buffers if x not in dead]
+    places = {x: n for n, x in enumerate(function.buffers)}
+    for item in walk(function.body):
+        if isinstance(item, Allocate):
+            item.site = places[item.buffer]
 
 
 def _read_and_touched(body: Block) -> tuple[set[Buffer], Counter[Buffer]]:
@@ -59,7 +65,7 @@ def _read_and_touched(body: Block) -> tuple[set[Buffer], Counter[Buffer]]:
     for item in walk(body):
         for buffer in touched(item):
             touches[buffer] += 1
-            if not isinstance(item, Store):
+            if not isinstance(item, Store | Allocate):
                 read.add(buffer)
     return read, touches
 
@@ -67,7 +73,7 @@ def _read_and_touched(body: Block) -> tuple[set[Buffer], Counter[Buffer]]:
 def _remove_stores(block: Block, dead: set[Buffer]) -> None:
     kept: list[Item] = []
     for item in block.items:
-        if isinstance(item, Store) and item.buffer in dead:
+        if isinstance(item, Store | Allocate) and item.buffer in dead:
             continue
         inner = () if isinstance(item, Value) else children(item)
         for child in inner:

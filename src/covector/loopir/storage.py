@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ class Storage(Expressions):
         name: symbol of the function.
     """
 
-    __slots__ = ("_hoisted", "_names", "_safe", "_upper", "lane", "origin")
+    __slots__ = ("_hoisted", "_names", "_positions", "_safe", "_upper", "lane", "origin")
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -45,6 +46,7 @@ class Storage(Expressions):
         self.origin: object = None
         """What is being built: buffers made meanwhile remember it."""
         self._names: dict[str, int] = {}
+        self._positions: Counter[str] = Counter()
         self._hoisted: dict[Block, int] = {}
         self._upper: dict[Value, tuple[Value, ...]] = {}
         """What the indices of loops stay below, where that is known at run time only."""
@@ -131,8 +133,8 @@ class Storage(Expressions):
     def _buffer(
         self, dtype: DType, shape: Sequence[Extent], space: str, name: str | None
     ) -> Buffer:
-        buffers = self.function.buffers
-        position = sum(1 for b in buffers if b.space == space)
+        position = self._positions[space]
+        self._positions[space] += 1
         buffer = Buffer(
             self._unique(name or f"{space[0]}{position}"),
             dtype,
@@ -142,7 +144,7 @@ class Storage(Expressions):
             self._strides(shape),
         )
         buffer.origin = self.origin
-        buffers.append(buffer)
+        self.function.buffers.append(buffer)
         return buffer
 
     def _unique(self, name: str) -> str:
