@@ -158,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _growth(options: argparse.Namespace, console: Console, folder: Path) -> dict[str, Any]:
     tables = {
-        "compile": growth.table((200, 400) if options.tiny else (1000, 4000, 16000)),
+        "compile": growth.table((200, 400) if options.tiny else growth.SIZES),
         "ensemble": growth.ensemble(options.repeats, folder, options.log, options.tiny),
     }
     for name, rows in tables.items():

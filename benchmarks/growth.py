@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.client import Peer
 from benchmarks.measure import measure as measure_workload
 from benchmarks.workloads import WORKLOADS
 
+SIZES = (1000, 2000, 4000, 8000, 16000)
+"""Equations."""
 
-def chain(count: int, turn: int) -> Any:
-    """A function whose gradient's program has about `count` equations, others in each turn."""
+Program = tuple[Callable[..., Any], Any]
+"""A function to compile, and its argument."""
+
+
+def chain(count: int, turn: int) -> Program:
+    """The gradient of a chain of steps that a Python loop has written out, each with a number."""
+    import covector as cv
     import covector.numpy as cnp
 
     def f(x: Any) -> Any:
@@ -21,52 +31,129 @@ def chain(count: int, turn: int) -> Any:
             y = cnp.sin(y) * (1.0 + k * 1e-4 + turn * 1e-2) + x
         return y
 
-    return f
+    return cv.value_and_grad(f), np.float32(1.0)
 
 
-def measure(count: int, turn: int = 0) -> dict[str, Any]:
-    """Traces, differentiates and compiles a program of about `count` equations.
+def field(count: int, turn: int) -> Program:
+    """The gradient of unrolled Euler steps of a 4x4 tanh field."""
+    import covector as cv
+    import covector.numpy as cnp
+
+    matrix = np.random.default_rng(0).normal(0.0, 0.3, (4, 4)).astype("float32")
+
+    def f(y: Any) -> Any:
+        for _ in range(count // 10):
+            y = y + (0.01 + 1e-3 * turn) * cnp.tanh(cnp.asarray(matrix) @ y)
+        return y.sum()
+
+    return cv.grad(f), np.ones(4, "float32")
+
+
+def _tangle(values: list[Any], count: int, turn: int) -> list[Any]:
+    """Values, and about `count` equations' worth of others, each of two of the last twenty."""
+    import covector.numpy as cnp
+
+    generator = np.random.default_rng(turn)
+    operations = (
+        lambda a, b: a + b,
+        lambda a, b: a * b,
+        lambda a, b: a - b,
+        lambda a, b: cnp.sin(a) + b,
+        lambda a, b: cnp.tanh(a) * b,
+        lambda a, b: cnp.exp(-a * a) + b,
+        lambda a, b: cnp.where(a > b, a, b),
+    )
+    for _ in range(int(count / 2.8)):
+        i, j = generator.integers(max(0, len(values) - 20), len(values), 2)
+        operation = operations[generator.integers(len(operations))]
+        values.append(0.5 * operation(values[i], values[j]))
+    return values
+
+
+def graph(count: int, turn: int) -> Program:
+    """Elementwise operations that depend on each other at random."""
+
+    def f(x: Any) -> Any:
+        return sum(_tangle([x, x + 1.0], count, turn)[-20:])
+
+    return f, np.linspace(0.0, 1.0, 64, dtype="float32")
+
+
+def body(count: int, turn: int) -> Program:
+    """The same of scalars, as the body of a scan."""
+    import covector.numpy as cnp
+    from covector import lax
+
+    def step(x: Any, _: Any) -> Any:
+        return cnp.stack(_tangle(list(x), count, turn)[-4:]), None
+
+    return lambda x: lax.scan(step, x, None, length=10)[0], np.linspace(0, 1, 4, dtype="float32")
+
+
+def many_results(count: int, turn: int) -> Program:
+    """The same, of which every tenth is a result."""
+
+    def f(x: Any) -> Any:
+        return _tangle([x, x + 1.0], count, turn)[2::10]
+
+    return f, np.linspace(0.0, 1.0, 64, dtype="float32")
+
+
+SHAPES = {each.__name__: each for each in (chain, field, graph, body, many_results)}
+"""Programs that can be made as large as wanted."""
+
+
+def measure(shape: str, count: int, turn: int = 0) -> dict[str, Any]:
+    """Traces and compiles a program of about `count` equations.
 
     Args:
+        shape: key of `SHAPES`.
         count: equations.
         turn: no cache knows the program of another one.
 
     Returns:
-        Equations of the program, seconds in Python and in LLVM.
+        Equations of the program; processors' seconds of tracing and compiling, which other
+        processes disturb least.
     """
     import covector as cv
+    from covector.core.config import config
     from covector.core.program import count_equations
 
-    gradient = cv.jit(cv.value_and_grad(chain(count, turn)))
-    start = time.perf_counter()
-    traced = gradient.trace(1.0)
-    tracing = time.perf_counter() - start
-    start = time.perf_counter()
-    compiled = traced.lower().compile()
-    compiling = time.perf_counter() - start
-    llvm = compiled.cost_analysis()["seconds"]["llvm"]
+    function, x = SHAPES[shape](count, turn)
+    jitted = cv.jit(function)
+    with config.override("disable", config.disable | {"disk_cache"}):
+        start = time.process_time()
+        traced = jitted.trace(x)
+        tracing = time.process_time() - start
+        traced.lower().compile()
+        seconds = time.process_time() - start
     equations = count_equations(traced.program)
-    python = tracing + compiling - llvm
     return {
+        "shape": shape,
         "equations": equations,
         "trace_s": tracing,
-        "compile_s": compiling,
-        "llvm_s": llvm,
-        "python_us_per_equation": python / equations * 1e6,
-        "total_us_per_equation": (tracing + compiling) / equations * 1e6,
+        "compile_s": seconds - tracing,
+        "us_per_equation": seconds / equations * 1e6,
     }
 
 
-def table(sizes: tuple[int, ...] = (1000, 4000, 16000)) -> list[dict[str, Any]]:
-    """The fastest of three measurements for each size, after a warm-up."""
-    measure(200)
-    return [
-        min(
-            [measure(size, turn) for turn in (1, 2, 3)],
-            key=lambda row: row["trace_s"] + row["compile_s"],
-        )
-        for size in sizes
-    ]
+def table(sizes: tuple[int, ...] = SIZES) -> list[dict[str, Any]]:
+    """The fastest of three measurements for each shape and size, after a warm-up.
+
+    `growth` is the time of an equation divided by that in the smallest program of the shape: 1
+    where time is linear in size, less where something takes the same time in all.
+    """
+    rows: list[dict[str, Any]] = []
+    for shape in SHAPES:
+        measure(shape, 200)
+        first = 0.0
+        for size in sizes:
+            turns = [measure(shape, size, turn) for turn in (1, 2, 3)]
+            row = min(turns, key=lambda each: each["us_per_equation"])
+            first = first or row["us_per_equation"]
+            row["growth"] = row["us_per_equation"] / first
+            rows.append(row)
+    return rows
 
 
 ENSEMBLE = "RK4 Lorenz 16384 x 1000"

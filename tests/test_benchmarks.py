@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import measure, peers, report
+from benchmarks import growth, measure, peers, report
 from benchmarks.__main__ import main
 from benchmarks.client import ROOT, Peer, PeerError, PeerTimeout
 from benchmarks.measure import Line, difference
@@ -288,6 +288,13 @@ def test_a_worker_that_has_died_starts_again() -> None:
         assert peer.ask("drop") == {}
     finally:
         peer.close()
+
+
+@pytest.mark.parametrize("shape", growth.SHAPES)
+def test_programs_that_grow_have_about_the_equations_asked_for(shape: str) -> None:
+    small, large = (growth.measure(shape, count)["equations"] for count in (300, 600))
+    assert 0.7 * 300 < small < 1.3 * 300
+    assert 1.7 < large / small < 2.3
 
 
 def test_a_run_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
