@@ -94,7 +94,7 @@ def test_what_runs_often_does_not_call():
     with config.override("disable", FIXED):
         assert "@shared." not in text(steps, values(5))
         assert "@shared." not in text(until, values(5))
-        assert "@shared." not in text(rows, values((40, 20)))
+        assert "@shared." not in text(rows, values((407, 200)))
 
 
 def test_what_would_be_inlined_too_often_is_shared():

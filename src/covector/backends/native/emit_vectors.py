@@ -42,8 +42,7 @@ class Emitter(LaneEmitter):
         """Emits a loop, in lanes if it qualifies."""
         plan = plan_loop(item, self.target) if self.plan is None else None
         runs, trips = self.runs, trips_at_most(item)
-        times = None if trips is None else runs * -(-trips // (plan.lanes if plan else 1))
-        self.runs = times if times is not None and times <= FEW_RUNS else 0
+        self.runs = 0 if trips is None else few(runs * -(-trips // (plan.lanes if plan else 1)))
         if plan is None:
             super().loop(item)
         else:
@@ -104,6 +103,7 @@ class Emitter(LaneEmitter):
         else:
             self.finish_reductions(item, carries)
             self.exit()
+            self.runs = few(runs * (rest or lanes - 1))
             self.scalar_rest(item, end, upper, rest is None)
 
     def enter(self, item: For, plan: Plan) -> None:
@@ -434,6 +434,11 @@ class Emitter(LaneEmitter):
         self.count = number + 1
         self.lines.append(text.format(number, a, b))
         return f"%{number}"
+
+
+def few(times: int) -> int:
+    """How often code runs, or 0 if that is more often than a few times."""
+    return times if times <= FEW_RUNS else 0
 
 
 def identity(op: str, dtype: DType) -> bool | int | float:
