@@ -305,7 +305,9 @@ class Schedule(Nests):
 
     def _settle(self, tensor: Tensor, uses: int, target: Stored | None) -> Tensor:
         """Decides what becomes of an equation's result."""
-        if type(tensor) is not Lazy or tensor.moves or uses == 0:
+        if type(tensor) is not Lazy or uses == 0:
+            return tensor
+        if tensor.moves and (uses == 1 or tensor.cost <= CHEAP):
             return tensor
         size = _size(tensor)
         if size is not None and size <= self.small:
