@@ -401,7 +401,7 @@ def _index_rem(b: Expressions, args: tuple[Value, ...], attr: Any, dtype: DType)
 
 
 def _rejoined(b: Expressions, whole: Value, part: Value) -> Value | None:
-    """`(u + q // n) * n * m + (q % n) * m` as `u * n * m + q * m`; `u` may be missing.
+    """`(u + q // n) * n * m + (q % n) * m` as `u * n * m + q * m`; `u` may be missing or apart.
 
     So an array that is reshaped and read in its own order is read without divisions.
     """
@@ -409,15 +409,22 @@ def _rejoined(b: Expressions, whole: Value, part: Value) -> Value | None:
     if rest.op != "index_rem" or rest.args[1].op != "const":
         return None
     q, n = rest.args[0], rest.args[1].attr
-    total, scale = _scaled(whole)
-    if scale != n * m:
-        return None
-    if _is_quotient(total, q, n):
+    return _with_whole(b, whole, q, n, m)
+
+
+def _with_whole(b: Expressions, x: Value, q: Value, n: int, m: int) -> Value | None:
+    """A sum with `q * m` in the place of its term `q // n * n * m`, if it has that one."""
+    total, scale = _scaled(x)
+    if scale == n * m and _is_quotient(total, q, n):
         return b.op("mul", q, b.index(m))
-    if total.op == "add":
-        for u, v in (total.args, total.args[::-1]):
-            if _is_quotient(v, q, n):
-                return b.op("add", b.op("mul", u, b.index(scale)), b.op("mul", q, b.index(m)))
+    if total.op != "add":
+        return None
+    for u, v in (total.args, total.args[::-1]):
+        if scale == n * m and _is_quotient(v, q, n):
+            return b.op("add", b.op("mul", u, b.index(scale)), b.op("mul", q, b.index(m)))
+        found = _with_whole(b, v, q, n, m) if total is x else None
+        if found is not None:
+            return b.op("add", u, found)
     return None
 
 

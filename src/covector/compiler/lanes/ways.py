@@ -94,7 +94,8 @@ def ways(flow: Flow, one: Program, axis: Axis) -> list[Way]:
     if not needs_library(one):
         inputs = [(v, s) for v, s in _inputs(flow, one) if type(s) is int]
         scattered = [v for v, dim in inputs if dim < v.aval.ndim - 1]
-        time = lane_time(one, [v for v, _ in inputs], scattered)
+        chunk = one.inputs[: len(one.inputs) - len(flow.program.inputs)]  # their number: it differs
+        time = lane_time(one, [*chunk, *[v for v, _ in inputs]], scattered)
         time += partial_time(one, wanted, TOGETHER)
         parts = -(-lanes // VECTOR) * VECTOR / TOGETHER
         found.append(Way(1, False, by_threads(time * parts, parts)))
