@@ -92,6 +92,26 @@ def test_two_reductions_read_their_operand_once() -> None:
     assert text.count("load a0") == 1
 
 
+def exchanges(layers: int) -> Callable[[Any], Any]:
+    """Each layer reads the one before at two places for each element, behind a reshape."""
+
+    def fn(x: Any) -> Any:
+        for k in range(layers):
+            x = x.reshape(2**k, 2, -1)
+            x = x.at[:, 1].set(cnp.sin(x[:, 1, ::-1])).reshape(-1)
+        return x
+
+    return fn
+
+
+def test_work_grows_with_the_number_of_exchanges_alone() -> None:
+    x = array(2**10)
+    lengths = [len(cv.jit(exchanges(n)).lower(x).as_text("loopir")) for n in (4, 8)]
+    assert lengths[1] < 2.5 * lengths[0]
+    expected = cv.jit(exchanges(8), backend="reference")(x)
+    np.testing.assert_allclose(cv.jit(exchanges(8))(x), expected, rtol=1e-5, atol=1e-5)
+
+
 def two_loops(second: Callable[[Builder, Any, Any, Any], None], rows: int = 100) -> str:
     """Text of a loop that fills `w[i, :]` and a second one, after fusion."""
     b = Builder("f")

@@ -63,6 +63,19 @@ def oscillators(batch: int, size: int) -> tuple[Callable[..., Any], list[np.ndar
     return cv.vmap(one), [normal(batch, 2)]
 
 
+def recurrent(batch: int, hidden: int) -> tuple[Callable[..., Any], list[np.ndarray]]:
+    """Its inputs are constants, of which each lane has its own part none the less."""
+    inputs = normal(20, batch, 8)
+
+    def loss(a: Any, b: Any) -> Any:
+        def step(h: Any, x: Any) -> Any:
+            return cnp.tanh(x @ a + h @ b), None
+
+        return lax.scan(step, cnp.zeros((batch, hidden)), inputs)[0]
+
+    return loss, [normal(8, hidden), normal(hidden, hidden)]
+
+
 def gradient(case: tuple[Callable[..., Any], list[np.ndarray]]) -> Any:
     function, args = case
     return cv.grad(lambda *a: function(*a).sum(), tuple(range(len(args)))), args
@@ -91,6 +104,7 @@ def way_of(program: Program) -> str:
         (gradient(network(4096, 16)), "chunks"),
         (network(4096, 16), "vectors of lanes"),
         (network(32, 512), "whole arrays"),
+        (gradient(recurrent(32, 64)), "chunks"),
         (own_matrices(256, 32), "one lane at a time"),
         (gradient(own_matrices(256, 32)), "one lane at a time"),
         (own_matrices(1024, 3), "vectors of lanes"),

@@ -17,6 +17,7 @@ from covector.compiler.passes.lanes import Decision, Lanes
 from covector.compiler.pipeline import run_passes
 from covector.core import backend
 from covector.core.backend import Options
+from covector.core.config import config
 from covector.core.interpret import run
 from covector.core.parsing import parse
 from covector.core.program import Program, subprograms
@@ -96,7 +97,8 @@ def test_most_ensembles_run_in_lanes() -> None:
 def test_ensemble(name: str) -> None:
     program, args, expected = load(name)
     verify(program)
-    separated, decisions = Lanes(16, 16).decide(run_passes(program))
+    with config.override("disable", config.disable - {"constants"}):
+        separated, decisions = Lanes(16, 16).decide(run_passes(program))
     verify(separated)
     check_decisions(name, loops(separated), decisions)
     assert_close(run(separated, *args), expected)

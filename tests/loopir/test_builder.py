@@ -170,6 +170,40 @@ def test_nested_indices_divide(b):
     b.loop(0, 50, outer)
 
 
+def test_a_place_and_its_rest_are_one_again(b):
+    """Whatever else is added: the offset of a slot, say, in which a loop keeps its carry."""
+
+    def body(k):
+        slot = b.op("mul", b.op("and", k, 1), 64)
+        other = b.op("mul", b.op("and", k, 2), 48)
+        for scale in (1, 4):
+            whole = b.op("mul", b.op("index_div", k, 10), 10 * scale)
+            rest = b.op("mul", b.op("index_rem", k, 10), scale)
+            for apart in ([slot], [slot, other], []):
+                total, wanted = whole, b.op("mul", k, scale)
+                for more in apart:
+                    total, wanted = b.op("add", more, total), b.op("add", more, wanted)
+                total = b.op("add", rest, total)
+                assert "index_rem" not in _operations(total)
+                for i in range(60):
+                    assert _evaluate(total, k, i) == _evaluate(wanted, k, i)
+
+    b.loop(0, 60, body)
+
+
+def _operations(value):
+    return {value.op}.union(*[_operations(a) for a in value.args])
+
+
+def _evaluate(value, k, i):
+    if value is k:
+        return i
+    if value.op == "const":
+        return value.attr
+    args = [_evaluate(a, k, i) for a in value.args]
+    return {"add": sum, "mul": math.prod, "and": lambda a: a[0] & a[1]}[value.op](args)
+
+
 def test_neighbours_share_their_address(b):
     x = b.argument(F32, (10, 10))
 

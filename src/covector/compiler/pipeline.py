@@ -17,6 +17,7 @@ from covector.compiler.passes.contraction import Contraction
 from covector.compiler.passes.cse import CommonSubexpressions
 from covector.compiler.passes.dce import DeadCode
 from covector.compiler.passes.inline import Inline
+from covector.compiler.passes.invariants import Invariants
 from covector.compiler.passes.lanes import Decision, Lanes
 from covector.compiler.passes.late_updates import LateUpdates
 from covector.compiler.passes.rolling import Rolling
@@ -44,6 +45,7 @@ PASSES: tuple[Pass, ...] = (
     DeadCode(),
     CommonSubexpressions(),
     Rolling(),
+    Invariants(),
     Transposes(),
     LateUpdates(),
 )

@@ -54,6 +54,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "fewer_passes": "passes of LLVM that gain little here are left out",
     "half_powers": "powers with constant exponents as products, roots and quotients",
     "in_place": "arrays overwritten by updates, loops and branches after their last use",
+    "invariants": "costly operations that are the same in each iteration, before the loop",
     "lane_branches": "what only some lanes need is left out by the vectors of others",
     "lanes": "loops over a batch run lane by lane",
     "lane_ways": "these loops in chunks of lanes, or not apart, where that takes less time",
