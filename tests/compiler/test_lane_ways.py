@@ -104,7 +104,7 @@ def way_of(program: Program) -> str:
         (gradient(network(4096, 16)), "chunks"),
         (network(4096, 16), "vectors of lanes"),
         (network(32, 512), "whole arrays"),
-        (gradient(recurrent(32, 64)), "chunks"),
+        (gradient(recurrent(64, 48)), "chunks"),
         (own_matrices(256, 32), "one lane at a time"),
         (gradient(own_matrices(256, 32)), "one lane at a time"),
         (own_matrices(1024, 3), "vectors of lanes"),

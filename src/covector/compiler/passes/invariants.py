@@ -79,9 +79,8 @@ def _hoisted(loop: Equation, key: str, count: str) -> tuple[list[Equation], Equa
     if not costly:
         return [], loop
     moved = _copies(prune(body.replace(equations=invariant, outputs=costly)), outer)
-    names: dict[Variable, Atom] = {v: Variable(v.aval) for v in costly}
-    inner = substitute(_without(body, costly), names)
-    new = list(names.values())
+    new = [Variable(v.aval) for v in costly]
+    inner = substitute(_without(body, costly), dict(zip(costly, new, strict=True)))
     inner = prune(inner.replace(inputs=[*body.inputs[:consts], *new, *body.inputs[consts:]]))
     at = first + consts
     inputs = [*loop.inputs[:at], *[outer[v] for v in costly], *loop.inputs[at:]]
