@@ -31,6 +31,8 @@ SMALL_APART = 4
 """The same where most arrays are long, so that what short ones do need not become longer code."""
 UNROLLED_REDUCTION = 16
 """Steps up to which a reduction is unrolled; inside register arrays `SMALL_IN_LOOP` applies."""
+UNROLLED = 1024.0
+"""Operations of a small array beyond which it is computed by a loop, into memory."""
 REDUCTION_BLOCK = 4096
 """Elements that a long reduction combines before it adds to its total."""
 
@@ -59,7 +61,11 @@ class Nests:
         """Emits what waits to be stored."""
 
     def for_each(
-        self, shape: Sequence[Any], body: Callable[[Index], None], independent: bool = False
+        self,
+        shape: Sequence[Any],
+        body: Callable[[Index], None],
+        independent: bool = False,
+        cost: float = 1.0,
     ) -> None:
         """Runs `body` at each index.
 
@@ -67,10 +73,11 @@ class Nests:
             shape: extents; few static ones are unrolled, others become a loop nest.
             body: given the index.
             independent: no two indices touch the same memory, so that they may run in any order.
+            cost: operations of `body`, as far as is known; what is long is not unrolled.
         """
         self.flush()
         size = static_size(shape)
-        if size is not None and size <= self.small:
+        if size is not None and size <= self.small and size * cost <= UNROLLED:
             for index in np.ndindex(*shape):
                 body(index)
             return

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from covector.compiler.nests import SMALL_IN_LOOP, Nests
+from covector.compiler.nests import SMALL_IN_LOOP, UNROLLED, Nests
 from covector.compiler.sizes.extents import Extents
 from covector.core import dtypes
 from covector.core.avals import Aval
@@ -310,7 +310,7 @@ class Schedule(Nests):
         if tensor.moves and (uses == 1 or tensor.cost <= CHEAP):
             return tensor
         size = _size(tensor)
-        if size is not None and size <= self.small:
+        if size is not None and size <= self.small and size * tensor.cost <= UNROLLED:
             return self._in_registers(tensor) if tensor.cost > 0 else tensor
         large = target is None and size is not None and size * tensor.dtype.itemsize >= LARGE
         affordable = WORTH_A_PASS if large else 0.0
@@ -523,7 +523,8 @@ class Schedule(Nests):
             for index in np.ndindex(*shape):
                 store(index)
         else:
-            self.for_each(shape, store, independent=True)
+            cost = sum([source.cost for _, source in members])
+            self.for_each(shape, store, independent=True, cost=cost)
         self.builder.origin = outer
 
     def resolved(self, tensor: Tensor) -> Tensor:

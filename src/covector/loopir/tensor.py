@@ -241,7 +241,11 @@ class Lowering(Protocol):
         ...
 
     def for_each(
-        self, shape: Sequence[Extent], body: Callable[[Index], None], independent: bool = False
+        self,
+        shape: Sequence[Extent],
+        body: Callable[[Index], None],
+        independent: bool = False,
+        cost: float = 1.0,
     ) -> None:
         """Runs `body` for each index of a shape, in loops.
 
@@ -249,6 +253,7 @@ class Lowering(Protocol):
             shape: extents.
             body: given the index.
             independent: no two indices touch the same memory; else they run in row-major order.
+            cost: operations of `body`, as far as is known; what is long is not unrolled.
         """
         ...
 

@@ -24,7 +24,15 @@ import numpy as np
 from covector.core.program import Program, Variable
 from covector.loopir.tensor import InPlace, Lowering, Registers, Row, Stored, Tensor
 from covector.ops import indices as ix
-from covector.ops.carry_plan import IN_PLACE, MAX_APART, MAX_ELEMENTS, MAX_TOTAL, Plan, Ring
+from covector.ops.carry_plan import (
+    IN_PLACE,
+    MAX_APART,
+    MAX_ELEMENTS,
+    MAX_TOTAL,
+    Plan,
+    Ring,
+    is_long,
+)
 from covector.ops.overwriting import Overwrite
 from covector.ops.windows import static_size
 
@@ -53,7 +61,8 @@ class Carries:
     def __init__(
         self, b: Lowering, program: Program, first: int, initial: Sequence[Tensor]
     ) -> None:
-        self._most = MAX_ELEMENTS if b.builder.apart is None else MAX_APART
+        short = b.builder.apart is None and not is_long(program)
+        self._most = MAX_ELEMENTS if short else MAX_APART
         sizes = [static_size(t.shape) for t in initial]
         plan = self._plan = Plan(program, first, sizes, self._most)
         self._b = b
@@ -249,7 +258,7 @@ def _store_group(b: Lowering, shape: Any, group: list[tuple[Row | Stored, Tensor
         for index in np.ndindex(*shape):
             store(index)
     else:
-        b.for_each(shape, store, independent=True)
+        b.for_each(shape, store, independent=True, cost=sum([s.cost for _, s in group]))
 
 
 def scratch(b: Lowering, shape: Sequence[Any], dtype: np.dtype[Any]) -> Stored:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from covector.core.config import config
 from covector.core.program import Atom, Equation, Program, Variable
-from covector.ops.nested import count_uses, definitions
+from covector.ops.nested import count_uses, definitions, elements
 from covector.ops.overwriting import UPDATES, Overwrite, is_wide, path
 
 MAX_ELEMENTS = 32
@@ -16,10 +16,24 @@ MAX_APART = 4
 """The same where most arrays are long (`Builder.apart`): what reads one there reads it in loops."""
 MAX_TOTAL = 128
 """Elements of all carried arrays in registers together."""
+MAX_REDUCED = 512
+"""Elements that a reduction to arrays in registers may have: it is written out, step by step."""
 _MAX_CHAIN = 16
 
 IN_PLACE = frozenset({"updated", "accumulated"})
 """Modes in which a carry has one buffer, that of its initial value if that may be overwritten."""
+
+
+def is_long(program: Program) -> bool:
+    """Whether a body has reductions to small arrays that are better loops: see `MAX_REDUCED`."""
+    return any(
+        [
+            "reduction" in e.primitive.tags
+            and 1 < elements(e.outputs[0].aval) <= MAX_ELEMENTS
+            and elements(e.inputs[0].aval) > MAX_REDUCED
+            for e in program.equations
+        ]
+    )
 
 
 class Ring(NamedTuple):
