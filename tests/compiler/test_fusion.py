@@ -112,6 +112,22 @@ def test_work_grows_with_the_number_of_exchanges_alone() -> None:
     np.testing.assert_allclose(cv.jit(exchanges(8))(x), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_long_nests_are_cut() -> None:
+    def fn(x: Any) -> Any:
+        values = [x, x + 1]
+        for k in range(1000):  # each value is read twice
+            values.append(cnp.sin(values[-1]) * 0.5 + values[-2] / (k + 2))
+        return values[-1]
+
+    x = array(300)
+    with config.override("disable", config.disable | {"rolling"}):
+        text = cv.jit(fn).lower(x).as_text("loopir")
+        found = cv.jit(fn)(x)
+    assert 8 <= text.count("for ") <= 40
+    expected = cv.jit(fn, backend="reference")(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def two_loops(second: Callable[[Builder, Any, Any, Any], None], rows: int = 100) -> str:
     """Text of a loop that fills `w[i, :]` and a second one, after fusion."""
     b = Builder("f")

@@ -21,7 +21,17 @@ from covector.core.config import config
 from covector.core.program import Atom, Equation, Literal, Program, Variable
 from covector.loopir.builder import Builder
 from covector.loopir.ir import Buffer, CallInLanes
-from covector.loopir.tensor import NOTHING, Index, InPlace, Lazy, Registers, Scalar, Stored, Tensor
+from covector.loopir.tensor import (
+    NOTHING,
+    Index,
+    InPlace,
+    Lazy,
+    Pending,
+    Registers,
+    Scalar,
+    Stored,
+    Tensor,
+)
 from covector.ops.nested import count_uses
 from covector.ops.overwriting import Overwrite, dying, is_wide, through
 from covector.ops.windows import static_size
@@ -38,6 +48,10 @@ WORTH_A_PASS = 12.0
 DEEP = 400.0
 """Operations in one fused expression beyond which its result is stored."""
 
+
+LONG_NEST = 1500.0
+"""Operations for an element that one loop nest may have: LLVM takes more than linear time for more,
+and values go through memory then in any case."""
 
 WORDS = np.dtype(np.uint32)
 
@@ -75,6 +89,7 @@ class Schedule(Nests):
         self.constants: list[Any] = []
         self._literals: dict[int, Tensor] = {}
         self._pending: list[Pending] = []
+        self._pending_cost = 0.0
         self._new: set[Buffer] = set()
         self._targets: dict[int, Stored] = {}
         self._taken: dict[int, Stored] = {}
@@ -481,8 +496,10 @@ class Schedule(Nests):
         return self.registers(values, tensor.dtype)
 
     def _store_later(self, tensor: Lazy, target: Stored | None, uses: int) -> Tensor:
-        if self._pending and self._pending[0].shape != tensor.shape:
+        apart = self._pending_cost + tensor.cost > LONG_NEST
+        if self._pending and (apart or self._pending[0].shape != tensor.shape):
             self.flush()
+        self._pending_cost += tensor.cost
         if target is None:
             buffer = self.builder.buffer(tensor.dtype, tensor.shape)
             long = f"an element takes more than {DEEP:.0f} operations"
@@ -498,6 +515,7 @@ class Schedule(Nests):
             return
         group = list(self._pending)
         self._pending.clear()
+        self._pending_cost = 0.0
         self.fill_together(group[0].shape, [(w.target, w.source) for w in group])
         for waiting in group:
             waiting.done = True
@@ -558,23 +576,6 @@ class Schedule(Nests):
         """The number by which generated code calls a Python function."""
         self.callbacks.append(function)
         return len(self.callbacks) - 1
-
-
-class Pending(Tensor):
-    """A tensor that is about to be stored: computed on demand until it is."""
-
-    __slots__ = ("done", "source", "target")
-
-    def __init__(self, target: Stored, source: Lazy) -> None:
-        self.target = target
-        self.source = source
-        self.shape = source.shape
-        self.dtype = source.dtype
-        self.cost = 0.0
-        self.done = False
-
-    def at(self, index: Index) -> Scalar:
-        return self.target.at(index) if self.done else self.source.at(index)
 
 
 def _repeats(equation: Equation, size: int | None, out: int | None) -> bool:

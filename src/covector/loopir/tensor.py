@@ -140,6 +140,23 @@ class Row(Tensor):
         return Row(self._builder, self._buffer, (*self._prefix, i), self.shape[1:])
 
 
+class Pending(Tensor):
+    """A tensor that is about to be stored: computed on demand until it is."""
+
+    __slots__ = ("done", "source", "target")
+
+    def __init__(self, target: Stored, source: Lazy) -> None:
+        self.target = target
+        self.source = source
+        self.shape = source.shape
+        self.dtype = source.dtype
+        self.cost = 0.0
+        self.done = False
+
+    def at(self, index: Index) -> Scalar:
+        return self.target.at(index) if self.done else self.source.at(index)
+
+
 class Registers(Tensor):
     """Elements in SSA values; an index not known at compile time goes through a spilled copy."""
 
