@@ -21,6 +21,7 @@ from covector.loopir.ir import (
     Function,
     LoopIRError,
     Reload,
+    SizeInBlock,
     Store,
     Value,
 )
@@ -185,3 +186,26 @@ def test_valid_functions_pass():
     function = b.finish()
     verify(function, EXTERNALS)
     assert all(e.dtype is INDEX for e in h.shape if isinstance(e, Value))
+
+
+def test_arrays_of_branches_are_allocated_before_them():
+    b, x, y = build()
+    rows = b.dim(0)
+
+    def side():
+        twice = b.op("mul", rows, 2)  # known in the branch alone
+        h = b.buffer(F32, (rows, 2))
+        b.store(h, (0, 1), b.load(x, 0))
+        b.store(y, (0,), b.convert(twice, F32))
+
+    b.if_(b.op("lt", rows, 5), side, lambda: None)
+    function = b.finish()
+    verify(function, EXTERNALS)
+    (allocation,) = [item for item in function.body.items if isinstance(item, Allocate)]
+    assert allocation.count.depth == 0
+
+    def made_inside():
+        b.buffer(F32, (b.op("max", rows, b.dim(1)), 3))
+
+    with pytest.raises(SizeInBlock, match="depends on a loop or branch"):
+        b.if_(b.op("lt", rows, 5), made_inside, lambda: None)

@@ -263,6 +263,22 @@ def test_loops_over_arrays_of_the_size_are_compiled_for_it():
     assert counted(diffuse, lambda n: (normals(n),), (8, 9), 1e-6) == 2
 
 
+def test_loops_in_branches_that_have_arrays_of_the_size():
+    def function(x, flag):
+        def long(x):
+            return lax.fori_loop(0, 3, lambda i, c: cnp.roll(c, 1, axis=0) * 0.5 + x, x)
+
+        return lax.cond(flag, long, lambda x: x + 1, x)
+
+    for disabled in ({"lanes"}, set()):
+        with config.override("disable", config.disable | disabled):
+            for size in (5, 40):
+                x = normals(size, 4)
+                for flag in (True, False):
+                    found = cv.jit(function)(x, flag)
+                    np.testing.assert_allclose(found, function(x, flag), rtol=1e-6, atol=1e-6)
+
+
 def test_lanes_that_have_arrays_of_the_size_are_compiled_for_it():
     """The lanes are the rows of a Jacobian, each of which has an array over the batch."""
 

@@ -150,7 +150,7 @@ def _visit(block: Block, heap: Counter[Buffer], allowed: bool) -> None:
                 inside = False
                 item.grain = max(1, math.ceil(PIECE / max(block_cost(item.body), 1.0)))
             else:
-                item.kind = SERIAL
+                item.kind, item.independent = SERIAL, True
         for child in children(item):
             _visit(child, heap, inside)
 

@@ -32,7 +32,7 @@ from covector.core.errors import InconclusiveDimension
 from covector.core.program import Equation, Program, Variable, symbols_of
 from covector.core.verify import verify
 from covector.loopir.builder import Builder
-from covector.loopir.ir import CallInLanes, Function
+from covector.loopir.ir import CallInLanes, Function, SizeInBlock
 from covector.loopir.origins import TracingBuilder
 from covector.loopir.shrinking import shrink
 from covector.loopir.tensor import Stored, Tensor
@@ -173,7 +173,7 @@ def schedule_general(
     inputs = _Inputs(name, tuple(general.values), parameters, donated)
     try:
         return _scheduled(general.program, lanes, profile, inputs, checked)
-    except InconclusiveDimension as problem:
+    except (InconclusiveDimension, SizeInBlock) as problem:
         raise SpecialSizes(str(problem)) from None
 
 

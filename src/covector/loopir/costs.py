@@ -152,17 +152,26 @@ def block_cost(block: Block, trips_of: Callable[[For], int | None] = trips_at_mo
     Returns:
         The estimate, both sides of branches included.
     """
-    total = 0.0
-    for item in block.items:
-        if type(item) is Value:
-            total += operation_cost(item)
-            continue
-        inner = sum([block_cost(child, trips_of) for child in children(item)])
-        if isinstance(item, For):
-            trips = trips_of(item)
-            inner *= UNKNOWN_TRIPS if trips is None else trips
-            inner /= SIMD_GAIN if item.kind == SIMD else 1.0
-        elif isinstance(item, While):
-            inner *= UNKNOWN_TRIPS
-        total += inner or statement_cost(item)
-    return total
+    return sum([item_cost(item, trips_of) for item in block.items])
+
+
+def item_cost(item: Item, trips_of: Callable[[For], int | None] = trips_at_most) -> float:
+    """Nanoseconds of a value or statement with what is inside it.
+
+    Args:
+        item: any.
+        trips_of: as for `block_cost`.
+
+    Returns:
+        The estimate.
+    """
+    if type(item) is Value:
+        return operation_cost(item)
+    inner = sum([block_cost(child, trips_of) for child in children(item)])
+    if isinstance(item, For):
+        trips = trips_of(item)
+        inner *= UNKNOWN_TRIPS if trips is None else trips
+        inner /= SIMD_GAIN if item.kind == SIMD else 1.0
+    elif isinstance(item, While):
+        inner *= UNKNOWN_TRIPS
+    return inner or statement_cost(item)

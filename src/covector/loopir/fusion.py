@@ -21,6 +21,7 @@ from typing import NamedTuple
 from covector.core.config import config
 from covector.loopir.builder import Builder
 from covector.loopir.copying import Copy, can_copy, used_in
+from covector.loopir.costs import SIMD_GAIN, block_cost, item_cost
 from covector.loopir.ir import (
     PARALLEL,
     SERIAL,
@@ -36,6 +37,10 @@ from covector.loopir.ir import (
 
 MAX_ITEMS = 400
 """Items of two loops beyond which they stay apart."""
+
+WORTH_LANES = 0.5
+"""Part of a row's time from which on what is computed for the whole row is worth lanes of its own:
+in the loop over rows it is computed for one after the other."""
 
 
 def fuse_last(b: Builder) -> None:
@@ -76,14 +81,19 @@ def _alike(first: For, second: For) -> bool:
         return False
     if first.kind == second.kind:
         return True
-    return _alone(first) and _alone(second) and not (_long_in_lanes(first, second))
+    return _alone(first) and _alone(second) and not _loses_lanes(first, second)
 
 
-def _long_in_lanes(first: For, second: For) -> bool:
-    """Whether one of two loops has loops in lanes of its own that it would lose to the other's."""
-    lanes, other = (first, second) if first.kind == SIMD else (second, first)
-    inside = any([isinstance(item, For) for item in walk(lanes.body)])
-    return lanes.kind == SIMD and inside and _has_simd_loop(other.body)
+def _loses_lanes(first: For, second: For) -> bool:
+    """Whether one of two loops runs in lanes, and would be much slower in the rows of the other."""
+    lanes, rows = (first, second) if first.kind == SIMD else (second, first)
+    if lanes.kind != SIMD or not _has_simd_loop(rows.body):
+        return False
+    if any([isinstance(item, For) for item in walk(lanes.body)]):
+        return True
+    along = sum([item_cost(item) for item in rows.body.items if isinstance(item, For)])
+    once = block_cost(rows.body) - along + block_cost(lanes.body)
+    return once * (1 - 1 / SIMD_GAIN) > WORTH_LANES * along
 
 
 def _alone(loop: For) -> bool:

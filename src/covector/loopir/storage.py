@@ -21,6 +21,7 @@ from covector.loopir.ir import (
     DType,
     Extent,
     LoopIRError,
+    SizeInBlock,
     Store,
     Value,
 )
@@ -113,13 +114,21 @@ class Storage(Expressions):
             return self._of_lanes(dtype, shape, name, *self.lane)
         buffer = self._buffer(dtype, shape, WORKSPACE if static else HEAP, name)
         if not static:
-            count = self.index(2 if buffer.element is not buffer.dtype else 1)
-            for extent in buffer.shape:
-                count = self.op("mul", count, self._as_index(extent))
-            if count.depth:
-                raise LoopIRError(f"the size of {buffer!r} depends on a loop or branch")
+            count = self._count(buffer)
             self._blocks[0].items.append(Allocate(buffer, count, len(self.function.buffers) - 1))
         return buffer
+
+    def _count(self, buffer: Buffer) -> Value:
+        """The number of a buffer's elements, computed before all loops and branches."""
+        placement, memo = self._placement, self._memo
+        self._placement, self._memo = list(range(self.depth + 1)), {}
+        count = self.index(2 if buffer.element is not buffer.dtype else 1)
+        for extent in buffer.shape:
+            count = self.op("mul", count, self._as_index(extent))
+        self._placement, self._memo = placement, memo
+        if count.depth:
+            raise SizeInBlock(f"the size of {buffer!r} depends on a loop or branch")
+        return count
 
     def _of_lanes(
         self, dtype: DType, shape: Sequence[Extent], name: str | None, lane: Value, lanes: int

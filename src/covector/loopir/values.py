@@ -25,6 +25,7 @@ __all__ = [
     "Extent",
     "LoopIRError",
     "Scalar",
+    "SizeInBlock",
     "Value",
     "component",
 ]
@@ -46,6 +47,10 @@ READ_ONLY = frozenset({ARGUMENT, CONSTANT})
 
 class LoopIRError(ValueError):
     """A lowering built loop IR that makes no sense; the text names the operation."""
+
+
+class SizeInBlock(LoopIRError):
+    """The size of an array is computed in a loop or branch, where it is too late to allocate it."""
 
 
 class CallInLanes(LoopIRError):
