@@ -121,7 +121,8 @@ class Storage(Expressions):
     def _count(self, buffer: Buffer) -> Value:
         """The number of a buffer's elements, computed before all loops and branches."""
         placement, memo = self._placement, self._memo
-        self._placement, self._memo = list(range(self.depth + 1)), {}
+        if self.depth:
+            self._placement, self._memo = list(range(self.depth + 1)), {}
         count = self.index(2 if buffer.element is not buffer.dtype else 1)
         for extent in buffer.shape:
             count = self.op("mul", count, self._as_index(extent))
