@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ import covector.numpy as cnp
 from covector import lax
 
 WORDS = "Some donated buffers were not usable"
+
+
+@pytest.fixture(autouse=True)
+def donating() -> Generator[None]:
+    """Memory is taken over even where the suite runs without that."""
+    with cv.config.override("disable", cv.config.disable - {"donation", "in_place"}):
+        yield
 
 
 def address(x: Any) -> int:
