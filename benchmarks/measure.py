@@ -158,21 +158,6 @@ def _compare(workload: Workload, versions: dict[str, dict[str, Any]], folder: Pa
             figures["error"] = text
 
 
-def repeats_for(wanted: int, slowest: float) -> int:
-    """How many turns: fewer where one takes more than a second.
-
-    Args:
-        wanted: turns of quick workloads.
-        slowest: seconds that a call of the slowest version takes.
-
-    Returns:
-        Their number.
-    """
-    if slowest <= 1.0:
-        return wanted
-    return min(wanted, 5 if slowest <= 5.0 else 3)
-
-
 def measure(
     workload: Workload,
     peers: Mapping[str, Peer],
@@ -199,8 +184,7 @@ def measure(
     _compare(workload, row.versions, folder)
     running = [version for version, figures in row.versions.items() if "error" not in figures]
     turns: dict[str, list[float]] = {version: [] for version in running}
-    goal = repeats
-    while any(len(times) < goal for times in turns.values()):
+    for _ in range(repeats):
         for version in list(turns):
             time.sleep(0.002)  # threads of the turn before stop spinning
             try:
@@ -212,13 +196,12 @@ def measure(
             turns[version].append(answer["seconds"])
             figures = row.versions[version]
             figures["cpu"] = min(answer["cpu"], figures.get("cpu", answer["cpu"]))
-        goal = repeats_for(repeats, max((times[0] for times in turns.values()), default=0.0))
     for version, times in turns.items():
         figures = {"min": min(times), "median": statistics.median(times), "repeats": len(times)}
         row.versions[version].update(figures)
     for name in {peer_of(version) for version in row.versions}:
         _drop(peers[name])
-    row.lines = _lines(workload, row, repeats)
+    row.lines = _lines(workload, row)
     return row
 
 
@@ -227,19 +210,17 @@ def _drop(peer: Peer) -> None:
         peer.ask("drop")
 
 
-def _lines(workload: Workload, row: Row, repeats: int) -> list[Line]:
+def _lines(workload: Workload, row: Row) -> list[Line]:
     """A line for each promise, and one for each version that none is about."""
     promised = {version for promise in workload.promises for version in promise.against}
     groups: list[tuple[tuple[str, ...], float | None]] = [
         (promise.against, promise.ratio) for promise in workload.promises
     ]
     groups += [((v,), None) for v in row.versions if v not in promised and v != "covector"]
-    return [_line(workload, row, against, ratio, repeats) for against, ratio in groups]
+    return [_line(workload, row, against, ratio) for against, ratio in groups]
 
 
-def _line(
-    workload: Workload, row: Row, against: tuple[str, ...], promised: float | None, repeats: int
-) -> Line:
+def _line(workload: Workload, row: Row, against: tuple[str, ...], promised: float | None) -> Line:
     ours = row.versions.get("covector", {})
     there = {v: row.versions[v] for v in against if v in row.versions}
     times = {v: figures["min"] for v, figures in there.items() if "min" in figures}
@@ -249,9 +230,6 @@ def _line(
     theirs = times[best] if best else None
     longer = [figures["longer"] for figures in there.values() if "longer" in figures]
     ended = workload.cold and 0 < len(longer) == len(there)
-    taken = [figures["repeats"] for figures in (ours, *there.values()) if "repeats" in figures]
-    if taken and min(taken) < repeats:
-        notes.append(f"{min(taken)} repeats, each of more than a second")
     label = " or ".join(against)
     if best and len(against) > 1:
         label = f"{best}, best of {', '.join(sorted({peer_of(v) for v in against}))}"

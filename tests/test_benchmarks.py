@@ -113,11 +113,6 @@ def test_a_line_holds_at_its_figure_less_the_scatter() -> None:
     assert Line("row", "jax", None, 1.0, promised=2.0).holds is False  # ours failed
 
 
-def test_slow_turns_are_fewer() -> None:
-    assert [measure.repeats_for(20, s) for s in (0.5, 3.0, 20.0)] == [20, 5, 3]
-    assert measure.repeats_for(2, 20.0) == 2
-
-
 class _Fake:
     """A peer whose calls take the seconds given, in turn."""
 
