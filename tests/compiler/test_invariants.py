@@ -178,3 +178,27 @@ def test_derivatives_and_lanes(disable: str, loop: Any) -> None:
         wanted = mode(last, (0, 1))(y, A)
         for f, w in zip(found, wanted, strict=True):
             np.testing.assert_allclose(f[k], w, rtol=2e-4, atol=1e-5)
+
+
+def test_loops_that_might_not_end_stay_where_they_are_guarded() -> None:
+    def f(n: Any, d: Any) -> Any:
+        def body(state: Any) -> Any:
+            k = lax.while_loop(lambda k: k < 100, lambda k: k + d, 0)  # ends only if d > 0
+            return state[0] + 1, state[1] + k
+
+        return lax.while_loop(lambda state: (state[0] < n) & (d > 0), body, (0, 0))
+
+    program = cv.make_program(f)(3, 0)
+    assert Invariants().run(program) is program
+    assert tuple(map(int, cv.jit(f)(3, 0))) == (0, 0)
+    assert tuple(map(int, cv.jit(f)(3, 7))) == (3, 315)
+
+    def steps(d: Any) -> Any:  # runs in any case
+        def step(s: Any, _: Any) -> Any:
+            return s + lax.while_loop(lambda k: k < 100, lambda k: k + d, 0), None
+
+        return lax.scan(step, 0, None, length=4)[0]
+
+    after = Invariants().run(cv.make_program(steps)(7))
+    assert inside(after, "while") == 0
+    assert int(cv.jit(steps)(7)) == 420

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 MOST = 16
 """Threads besides callers."""
@@ -64,6 +66,8 @@ def _started(task: Callable[[], None], count: int) -> list[Future[None]]:
     started: list[Future[None]] = []
     try:
         if _pool is None and count > 0:
+            from concurrent.futures import ThreadPoolExecutor  # refuses when Python is ending
+
             _pool = ThreadPoolExecutor(MOST, "covector")
         for _ in range(count):
             assert _pool is not None

@@ -75,7 +75,8 @@ def _hoisted(loop: Equation, key: str, count: str) -> tuple[list[Equation], Equa
     outer: dict[Variable, Atom] = dict(
         zip(body.inputs[:consts], loop.inputs[first : first + consts], strict=True)
     )
-    invariant, costly = _invariant(body, set(outer))
+    runs = isinstance(loop.params.get("length"), int)
+    invariant, costly = _invariant(body, set(outer), runs)
     if not costly:
         return [], loop
     moved = _copies(prune(body.replace(equations=invariant, outputs=costly)), outer)
@@ -88,12 +89,23 @@ def _hoisted(loop: Equation, key: str, count: str) -> tuple[list[Equation], Equa
     return moved, loop.replace(inputs=inputs, params=params)
 
 
-def _invariant(body: Program, known: set[Variable]) -> tuple[list[Equation], list[Variable]]:
-    """The equations that read nothing but what is known, and the results worth keeping."""
+def _invariant(
+    body: Program, known: set[Variable], runs: bool
+) -> tuple[list[Equation], list[Variable]]:
+    """The equations that read nothing but what is known, and the results worth keeping.
+
+    Args:
+        body: of a loop.
+        known: its inputs that are the same in all iterations.
+        runs: whether it runs at all. Elsewhere a `while` stays: it might not end where the loop
+            around it is not entered.
+    """
     known = set(known)
     found: list[Equation] = []
     for equation in body.equations:
         if equation.effects or equation.primitive.tags & {"barrier", "callback"}:
+            continue
+        if not runs and _may_not_end(equation):
             continue
         if all([a in known for a in equation.inputs if type(a) is Variable]):
             known.update(equation.outputs)
@@ -107,6 +119,12 @@ def _invariant(body: Program, known: set[Variable]) -> tuple[list[Equation], lis
         if type(a) is Variable
     }
     return found, _needed(found, costly, read)
+
+
+def _may_not_end(equation: Equation) -> bool:
+    """Whether an equation is, or holds, a loop that ends when it finds that it may."""
+    inner = [e for p in subprograms(equation.params) for e in p.equations]
+    return equation.primitive.name == "while" or any(map(_may_not_end, inner))
 
 
 def _needed(found: list[Equation], costly: list[Variable], read: set[Variable]) -> list[Variable]:
