@@ -314,6 +314,46 @@ def test_a_forked_child_has_threads_of_its_own(pieces):
     assert bits(fun, args) == wanted
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_fork_waits_for_what_another_thread_compiles():
+    inside, ended = threading.Event(), threading.Event()
+
+    def compiling():
+        with engine.Engine._lock:
+            inside.set()
+            ended.wait(0.3)
+
+    other = threading.Thread(target=compiling)
+    other.start()
+    inside.wait()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if engine.Engine._lock.acquire(timeout=20) else 1)
+    _, status = os.waitpid(child, 0)
+    other.join()
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_the_first_compilation_may_come_when_python_is_ending():
+    script = """
+import threading
+import numpy as np
+import covector as cv
+
+def late():
+    threading.main_thread().join()
+    print(cv.jit(lambda x: (x + 1).sum())(np.ones(4, np.float32)))
+
+threading.Thread(target=late).start()
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == "8.0"
+
+
 SCRIPT = """
 import atexit, sys
 import numpy as np

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import threading
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -298,6 +299,14 @@ class Engine:
             known = self._shared[symbol] = self._load(code, symbol, module.shared)
         return known[0]
 
+
+if hasattr(os, "register_at_fork"):
+    # A child has no thread that could finish what another one of its parent was compiling.
+    os.register_at_fork(
+        before=Engine._lock.acquire,
+        after_in_parent=Engine._lock.release,
+        after_in_child=Engine._lock.release,
+    )
 
 _is_set_up = False
 
