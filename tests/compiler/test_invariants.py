@@ -165,7 +165,8 @@ def test_what_would_fill_memory_stays() -> None:
 @pytest.mark.parametrize("disable", ["", "invariants"])
 @pytest.mark.parametrize("loop", [repeated, until])
 def test_derivatives_and_lanes(disable: str, loop: Any) -> None:
-    step = lambda x, a: cnp.tanh(cnp.exp(a) @ a @ x) + (a * a).sum()  # noqa: E731
+    def step(x: Any, a: Any) -> Any:
+        return cnp.tanh(cnp.exp(a) @ a @ x) + (a * a).sum()
 
     def last(x: Any, a: Any) -> Any:
         return cv.tree.leaves(loop(step)(x, a))[-1].sum()

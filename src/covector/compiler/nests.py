@@ -60,6 +60,15 @@ class Nests:
     def flush(self) -> None:
         """Emits what waits to be stored."""
 
+    def is_unrolled(self, size: int | None, cost: float) -> bool:
+        """Whether elements are computed one after the other, without a loop.
+
+        Args:
+            size: their number, None if known only at run time.
+            cost: operations of each.
+        """
+        return size is not None and size <= self.small and size * cost <= UNROLLED
+
     def for_each(
         self,
         shape: Sequence[Any],
@@ -76,8 +85,7 @@ class Nests:
             cost: operations of `body`, as far as is known; what is long is not unrolled.
         """
         self.flush()
-        size = static_size(shape)
-        if size is not None and size <= self.small and size * cost <= UNROLLED:
+        if self.is_unrolled(static_size(shape), cost):
             for index in np.ndindex(*shape):
                 body(index)
             return

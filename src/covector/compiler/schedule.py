@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from covector.compiler.nests import SMALL_IN_LOOP, UNROLLED, Nests
+from covector.compiler.nests import SMALL_IN_LOOP, Nests
 from covector.compiler.sizes.extents import Extents
 from covector.core import dtypes
 from covector.core.avals import Aval
@@ -47,8 +47,6 @@ WORTH_A_PASS = 12.0
 """Operations for an element that cost less than writing and reading a large array."""
 DEEP = 400.0
 """Operations in one fused expression beyond which its result is stored."""
-
-
 LONG_NEST = 1500.0
 """Operations for an element that one loop nest may have: LLVM takes more than linear time for more,
 and values go through memory then in any case."""
@@ -325,7 +323,7 @@ class Schedule(Nests):
         if tensor.moves and (uses == 1 or tensor.cost <= CHEAP):
             return tensor
         size = _size(tensor)
-        if size is not None and size <= self.small and size * tensor.cost <= UNROLLED:
+        if self.is_unrolled(size, tensor.cost):
             return self._in_registers(tensor) if tensor.cost > 0 else tensor
         large = target is None and size is not None and size * tensor.dtype.itemsize >= LARGE
         affordable = WORTH_A_PASS if large else 0.0

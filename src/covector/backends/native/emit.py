@@ -39,8 +39,6 @@ attributes #5 = { noinline nofree norecurse nosync nounwind willreturn memory(no
 _CALLED = re.compile(r"call [^@\n]*@([\w.]+)\(")
 _DTYPES: dict[str, DType] = {"f32": F32, "f64": F64}
 
-_RARE = [[name] for name in mathematics.RARE]
-
 _elementary: dict[tuple[str, Target], str] = {}
 """Texts of elementary functions by symbol and machine, shared by all compilations."""
 
@@ -314,7 +312,9 @@ def _inside(
 
 def _is_shared(symbol: str) -> bool:
     """Whether an elementary function is compiled once, for all modules that call it."""
-    return symbol.startswith(SHARED[1:]) or symbol.split(".")[1:2] in _RARE
+    if symbol.startswith(INLINED[1:]):
+        return _parse_symbol(symbol)[0] in mathematics.RARE
+    return symbol.startswith(SHARED[1:])
 
 
 def _parse_symbol(symbol: str) -> tuple[str, DType, int]:

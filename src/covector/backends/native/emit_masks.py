@@ -310,13 +310,14 @@ class LaneEmitter(LaneMemory):
         found: list[list[str]] = [[], []]
         # A side jumped over comes last: what it leaves as it is need not wait for it.
         for k in sorted((0, 1), key=lambda k: not plain[k]):
-            if not plain[k]:
-                self.mask = self.both(condition if k == 0 else self.inverse(condition))
             if plain[k]:
                 self.block(blocks[k])
                 found[k] = [self.vector(v) for v in values[k]]
-            elif plain[1 - k]:
-                found = [self.rare_side(item, k, condition, found[1 - k])] * 2
+                continue
+            lanes = condition if k == 0 else self.inverse(condition)
+            self.mask = self.both(lanes)
+            if plain[1 - k]:
+                found = [self.side(blocks[k], values[k], lanes, found[1 - k])] * 2
             else:
                 found[k] = self.side(blocks[k], values[k])
             self.mask = outer
@@ -327,28 +328,36 @@ class LaneEmitter(LaneMemory):
         """The lanes for which a condition does not hold."""
         return self.define(f"xor {vector('i1', self.lanes)} {condition}, splat (i1 true)")
 
-    def rare_side(self, item: If, k: int, condition: str, others: Sequence[str]) -> list[str]:
+    def side(
+        self,
+        block: Block,
+        values: Sequence[Value],
+        lanes: str = "",
+        others: Sequence[str] | None = None,
+    ) -> list[str]:
         """Emits one side of a branch, jumped over if no lane needs it.
 
         Args:
-            item: the branch; its other side has been emitted.
-            k: 0 for the side of lanes for which the condition holds, 1 for that of others.
-            condition: the vector.
-            others: vectors that the other side gives.
+            block: the side.
+            values: what it gives.
+            lanes: the vector of the lanes that need it; asked for with `others`.
+            others: vectors that the branch gives in other lanes, if they are known.
 
         Returns:
-            Vectors of what the branch gives.
+            Vectors of the values, or of what the whole branch gives with `others`.
         """
-        block, values = ((item.then, item.then_values), (item.otherwise, item.else_values))[k]
         body, done, before = self.new_label(), self.new_label(), self.label
         assert self.mask is not None
         self.jump_if(self.any(self.mask), body, done)
         self.start(body)
         self.block(block)
-        blended: list[str] = []
-        for value, other in zip(values, others, strict=True):
-            pair = (self.vector(value), other) if k == 0 else (other, self.vector(value))
-            blended.append(self.blend(condition, *pair, value.dtype))
+        texts = [self.vector(v) for v in values]
+        if others is None:
+            others = [splat(_zero(v.dtype), v.dtype, self.lanes) for v in values]
+        else:
+            # Here and not after the jump, where it would be paid for when no lane needs it.
+            triples = zip(texts, others, values, strict=True)
+            texts = [self.blend(lanes, text, other, v.dtype) for text, other, v in triples]
         after = self.label
         self.jump(done)
         self.start(done)
@@ -357,34 +366,7 @@ class LaneEmitter(LaneMemory):
                 f"phi {register_type(v.dtype, self.lanes)} [ {text}, %{after} ], "
                 f"[ {other}, %{before} ]"
             )
-            for v, text, other in zip(values, blended, others, strict=True)
-        ]
-
-    def side(self, block: Block, values: Sequence[Value]) -> list[str]:
-        """Emits one of two sides of a branch, jumped over if no lane needs it.
-
-        Args:
-            block: the side.
-            values: what it gives.
-
-        Returns:
-            Vectors of the values.
-        """
-        body, done, before = self.new_label(), self.new_label(), self.label
-        assert self.mask is not None
-        self.jump_if(self.any(self.mask), body, done)
-        self.start(body)
-        self.block(block)
-        texts = [self.vector(v) for v in values]
-        after = self.label
-        self.jump(done)
-        self.start(done)
-        return [
-            self.define(
-                f"phi {register_type(v.dtype, self.lanes)} [ {text}, %{after} ], "
-                f"[ {splat(_zero(v.dtype), v.dtype, self.lanes)}, %{before} ]"
-            )
-            for v, text in zip(values, texts, strict=True)
+            for v, text, other in zip(values, texts, others, strict=True)
         ]
 
 

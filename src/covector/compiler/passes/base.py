@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
-from covector.core.program import Atom, Equation, Literal, Program, Variable
+from covector.core.program import (
+    Atom,
+    Equation,
+    Literal,
+    Program,
+    Variable,
+    map_subprograms,
+    subprograms,
+)
 
 
 class Pass(Protocol):
@@ -44,3 +53,14 @@ def with_inputs(equation: Equation, inputs: list[Atom]) -> Equation:
         equation.frame,
         equation.scope,
     )
+
+
+def inside(equation: Equation, rewrite: Callable[[Program], Program]) -> Equation:
+    """The equation with its own programs rewritten, itself where that changes none of them."""
+    before = list(subprograms(equation.params))
+    if not before:
+        return equation
+    params = map_subprograms(equation.params, rewrite)
+    if all([a is b for a, b in zip(before, subprograms(params), strict=True)]):
+        return equation
+    return equation.replace(params=params)

@@ -10,15 +10,9 @@ from math import inf
 import numpy as np
 
 from covector.compiler.costs import cost_of, operations
+from covector.compiler.passes.base import inside
 from covector.core import dtypes
-from covector.core.program import (
-    Atom,
-    Equation,
-    Program,
-    Variable,
-    map_subprograms,
-    subprograms,
-)
+from covector.core.program import Atom, Equation, Program, Variable
 from covector.ops.nested import definitions, elements, prune, substitute
 
 WORTH = 100.0
@@ -50,10 +44,8 @@ class Branches:
 
     def _found(self, equation: Equation) -> Equation:
         if equation.primitive.name == "lanes" and equation.params["width"] == 1:
-            return equation.replace(params=map_subprograms(equation.params, _with_branches))
-        if next(subprograms(equation.params), None) is None:
-            return equation
-        return equation.replace(params=map_subprograms(equation.params, self.run))
+            return inside(equation, _with_branches)
+        return inside(equation, self.run)
 
 
 def _with_branches(program: Program, frozen: Iterable[Variable] = ()) -> Program:
@@ -75,10 +67,8 @@ def _with_branches(program: Program, frozen: Iterable[Variable] = ()) -> Program
 
 
 def _inside(equation: Equation) -> Equation:
-    if next(subprograms(equation.params), None) is None:
-        return equation
     if equation.primitive.name != "while":
-        return equation.replace(params=map_subprograms(equation.params, _with_branches))
+        return inside(equation, _with_branches)
     body: Program = equation.params["body_program"]
     body = _with_branches(body, _keeping(body, equation.params["body_nconsts"]))
     return equation.replace(params={**equation.params, "body_program": body})

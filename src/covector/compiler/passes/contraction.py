@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from covector.core.program import Atom, Equation, Program, Variable, map_subprograms, subprograms
+from covector.compiler.passes.base import inside
+from covector.core.program import Atom, Equation, Program, Variable
 from covector.ops.arithmetic import fma, neg
 
 _CONTRACTED = (np.dtype(np.float32), np.dtype(np.float64))
@@ -42,8 +43,8 @@ class Contraction:
                 continue
             elif name == "convert_element_type":
                 _look_through(equation, products)
-            elif next(subprograms(equation.params), None) is not None:
-                equation = equation.replace(params=map_subprograms(equation.params, self.run))
+            else:
+                equation = inside(equation, self.run)
             equations.append(equation)
         return program.replace(equations=equations)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from covector.compiler.passes.base import Substitution, substitute, with_inputs
+from covector.compiler.passes.base import Substitution, inside, substitute, with_inputs
 from covector.core.program import (
     Atom,
     Equation,
     Literal,
     Program,
-    map_subprograms,
     param_key,
-    subprograms,
 )
 
 
@@ -45,7 +43,7 @@ class CommonSubexpressions:
             if "same" in equation.primitive.tags and inputs[0].aval == equation.outputs[0].aval:
                 names[equation.outputs[0]] = inputs[0]
                 continue
-            equation = self._inside(equation)
+            equation = inside(equation, self.run)
             if not equation.effects and "barrier" not in equation.primitive.tags:
                 key = (
                     equation.primitive,
@@ -59,13 +57,6 @@ class CommonSubexpressions:
             kept.append(with_inputs(equation, list(inputs)) if names else equation)
         outputs = [substitute(a, names) for a in program.outputs]
         return program.replace(equations=kept, outputs=outputs)
-
-    def _inside(self, equation: Equation) -> Equation:
-        """An equation with its own programs rewritten."""
-        params = equation.params
-        if next(subprograms(params), None) is None:
-            return equation
-        return equation.replace(params=map_subprograms(params, self.run))
 
 
 def _atom_key(atom: Atom) -> Any:

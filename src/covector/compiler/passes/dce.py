@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from covector.core.program import Equation, Program, map_subprograms, subprograms
+from covector.compiler.passes.base import inside
+from covector.core.program import Program
 from covector.ops.nested import prune
 
 
@@ -24,14 +25,7 @@ class DeadCode:
     def run(self, program: Program) -> Program:
         """The program without dead equations."""
         program = prune(program)
-        equations = [self._inside(e) for e in program.equations]
+        equations = [inside(e, self.run) for e in program.equations]
         if all([a is b for a, b in zip(equations, program.equations, strict=True)]):
             return program
         return program.replace(equations=equations)
-
-    def _inside(self, equation: Equation) -> Equation:
-        params = map_subprograms(equation.params, self.run)
-        before, after = subprograms(equation.params), subprograms(params)
-        if all([a is b for a, b in zip(before, after, strict=True)]):
-            return equation
-        return equation.replace(params=params)

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from covector.core.program import (
-    Atom,
-    Equation,
-    Program,
-    Variable,
-    map_subprograms,
-    subprograms,
-)
+from covector.compiler.passes.base import inside
+from covector.core.program import Atom, Equation, Program, Variable, subprograms
 from covector.ops.common import CHEAP
 from covector.ops.nested import elements, nbytes, prune, substitute
 
@@ -23,7 +17,7 @@ LARGE = 1 << 24
 """Bytes from which on what is computed is not kept, unless it is smaller than its operands: it
 would leave the caches."""
 
-_LOOPS = {"scan": (("program", "num_consts"),), "while": (("body_program", "body_nconsts"),)}
+_LOOPS = {"scan": ("program", "num_consts"), "while": ("body_program", "body_nconsts")}
 """Programs of loops, and how many of their inputs are the same in all iterations."""
 
 
@@ -49,16 +43,9 @@ class Invariants:
         equations: list[Equation] = []
         changed = False
         for equation in program.equations:
-            if next(subprograms(equation.params), None) is None:
-                equations.append(equation)
-                continue
-            params = map_subprograms(equation.params, self.run)
-            before = zip(subprograms(params), subprograms(equation.params), strict=True)
-            after = equation
-            if any([a is not b for a, b in before]):
-                after = equation.replace(params=params)
-            for key, count in _LOOPS.get(equation.primitive.name, ()):
-                moved, after = _hoisted(after, key, count)
+            after = inside(equation, self.run)
+            if equation.primitive.name in _LOOPS:
+                moved, after = _hoisted(after, *_LOOPS[equation.primitive.name])
                 equations += moved
             changed |= after is not equation
             equations.append(after)
@@ -111,10 +98,10 @@ def _invariant(
             known.update(equation.outputs)
             found.append(equation)
     costly = [v for e in found if _is_worth_keeping(e) for v in e.outputs]
-    inside = {id(e) for e in found}
+    moving = {id(e) for e in found}
     read = {
         a
-        for atoms in [*[e.inputs for e in body.equations if id(e) not in inside], body.outputs]
+        for atoms in [*[e.inputs for e in body.equations if id(e) not in moving], body.outputs]
         for a in atoms
         if type(a) is Variable
     }

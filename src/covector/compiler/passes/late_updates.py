@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from covector.core.program import Equation, Program, Variable, map_subprograms, subprograms
+from covector.compiler.passes.base import inside
+from covector.core.program import Equation, Program, Variable
 from covector.ops.overwriting import UPDATES
 
 
@@ -26,15 +27,10 @@ class LateUpdates:
 
     def run(self, program: Program) -> Program:
         """The program in another order."""
-        equations = [self._nested(e) for e in program.equations]
+        equations = [inside(e, self.run) for e in program.equations]
         if any([e.primitive.name in UPDATES for e in equations]):
             equations = _reordered(program, equations)
         return program.replace(equations=equations)
-
-    def _nested(self, equation: Equation) -> Equation:
-        if next(subprograms(equation.params), None) is None:
-            return equation
-        return equation.replace(params=map_subprograms(equation.params, self.run))
 
 
 def _reordered(program: Program, equations: list[Equation]) -> list[Equation]:

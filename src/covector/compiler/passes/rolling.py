@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from covector.compiler import repeats
-from covector.compiler.passes.base import Substitution, substitute, with_inputs
+from covector.compiler.passes.base import Substitution, inside, substitute, with_inputs
 from covector.compiler.repeats import (
     Carried,
     Fixed,
@@ -29,8 +29,6 @@ from covector.core.program import (
     Literal,
     Program,
     Variable,
-    map_subprograms,
-    subprograms,
 )
 from covector.ops.axes import rev, squeeze
 from covector.ops.nested import stacked
@@ -66,8 +64,9 @@ class Rolling:
 
     def run(self, program: Program) -> Program:
         """The program with loops."""
-        if any([next(subprograms(e.params), None) is not None for e in program.equations]):
-            program = program.replace(equations=[self._nested(e) for e in program.equations])
+        equations = [inside(e, self.run) for e in program.equations]
+        if any([a is not b for a, b in zip(equations, program.equations, strict=True)]):
+            program = program.replace(equations=equations)
         if len(program.equations) <= repeats.SAVED:
             return program
         barred: list[tuple[int, int]] = []
@@ -80,11 +79,6 @@ class Rolling:
                 return rolled.rewritten()
             barred += [(repeat.start, repeat.stop) for repeat in costly]
         return program
-
-    def _nested(self, equation: Equation) -> Equation:
-        if next(subprograms(equation.params), None) is None:
-            return equation
-        return equation.replace(params=map_subprograms(equation.params, self.run))
 
 
 class _Loop:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from covector.core.program import Atom, Equation, Program, Variable, map_subprograms, subprograms
+from covector.compiler.passes.base import inside
+from covector.core.program import Atom, Equation, Program, Variable
 from covector.ops.nested import count_uses, definitions, prune
 
 
@@ -40,8 +41,8 @@ class Transposes:
                 made[equation.outputs[0]] = equation
             elif name == "transpose":
                 equation = _exchanged(equation, made, uses) or equation
-            elif next(subprograms(equation.params), None) is not None:
-                equation = equation.replace(params=map_subprograms(equation.params, self.run))
+            else:
+                equation = inside(equation, self.run)
             equations.append(equation)
         return prune(program.replace(equations=equations))
 
