@@ -52,7 +52,8 @@ def test_equal_loops_become_one_function(compiled):
     with config.override("disable", "repeated_loops"):
         plain = compiled(function(same))
     np.testing.assert_array_equal(shared(x)[0], plain(x)[0])
-    assert 3 * len(shared.code.object_code) < 2 * len(plain.code.object_code)
+    # Both have the same headers, the longer part of code for narrow vectors.
+    assert 10 * len(shared.code.object_code) < 7 * len(plain.code.object_code)
 
 
 @pytest.mark.parametrize(
