@@ -96,6 +96,10 @@ class _Writer:
 
     def _operation(self, equation: Equation) -> str:
         primitive, params = equation.primitive, equation.params
+        if primitive.decompose is not None:
+            made_of = primitive.decompose(*[a.aval for a in equation.inputs], **params)
+            if made_of is not None:
+                return "call " + self.program(made_of)
         if not primitive.built_in:
             raise _Unstable
         if "call" in primitive.tags:  # it is inlined, and has no meaning besides its program

@@ -93,6 +93,9 @@ class Primitive:
         trim: optional, `(equation, used) -> Equation`: the operation without results that nothing
             uses, for primitives that would do work for them; `used` has a flag for each result.
         compiled: eager calls compile a one-equation program instead of using `evaluate`.
+        decompose: optional, `(*avals, **params) -> Program | None`: what it is made of; compilers
+            put the program in its place, and nothing else of it matters to them. `None` is for
+            parameters with which it is lowered like any other.
 
     Attributes:
         built_in: whether a module of this package defines it, so that its rules cannot change
@@ -104,6 +107,7 @@ class Primitive:
         "built_in",
         "compiled",
         "creates",
+        "decompose",
         "direct",
         "effects",
         "evaluate",
@@ -141,6 +145,7 @@ class Primitive:
         trim: Callable[[Any, Sequence[bool]], Any] | None = None,
         multiple_results: bool = False,
         compiled: bool = False,
+        decompose: Callable[..., Program | None] | None = None,
         tags: frozenset[str] = frozenset(),
     ) -> None:
         if name in REGISTRY:
@@ -162,6 +167,7 @@ class Primitive:
         self.trim = trim
         self.multiple_results = multiple_results
         self.compiled = compiled
+        self.decompose = decompose
         self.tags = tags
         self.built_in = _is_built_in()
         for rule in RULES:
@@ -199,7 +205,13 @@ def _is_built_in() -> bool:
 
 
 def _by_name(name: str) -> Primitive:
-    return REGISTRY[name]
+    found = REGISTRY.get(name)
+    if found is None:
+        raise LookupError(
+            f"there is no primitive {name!r} in this process: import the module that defines it "
+            "before unpickling what uses it"
+        )
+    return found
 
 
 _Evaluation = Callable[[Primitive, Sequence[Any], dict[str, Any]], Any]

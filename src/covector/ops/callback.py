@@ -99,14 +99,22 @@ def _lower(
     return list(results)
 
 
-def _one_by_one(
+def one_by_one(
     bind: Callable[..., list[Any]],
     ctx: BatchContext,
     args: Sequence[Any],
     dims: Sequence[int | None],
     unroll: int = 1,
 ) -> tuple[list[Any], list[int | None]]:
-    """Calls for one lane after the other."""
+    """The batch rule of an operation that is applied to one lane after the other.
+
+    Args:
+        bind: applies it to operands without a batch axis; gives a list.
+        ctx: of the rule.
+        args: operands.
+        dims: their batch axes.
+        unroll: how many lanes an iteration of the loop treats.
+    """
     from covector.ops.scan import scan
 
     batched = [d is not None for d in dims]
@@ -119,7 +127,8 @@ def _one_by_one(
 
     slices = [aval_of(x) for x in xs]
     avals = [Aval(a.shape[1:], a.dtype, a.weak_type) for a in slices]
-    program, _ = trace_program(body, [*[aval_of(c) for c in consts], *avals], "callback")
+    program, captured = trace_program(body, [*[aval_of(c) for c in consts], *avals], "callback")
+    assert not captured
     outs = scan(
         *(*consts, *xs),
         program=program,
@@ -166,7 +175,7 @@ def _pure_batch(
         def bind(*own: Any) -> list[Any]:
             return pure_callback(*own, result_avals=result_avals, **params)
 
-        return _one_by_one(bind, ctx, args, dims, unroll)
+        return one_by_one(bind, ctx, args, dims, unroll)
     operands = front(args, dims)
     if vmap_method != "legacy_vectorized":
         size = 1 if vmap_method == "expand_dims" else ctx.axis_size
@@ -220,7 +229,7 @@ def _io_batch(
             f"vmap of io_callback of {params['callback'].name} is not possible with ordered=True: "
             "the lanes of a batch have no order"
         )
-    return _one_by_one(lambda *own: io_callback(*own, **params), ctx, args, dims)
+    return one_by_one(lambda *own: io_callback(*own, **params), ctx, args, dims)
 
 
 io_callback = Primitive(
@@ -265,7 +274,7 @@ def _debug_transpose(ctx: Context, cts: Sequence[Any], *args: Any, **params: Any
 def _debug_batch(
     ctx: BatchContext, args: Sequence[Any], dims: Sequence[int | None], **params: Any
 ) -> tuple[list[Any], list[int | None]]:
-    return _one_by_one(lambda *own: debug_callback(*own, **params), ctx, args, dims)
+    return one_by_one(lambda *own: debug_callback(*own, **params), ctx, args, dims)
 
 
 def _debug_lower(

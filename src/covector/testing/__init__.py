@@ -1,1 +1,7 @@
 """Tools to test programs, primitives and backends with: yours as well as ours."""
+
+from __future__ import annotations
+
+from covector.testing.check_op import CheckFailed as CheckFailed
+from covector.testing.check_op import Report as Report
+from covector.testing.check_op import check_op as check_op

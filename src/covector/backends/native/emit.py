@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 
-from covector.backends.native.emit_externals import EXTERNALS, declaration
+from covector.backends.native.emit_externals import declaration
 from covector.backends.native.emit_lanes import plan_function
 from covector.backends.native.emit_memory import Convention, Memory, Metadata, Scopes
 from covector.backends.native.emit_ops import Target
@@ -212,9 +212,10 @@ def _names(functions: Iterable[Function]) -> set[str]:
 
 
 def _declare(symbol: str) -> str:
-    if symbol not in EXTERNALS:
+    found = declaration(symbol)
+    if found is None:
         raise CompilationError(f"generated code would call {symbol!r}, which is not on the list")
-    return declaration(symbol)
+    return found
 
 
 def _entry(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from covector.loopir import foreign
 from covector.loopir.verifier import Signature
 
 _LIBM_UNARY = (
@@ -65,18 +66,37 @@ for _name, _letters in _LIBRARY.items():
         EXTERNALS[f"cv_{_name}_{_type}"] = (_numbers_and_pointers(_letters), _STATUS)
 EXTERNALS.update(PURE)
 
-_LLVM = {"f32": "float", "f64": "double", "ptr": "ptr", "i32": "i32", "i64": "i64"}
+_LLVM = {
+    "f32": "float",
+    "f64": "double",
+    "ptr": "ptr",
+    "void": "void",
+    "i32": "i32",
+    "i64": "i64",
+    "u32": "i32",
+    "u64": "i64",
+}
 
 
-def declaration(symbol: str) -> str:
+def signatures() -> dict[str, Signature]:
+    """What generated code may call: the functions on the list, and users' own."""
+    return {**EXTERNALS, **foreign.signatures()}
+
+
+def declaration(symbol: str) -> str | None:
     """The LLVM declaration of an external function.
 
     Args:
-        symbol: a name on the list.
+        symbol: its name.
 
     Returns:
-        One line; functions of libm are declared free of effects, errno included.
+        One line; functions of libm are declared free of effects, errno included. `None` for what
+        is neither on the list nor a function of a user's.
     """
-    params, result = EXTERNALS[symbol]
-    attributes = " #2" if symbol in PURE else " #3"
+    own = foreign.find(symbol)
+    signature = EXTERNALS.get(symbol) if own is None else own.signature
+    if signature is None:
+        return None
+    params, result = signature
+    attributes = " #2" if symbol in PURE or (own is not None and own.pure) else " #3"
     return f"declare {_LLVM[result]} @{symbol}({', '.join(_LLVM[p] for p in params)}){attributes}"

@@ -19,7 +19,7 @@ from typing import Any
 from covector import _native
 from covector.backends.native import cache, emit, loading
 from covector.backends.native.compiled import Machine
-from covector.backends.native.emit_externals import EXTERNALS, IMPLIED
+from covector.backends.native.emit_externals import EXTERNALS, IMPLIED, signatures
 from covector.backends.native.emit_objects import undefined_symbols
 from covector.backends.native.emit_ops import Target
 from covector.backends.native.emit_polls import insert_polls
@@ -32,6 +32,7 @@ from covector.backends.native.toolchain import KNOWN, LlvmliteCalls, Toolchain, 
 from covector.backends.native.workers import at_once
 from covector.core.config import CPUS, config
 from covector.core.errors import CompilationError
+from covector.loopir import foreign
 from covector.loopir.ir import Function
 from covector.loopir.verifier import verify
 
@@ -173,6 +174,10 @@ class Engine:
         """
         if effort == 2 and module.instructions > LARGE:
             effort = 1
+        # What calls an address of this process is of no use to others.
+        own = [foreign.find(symbol) for symbol in module.externals]
+        if not all([function is None or function.stable for function in own]):
+            by_text = False
         key = cache.text_key(module.text, effort, self.name) if by_text else None
         kept = None if key is None else cache.load_machine(key)
         code = Code(self, module, effort, kept)
@@ -257,7 +262,7 @@ class Engine:
         with self._lock:
             self._set_up_jit()
             missing = undefined_symbols(object_code) - self._known
-            missing -= {"_GLOBAL_OFFSET_TABLE_", *shared}
+            missing -= {"_GLOBAL_OFFSET_TABLE_", *shared, *foreign.signatures()}
             if missing:
                 names = ", ".join(sorted(missing))
                 raise CompilationError(
@@ -273,6 +278,10 @@ class Engine:
         library = self._llvm.JITLibraryBuilder()
         library.add_object_img(object_code)
         library.add_jit_library(_RUNTIME)
+        for undefined in undefined_symbols(object_code):
+            own = foreign.find(undefined)
+            if own is not None:
+                library.import_symbol(undefined, own.address)
         for each in shared:
             library.add_jit_library(self._share(each))
         library.export_symbol(symbol)
@@ -434,7 +443,7 @@ def prepare(function: Function, target: Target, effort: int = 2) -> None:
     split(function, target, fine=_may_be_cut(effort))
     outline(function)
     if config.check:
-        verify(function, EXTERNALS)
+        verify(function, signatures())
 
 
 def compile_function(

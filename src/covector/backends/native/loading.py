@@ -16,6 +16,7 @@ from covector.backends.native.line_tables import stretches
 from covector.backends.native.linking import Unlinkable, at_address, link
 from covector.core.config import config
 from covector.core.errors import CompilationError
+from covector.loopir import foreign
 
 
 class Loaded:
@@ -84,7 +85,8 @@ def load(machine: Machine, cpu: str) -> Loaded:
     def resolve(symbol: str) -> int:
         if symbol in called:
             return called[symbol].address
-        address = _symbols().get(symbol)
+        own = foreign.find(symbol)
+        address = _symbols().get(symbol) if own is None else own.address
         if address is None:
             raise CompilationError(
                 f"{machine.symbol} needs a function that is not on the list: {symbol}"

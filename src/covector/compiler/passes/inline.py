@@ -23,14 +23,15 @@ class Inline:
     b = jit[program={ x -> y: y = sin x }] a    =>    b = sin a
     ```
 
-    A primitive is inlined if it has the tag "call" and one parameter `program`.
+    A primitive is inlined if it has the tag "call" and one parameter `program`, or a rule that
+    says what it is made of.
     """
 
     name: str = "inline"
 
     def run(self, program: Program) -> Program:
         """The program without calls."""
-        if not any(_has_programs(e) for e in program.equations):
+        if not any(_may_be_call(e) or _has_programs(e) for e in program.equations):
             return program
         names: Substitution = {}
         equations: list[Equation] = []
@@ -41,8 +42,8 @@ class Inline:
 
     def _emit(self, equation: Equation, names: Substitution, out: list[Equation]) -> None:
         inputs = [substitute(a, names) for a in equation.inputs]
-        if "call" in equation.primitive.tags:
-            nested: Program = equation.params["program"]
+        nested = called(equation)
+        if nested is not None:
             # A program may be called more than once: each call gets variables of its own.
             local: Substitution = dict(zip(nested.inputs, inputs, strict=True))
             for inner in nested.equations:
@@ -64,6 +65,20 @@ class Inline:
                 equation.scope,
             )
         )
+
+
+def called(equation: Equation) -> Program | None:
+    """What stands for an equation; `None` for those that compilers lower themselves."""
+    primitive = equation.primitive
+    if "call" in primitive.tags:
+        return equation.params["program"]
+    if primitive.decompose is not None:
+        return primitive.decompose(*[a.aval for a in equation.inputs], **equation.params)
+    return None
+
+
+def _may_be_call(equation: Equation) -> bool:
+    return equation.primitive.decompose is not None
 
 
 def _has_programs(equation: Equation) -> bool:
