@@ -440,7 +440,7 @@ def inherited_axes(shape: Sequence[Any]) -> Sequence[BatchAxis]:
     equation = _scopes.equation
     if equation is None or "elementwise" not in equation.primitive.tags:
         return ()
-    (result,) = equation.outputs
+    result = equation.outputs[0]
     return batch_axes.get(result, ()) if result.aval.shape == tuple(shape) else ()
 
 
