@@ -10,7 +10,7 @@ import pytest
 
 import covector as cv
 import covector.numpy as cnp
-from covector import extend
+from covector import extend, testing
 from covector.core.errors import UnsupportedRuleError
 from covector.core.parsing import parse
 from covector.extend import prange
@@ -54,10 +54,15 @@ def interpolate(x: Any, xs: Any, ys: Any, out: Any) -> None:
 
 @interpolate.defjvp
 def _interpolate_jvp(primals: Any, tangents: Any) -> Any:
-    x, xs, ys = primals
-    slopes = cnp.concatenate([cnp.diff(ys) / cnp.diff(xs), cnp.zeros(1)])
+    (x, xs, ys), (dx, dxs, dys) = primals, tangents
     k = cnp.clip(cnp.searchsorted(xs, x, side="right") - 1, 0, xs.shape[0] - 2)
-    return interpolate(*primals), slopes[k] * tangents[0] + interpolate(x, xs, tangents[2])
+    width = xs[k + 1] - xs[k]
+    t = (x - xs[k]) / width
+    near = cnp.clip(t, 0, 1)
+    dt = cnp.where(near == t, dx - dxs[k] - t * (dxs[k + 1] - dxs[k]), 0) / width
+    return interpolate(*primals), (
+        (1 - near) * dys[k] + near * dys[k + 1] + dt * (ys[k + 1] - ys[k])
+    )
 
 
 @extend.scalar_kernel
@@ -150,6 +155,14 @@ def test_derivatives_are_those_of_the_rules() -> None:
     np.testing.assert_allclose(slope[inside], want[inside], rtol=1e-5)
     with pytest.raises(UnsupportedRuleError, match=r"blocked_stencil.defjvp or"):
         cv.grad(lambda u: blocked_stencil(u).sum())(FIELD)
+
+
+def test_every_oracle_agrees() -> None:
+    with cv.enable_x64(True):
+        table = np.linspace(-2.0, 2.0, 6) ** 3
+        testing.check_op(interpolate, np.linspace(-1.9, 2.1, 5), table, VALUES[:6].astype(float))
+    testing.check_op(segmented_sum, X[:20], FIRST[:20])
+    testing.check_op(blocked_stencil, FIELD[:9, :12])
 
 
 def test_programs_print_and_parse() -> None:

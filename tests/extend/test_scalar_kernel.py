@@ -13,7 +13,7 @@ from scipy import special
 
 import covector as cv
 import covector.numpy as cnp
-from covector import extend
+from covector import extend, testing
 from covector.core.parsing import parse
 from covector.testing import gradients
 
@@ -193,6 +193,14 @@ def test_derivatives_of_several_operands_and_results_agree() -> None:
         forward = cv.jacfwd(lambda v: cnp.stack(spiral(v[0], v[1])))(cnp.array([1.2, 0.4]))
         backward = cv.jacrev(lambda v: cnp.stack(spiral(v[0], v[1])))(cnp.array([1.2, 0.4]))
         np.testing.assert_allclose(forward, backward, rtol=1e-12)
+
+
+def test_every_oracle_agrees() -> None:
+    with cv.enable_x64(True):
+        testing.check_op(lambert_w, cnp.linspace(0.3, 9.0, 6))
+        testing.check_op(implicit_w, cnp.linspace(0.3, 9.0, 6))
+        testing.check_op(spiral, cnp.linspace(0.3, 1.9, 5), cnp.linspace(-1.0, 1.1, 5))
+        testing.check_op(polynomial, cnp.linspace(-2.0, 2.0, 5))
 
 
 def test_derivative_with_respect_to_a_number_used_at_every_element() -> None:
