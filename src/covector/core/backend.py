@@ -6,13 +6,17 @@ import importlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from covector.core import ladder
 from covector.core.array import Array
 from covector.core.collection import collection_paused
 from covector.core.config import config
+from covector.core.errors import compose
 from covector.core.program import Program, lines_of
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,9 @@ class Backend(Protocol):
         ...
 
 
+ENTRY_POINTS = "covector.backends"
+"""The group of entry points by which installed packages offer backends."""
+
 _factories: dict[str, Callable[[], Backend]] = {}
 _backends: dict[str, Backend] = {}
 
@@ -105,15 +112,69 @@ def _imported(path: str) -> Callable[[], Backend]:
 def get_backend(name: str | None = None) -> Backend:
     """The backend called `name`, by default the one of `COVECTOR_BACKEND`.
 
+    A package offers one by an entry point of the group `covector.backends`, which names what makes
+    the backend; the package is imported when its backend is first asked for.
+
     Raises:
         ValueError: if there is none of that name; the message lists those there are.
+        ImportError: if a package offers it, but cannot be imported or makes none.
     """
     name = name or config.backend
     if name not in _backends:
-        if name not in _factories:
-            raise ValueError(f"no backend named {name!r}; there are {sorted(_factories)}")
-        _backends[name] = _factories[name]()
+        factory = _factories.get(name)
+        _backends[name] = _offered(name) if factory is None else factory()
     return _backends[name]
+
+
+def backend_names() -> list[str]:
+    """The names of the backends that are registered or that installed packages offer."""
+    return sorted({*_factories, *[point.name for point in _entry_points()]})
+
+
+def _entry_points() -> Sequence[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return tuple(entry_points(group=ENTRY_POINTS))
+
+
+def _offered(name: str) -> Backend:
+    """A backend that an installed package offers."""
+    points = {point.value: point for point in _entry_points() if point.name == name}
+    if not points:
+        raise ValueError(f"no backend named {name!r}; there are {backend_names()}")
+    owners = [f"{_owner(point)} ({value})" for value, point in points.items()]
+    if len(points) > 1:
+        raise ValueError(
+            compose(
+                f"more than one installed package offers a backend named {name!r}",
+                found=", ".join(owners),
+                fix="uninstall all but one, or register the one you want: register_backend",
+            )
+        )
+    (point,) = points.values()
+    try:
+        backend = point.load()()
+    except Exception as error:
+        raise ImportError(
+            compose(
+                f"the backend {name!r} of the package {owners[0]} cannot be used",
+                found=f"{type(error).__name__}: {error}",
+                fix="repair or uninstall that package; other backends are not affected",
+            )
+        ) from error
+    if not callable(getattr(backend, "compile", None)):
+        raise ImportError(
+            compose(
+                f"the backend {name!r} of the package {owners[0]} cannot be used",
+                found=f"its entry point makes a {type(backend).__name__} without `compile`",
+                fix="let it name a class or function that gives a backend",
+            )
+        )
+    return backend
+
+
+def _owner(point: EntryPoint) -> str:
+    return "unknown" if point.dist is None else point.dist.name
 
 
 def debug_key(program: Program) -> tuple[str, ...]:

@@ -88,6 +88,19 @@ class CompilationError(RuntimeError):
     """A backend could not compile a program."""
 
 
+class MissingCapabilityError(CompilationError):
+    """A program needs what a backend declares that it does not have.
+
+    Args:
+        text: what is missing, where, and the likely fix.
+        capability: what is missing, in two or three words.
+    """
+
+    def __init__(self, text: str, capability: str = "") -> None:
+        super().__init__(text)
+        self.capability = capability
+
+
 class InconclusiveDimension(Exception):
     """A question about symbolic dimensions whose answer depends on their values."""
 

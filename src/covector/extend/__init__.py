@@ -1,4 +1,7 @@
-"""What users extend Covector with: operations of their own, beside the built-in ones."""
+"""What users extend Covector with: operations of their own beside the built-in ones; backends.
+
+`covector.extend.backends` and `covector.extend.loopir` are what backends are made of.
+"""
 
 from __future__ import annotations
 

@@ -307,7 +307,7 @@ class Builder(Storage):
             if buffer.space in READ_ONLY:
                 raise LoopIRError(f"callback {number} writes to the read-only {buffer!r}")
             self.touch(buffer)
-        self.block.items.append(Callback(number, args, outputs))
+        self.block.items.append(Callback(number, args, outputs, self.origin))
 
     def _check_no_lane(self, what: str) -> None:
         if self.lane is not None:

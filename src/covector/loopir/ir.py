@@ -245,12 +245,20 @@ class Callback:
         number: which function.
         args: buffers it reads.
         outputs: buffers it writes.
+        origin: what the builder was told it builds: see `Buffer`.
     """
 
-    __slots__ = ("args", "number", "outputs")
+    __slots__ = ("args", "number", "origin", "outputs")
 
-    def __init__(self, number: int, args: Sequence[Buffer], outputs: Sequence[Buffer]) -> None:
+    def __init__(
+        self,
+        number: int,
+        args: Sequence[Buffer],
+        outputs: Sequence[Buffer],
+        origin: object = None,
+    ) -> None:
         self.number = number
+        self.origin = origin
         self.args = tuple(args)
         self.outputs = tuple(outputs)
 

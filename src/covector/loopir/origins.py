@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 
 from covector.loopir.builder import Builder
-from covector.loopir.ir import Call, For, If, Item, Store, Value, While, children, walk
+from covector.loopir.ir import Call, Callback, For, If, Item, Store, Value, While, children, walk
 
 
 class Origins:
@@ -57,7 +57,7 @@ class Origins:
         if isinstance(item, For | While | If):
             inner = (self.of(each) for block in children(item) for each in walk(block))
             return next((origin for origin in inner if origin is not None), None)
-        return item.origin if isinstance(item, Call) else None
+        return item.origin if isinstance(item, Call | Callback) else None
 
     def all(self) -> Iterable[object]:
         """All origins, in the order in which values were built for them."""

@@ -186,22 +186,29 @@ class OpRow:
 
 
 @cache
-def all_rows() -> tuple[OpRow, ...]:
-    """Every row of every family.
+def families() -> dict[str, tuple[OpRow, ...]]:
+    """The rows of every family, by the name of its module.
 
     Raises:
         ValueError: if two rows have one name.
     """
     from covector.testing import rows
 
-    found: dict[str, OpRow] = {}
+    found: dict[str, tuple[OpRow, ...]] = {}
+    names: set[str] = set()
     for module in pkgutil.iter_modules(rows.__path__):
         family = importlib.import_module(f"{rows.__name__}.{module.name}")
         for row in family.ROWS:
-            if row.name in found:
+            if row.name in names:
                 raise ValueError(f"the op table has two rows named {row.name!r}")
-            found[row.name] = row
-    return tuple(found.values())
+            names.add(row.name)
+        found[module.name] = tuple(family.ROWS)
+    return found
+
+
+def all_rows() -> tuple[OpRow, ...]:
+    """Every row of every family."""
+    return tuple([row for rows in families().values() for row in rows])
 
 
 def cases(
