@@ -107,7 +107,7 @@ def one_side(x: Any, n: Any) -> Any:
 
 def three_ways(x: Any, n: Any) -> Any:
     """A switch with an index out of range, which is clamped."""
-    sides: tuple[Any, ...] = (cnp.sin, cnp.cos, lambda v: v - 1)
+    sides: list[Callable[[Any], Any]] = [cnp.sin, cnp.cos, lambda v: v - 1]
     return [lax.switch(i, sides, x) for i in (n - 7, n - 6, n)]
 
 
