@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, EntryPoints
@@ -13,7 +14,7 @@ import pytest
 
 import covector as cv
 import covector.numpy as cnp
-from covector import lax
+from covector import extend, lax
 from covector.core import backend as registry
 from covector.core.interpret import run
 from covector.extend import backends
@@ -172,6 +173,30 @@ def test_a_backend_brings_its_own_decompositions() -> None:
     assert set(names(changed)) <= CORE
     x = np.array([-1, 0, 2], F32)
     np.testing.assert_allclose(run(changed, x)[0], np.tanh(x), rtol=1e-5)
+
+
+def test_operations_of_users_have_decompositions_of_their_own() -> None:
+    @extend.decomposition(name="twice_and_one")
+    def twice_and_one(x: Any) -> Any:
+        return 2 * x + 1
+
+    program = program_of(twice_and_one, (3,))
+    claims = backends.Capabilities(primitives=CORE)
+    changed = backends.simplified(backends.claimed(program, "mine", claims))
+    assert set(names(changed)) <= CORE
+
+
+def test_functions_of_users_are_asked_for() -> None:
+    @ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)
+    def half(x: float) -> float:
+        return x / 2
+
+    with cv.enable_x64(True):
+        op = extend.foreign("double half_of_it(double x)", half)
+        program = program_of(op, (3,), dtype=np.float64)
+        none = backends.Capabilities(calls=frozenset())
+        with pytest.raises(backends.MissingCapabilityError, match="lacks: call cvx_"):
+            backends.lower(program, backend="mine", capabilities=none)
 
 
 def test_a_wrong_decomposition_is_noticed() -> None:

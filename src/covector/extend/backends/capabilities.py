@@ -25,7 +25,7 @@ class Capabilities:
     Attributes:
         primitives: those that it claims, by name; `None` claims all.
         decompositions: others in terms of those, `(*operands, **params) -> outputs`, besides
-            `DECOMPOSITIONS`.
+            `DECOMPOSITIONS` and those that users' operations have.
         dtypes: short names of the element types that it stores, "bool", "f16", "c64" and so on;
             `None` for all.
         calls: C functions that it has for loop IR to call (`Call`), by name; `None` for all.
@@ -112,25 +112,36 @@ class _Claims:
     def _decomposed(self, equation: Equation) -> Equation:
         """A call of the program that an equation is decomposed into."""
         name = equation.primitive.name
-        rule = self._decompositions.get(name)
-        if rule is None or name in self._open:
-            found = f"{name} of {_types(a.aval for a in equation.inputs)}"
-            _refuse(self._backend, f"primitive {name}", found, equation)
-
-        def decomposition(*operands: Any) -> list[Any]:
-            made = rule(*operands, **equation.params)
-            return pytree.leaves(made)
-
+        if name in self._open:
+            self._refuse(equation)
         self._open.append(name)
-        traced, _ = trace_program(decomposition, [a.aval for a in equation.inputs], name)
-        self._check(equation, traced)
-        body = self.rewritten(traced)
+        body = self.rewritten(self._program(equation))
         self._open.pop()
         load_all()
         from covector.ops.call import call
 
         params = {"program": body, "name": name, "inline": True}
         return equation.replace(primitive=call, params=params)
+
+    def _program(self, equation: Equation) -> Program:
+        """What an equation is decomposed into: the backend says it, or who made the operation."""
+        primitive, avals = equation.primitive, [a.aval for a in equation.inputs]
+        rule = self._decompositions.get(primitive.name)
+        if rule is None:
+            own = primitive.decompose and primitive.decompose(*avals, **equation.params)
+            return own or self._refuse(equation)
+
+        def decomposition(*operands: Any) -> list[Any]:
+            return pytree.leaves(rule(*operands, **equation.params))
+
+        traced, _ = trace_program(decomposition, avals, primitive.name)
+        self._check(equation, traced)
+        return traced
+
+    def _refuse(self, equation: Equation) -> NoReturn:
+        name = equation.primitive.name
+        found = f"{name} of {_types(a.aval for a in equation.inputs)}"
+        _refuse(self._backend, f"primitive {name}", found, equation)
 
     def _check(self, equation: Equation, traced: Program) -> None:
         wanted = [(v.aval.shape, v.aval.dtype) for v in equation.outputs]

@@ -17,7 +17,8 @@ from covector.compiler.pipeline import Scheduled, prepare, run_passes, schedule_
 from covector.core.config import config
 from covector.core.program import Equation, Program
 from covector.extend.backends.capabilities import EVERYTHING, Capabilities, claimed, missing
-from covector.loopir.ir import Call, Callback, Function, walk
+from covector.loopir import foreign
+from covector.loopir.ir import Call, Callback, Function, Item, Value, walk
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,19 @@ def _check_calls(scheduled: Scheduled, backend: str, capabilities: Capabilities)
         if isinstance(item, Callback) and not capabilities.callbacks:
             found = f"{_name(item.origin)} is computed by a Python function"
             raise missing(backend, "callbacks", found, item.origin)
-        if isinstance(item, Call) and calls is not None and item.symbol not in calls:
-            found = f"{_name(item.origin)} is compiled to a call of {item.symbol}"
-            raise missing(backend, f"call {item.symbol}", found, item.origin)
+        symbol = _called(item)
+        if symbol is not None and calls is not None and symbol not in calls:
+            origins = scheduled.function.origins
+            origin = item.origin if isinstance(item, Call) else origins and origins.of(item)
+            found = f"{_name(origin)} is compiled to a call of {symbol}"
+            raise missing(backend, f"call {symbol}", found, origin)
+
+
+def _called(item: Item) -> str | None:
+    """The function that an item calls, if it is none of C's mathematics."""
+    if isinstance(item, Value):
+        return item.attr if item.op == "call" and foreign.find(item.attr) else None
+    return item.symbol if isinstance(item, Call) else None
 
 
 def _name(origin: object) -> str:
