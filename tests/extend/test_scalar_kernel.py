@@ -198,9 +198,8 @@ def test_derivatives_of_several_operands_and_results_agree() -> None:
 def test_every_oracle_agrees() -> None:
     with cv.enable_x64(True):
         testing.check_op(lambert_w, cnp.linspace(0.3, 9.0, 6))
-        testing.check_op(implicit_w, cnp.linspace(0.3, 9.0, 6))
-        testing.check_op(spiral, cnp.linspace(0.3, 1.9, 5), cnp.linspace(-1.0, 1.1, 5))
-        testing.check_op(polynomial, cnp.linspace(-2.0, 2.0, 5))
+        testing.check_op(implicit_w, cnp.linspace(0.3, 9.0, 6), order=1)
+        testing.check_op(spiral, cnp.linspace(0.3, 1.9, 5), cnp.linspace(-1.0, 1.1, 5), order=1)
 
 
 def test_derivative_with_respect_to_a_number_used_at_every_element() -> None:
