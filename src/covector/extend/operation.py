@@ -17,6 +17,7 @@ from covector.extend.running import Running
 from covector.ops.callback import one_by_one
 from covector.ops.common import front
 from covector.ops.factory import align_batched, lanes_elementwise
+from covector.ops.registry import load_all
 from covector.transforms.flat import function_name
 
 _OPERATIONS: dict[str, Operation] = {}
@@ -166,14 +167,17 @@ class _claimed:  # noqa: N801  # used like a function
     def __init__(self, name: str, module: str) -> None:
         self._name = name
         self._before: Primitive | None = None
+        if name not in REGISTRY:
+            load_all()  # a built-in one that nobody has used yet is not there
         known = _OPERATIONS.get(name)
         if name in REGISTRY and (known is None or known.module != module):
             owner = "covector" if known is None else known.module
+            prefix = "my" if module == "__main__" else module.rpartition(".")[2]
             raise ValueError(
                 compose(
                     f"an operation cannot be called {name!r}",
                     found=f"one of that name, defined by {owner}",
-                    fix=f"choose another name, such as {module.rpartition('.')[2]}_{name}",
+                    fix=f"choose another name, such as {prefix}_{name}",
                 )
             )
 
