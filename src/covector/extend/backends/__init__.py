@@ -16,6 +16,9 @@ way it says what it can do (`Capabilities`), and what it cannot is decomposed or
 user's line. `Signature` looks after arguments and results. `covector.testing.conformance` tells
 what passes.
 
+A backend may also offer to write libraries that run without Python: it has `library_kinds` and
+`library(functions, options)` then (`LibraryWriter`), which `covector.export` calls.
+
 Example:
     >>> import covector as cv, numpy as np
     >>> from covector.core.interpret import run
@@ -57,6 +60,15 @@ from covector.core.backend import (
     register_backend,
 )
 from covector.core.errors import CompilationError, MissingCapabilityError
+from covector.core.libraries import (
+    OUT_OF_MEMORY,
+    LibraryFunction,
+    LibraryOptions,
+    LibraryWriter,
+    c_declaration,
+    c_header,
+    c_type,
+)
 from covector.core.program import Equation, Literal, Program, Variable, all_equations
 from covector.extend.backends.calling import Bound, Signature
 from covector.extend.backends.capabilities import (
@@ -70,12 +82,16 @@ from covector.extend.backends.lowering import Lowered, Site, lower, simplified
 __all__ = [
     "DECOMPOSITIONS",
     "EVERYTHING",
+    "OUT_OF_MEMORY",
     "Backend",
     "Bound",
     "Capabilities",
     "CompilationError",
     "Equation",
     "Executable",
+    "LibraryFunction",
+    "LibraryOptions",
+    "LibraryWriter",
     "Literal",
     "Lowered",
     "MissingCapabilityError",
@@ -86,6 +102,9 @@ __all__ = [
     "Variable",
     "all_equations",
     "backend_names",
+    "c_declaration",
+    "c_header",
+    "c_type",
     "claimed",
     "get_backend",
     "lower",
