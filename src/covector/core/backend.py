@@ -72,7 +72,11 @@ class Executable(Protocol):
 
 
 class Backend(Protocol):
-    """Compiles programs."""
+    """Compiles programs.
+
+    It may declare `devices`, for `device_put`; and `level = "loop IR"` if it compiles what the
+    lowering rules of primitives make, so that others can be derived from it.
+    """
 
     name: str
 

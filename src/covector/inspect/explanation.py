@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -193,6 +193,16 @@ class Report:
         return [] if self.scheduled is None else self.scheduled.decisions
 
     @property
+    def parts(self) -> Sequence[Any]:
+        """The parts of the program that a device runs (`covector.extend.backends.offload`)."""
+        return getattr(self._executable, "parts", ())
+
+    @property
+    def transfers(self) -> Mapping[int, Any]:
+        """What was moved for each part in the last call, by its number; empty without a call."""
+        return getattr(self._executable, "transfers", {})
+
+    @property
     def threads(self) -> int:
         """How many threads a call may use."""
         return _native.get_num_threads()
@@ -328,6 +338,8 @@ def explain(compiled: Compiled, sections: str | Sequence[str] | None, args: Any)
         ValueError: for a section that there is not, or arguments that are no arrays.
     """
     chosen = chosen_sections(sections)
+    if sections is None and not getattr(compiled._executable, "parts", ()):
+        chosen = tuple([name for name in chosen if name != "offload"])
     measured = None if args is None else _measured(compiled, *args)
     return Report(compiled, chosen, sections is not None, measured)
 

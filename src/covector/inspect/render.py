@@ -227,6 +227,34 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
+def _offload(report: Report, whole: bool) -> Iterator[Any]:
+    if not report.parts:
+        yield "Everything runs on the processor."
+        return
+    numbers = ("to the device", "back", "in the last call")
+    table = _table("part", "operations", "in", "line", *numbers, right=numbers)
+    for part in report.parts:
+        names = [e.primitive.name for e in part.program.equations]
+        moved = report.transfers.get(part.number)
+        table.add_row(
+            part.name,
+            _few(names) if not whole else _names(names),
+            ", ".join(part.path) or "the program",
+            _lines([part.equation]),
+            size(part.bytes_in),
+            size(part.bytes_out),
+            "not called" if moved is None else f"{_plural(moved.runs, 'run')}",
+        )
+    yield table
+    for part in report.parts:
+        if (moved := report.transfers.get(part.number)) is not None:
+            yield (
+                f"{part.name}: {_plural(moved.uploads, 'array')} to the device, "
+                f"{size(moved.uploaded_bytes)}; {_plural(moved.downloads, 'array')} back, "
+                f"{size(moved.downloaded_bytes)}; {moved.resident} times an operand was there"
+            )
+
+
 def _lanes(report: Report, whole: bool) -> Iterator[Any]:
     if not report.decisions:
         yield (
@@ -390,6 +418,7 @@ def _profile(report: Report, whole: bool) -> Iterator[Any]:
 _RENDERED: dict[str, Callable[[Report, bool], Iterator[Any]]] = {
     "summary": _summary,
     "fusion": _fusion,
+    "offload": _offload,
     "lanes": _lanes,
     "residuals": _residuals,
     "memory": _memory,

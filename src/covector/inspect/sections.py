@@ -11,6 +11,7 @@ SECTIONS: dict[str, str] = {
     "program": "the program as it was traced",
     "optimized": "the program after the passes",
     "fusion": "loop nests, and the equations that share one",
+    "offload": "what a device runs, and what is moved for it",
     "lanes": "which loops run in lanes, and why others do not",
     "residuals": "what derivatives keep of loops and checkpoints, and what they compute again",
     "memory": "arrays in memory, why they are there, and how much they take at most",

@@ -44,6 +44,7 @@ class NativeBackend:
     """Compiles programs with LLVM (implements `covector.core.backend.Backend`)."""
 
     name = "native"
+    level = "loop IR"
 
     def compile(self, program: Program, options: Options) -> NativeExecutable:
         """Compiles a program, or finds it in the disk cache.

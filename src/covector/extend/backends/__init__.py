@@ -59,6 +59,7 @@ from covector.core.backend import (
     get_backend,
     register_backend,
 )
+from covector.core.device import Device, Memory
 from covector.core.errors import CompilationError, MissingCapabilityError
 from covector.core.libraries import (
     OUT_OF_MEMORY,
@@ -77,7 +78,15 @@ from covector.extend.backends.capabilities import (
     Capabilities,
     claimed,
 )
+from covector.extend.backends.derived import Derived, derived, scalar_rule
 from covector.extend.backends.lowering import Lowered, Site, lower, simplified
+from covector.extend.backends.offloading import (
+    Offloaded,
+    OffloadingBackend,
+    PartExecutable,
+    Transfers,
+    offload,
+)
 
 __all__ = [
     "DECOMPOSITIONS",
@@ -87,6 +96,8 @@ __all__ = [
     "Bound",
     "Capabilities",
     "CompilationError",
+    "Derived",
+    "Device",
     "Equation",
     "Executable",
     "LibraryFunction",
@@ -94,11 +105,16 @@ __all__ = [
     "LibraryWriter",
     "Literal",
     "Lowered",
+    "Memory",
     "MissingCapabilityError",
+    "Offloaded",
+    "OffloadingBackend",
     "Options",
+    "PartExecutable",
     "Program",
     "Signature",
     "Site",
+    "Transfers",
     "Variable",
     "all_equations",
     "backend_names",
@@ -106,8 +122,11 @@ __all__ = [
     "c_header",
     "c_type",
     "claimed",
+    "derived",
     "get_backend",
     "lower",
+    "offload",
     "register_backend",
+    "scalar_rule",
     "simplified",
 ]

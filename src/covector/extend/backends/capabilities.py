@@ -135,7 +135,7 @@ class _Claims:
             return pytree.leaves(rule(*operands, **equation.params))
 
         traced, _ = trace_program(decomposition, avals, primitive.name)
-        self._check(equation, traced)
+        check_decomposition(equation, traced)
         return traced
 
     def _refuse(self, equation: Equation) -> NoReturn:
@@ -143,18 +143,20 @@ class _Claims:
         found = f"{name} of {_types(a.aval for a in equation.inputs)}"
         _refuse(self._backend, f"primitive {name}", found, equation)
 
-    def _check(self, equation: Equation, traced: Program) -> None:
-        wanted = [(v.aval.shape, v.aval.dtype) for v in equation.outputs]
-        found = [(a.shape, a.dtype) for a in traced.output_avals]
-        if wanted != found:
-            raise TypeError(
-                compose(
-                    f"the decomposition of {equation.primitive.name} gives other results",
-                    found=f"{_types(traced.output_avals)} instead of "
-                    f"{_types(v.aval for v in equation.outputs)}",
-                    line=equation.place or None,
-                )
+
+def check_decomposition(equation: Equation, traced: Program) -> None:
+    """Raises a `TypeError` if what an equation is decomposed into has other results."""
+    wanted = [(v.aval.shape, v.aval.dtype) for v in equation.outputs]
+    found = [(a.shape, a.dtype) for a in traced.output_avals]
+    if wanted != found:
+        raise TypeError(
+            compose(
+                f"the decomposition of {equation.primitive.name} gives other results",
+                found=f"{_types(traced.output_avals)} instead of "
+                f"{_types(v.aval for v in equation.outputs)}",
+                line=equation.place or None,
             )
+        )
 
 
 def _check_avals(program: Program, backend: str, capabilities: Capabilities) -> None:

@@ -46,6 +46,7 @@ class CBackend:
     """Compiles programs with the system's C compiler: `CC`, or `cc`."""
 
     name = "c"
+    level = "loop IR"
     capabilities = CAPABILITIES
 
     def compile(self, program: Program, options: Options) -> CExecutable:
