@@ -119,7 +119,7 @@ __all__ = [
 jacobian = jacrev
 make_jaxpr = make_program
 
-_SUBMODULES = ("custom_batching", "extend", "nn", "random", "scipy")
+_SUBMODULES = ("custom_batching", "export", "extend", "nn", "random", "scipy")
 
 
 def __getattr__(name: str) -> _Any:

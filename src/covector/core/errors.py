@@ -101,6 +101,14 @@ class MissingCapabilityError(CompilationError):
         self.capability = capability
 
 
+class ExportError(ValueError):
+    """A function cannot be exported: it needs what does not exist outside of this process."""
+
+
+class DeserializationError(ValueError):
+    """Bytes are no serialised function, or one that this version cannot read."""
+
+
 class InconclusiveDimension(Exception):
     """A question about symbolic dimensions whose answer depends on their values."""
 

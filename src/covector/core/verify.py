@@ -41,6 +41,15 @@ def verify(program: Program) -> None:
                     pending.append(nested)
 
 
+def verify_flat(program: Program) -> None:
+    """Checks a program as `verify` does, but not those nested in it.
+
+    Raises:
+        VerificationError: see `verify`.
+    """
+    _Verifier(program).run()
+
+
 class _Verifier:
     def __init__(self, program: Program) -> None:
         self._program = program

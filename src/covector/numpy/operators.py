@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from covector.core.array import Array
+from covector.core.dims import Dim
 from covector.core.operand import install_operators
 from covector.core.trace import Tracer
 from covector.numpy import elementwise as el
+from covector.ops import dimension as dimension  # symbolic sizes become values
 
-_ACCEPTED = (Array, Tracer, np.ndarray, np.generic, bool, int, float, complex)
+_ACCEPTED = (Array, Tracer, np.ndarray, np.generic, bool, int, float, complex, Dim)
 
 
 def _binary(fn: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -296,9 +296,11 @@ def average(
     a = operand(a, "average")
     if weights is None:
         result = mean(a, axis, keepdims=keepdims)
+        if not returned:
+            return result
         count = math.prod([a.aval.shape[i] for i in axes_of("average", axis, a.aval.ndim)])
         total = broadcast_to(constant(count, result.aval.dtype), result.aval.shape)
-        return (result, total) if returned else result
+        return result, total
     w = operand(weights, "average")
     if w.aval.shape != a.aval.shape:
         if w.aval.ndim != 1 or not isinstance(axis, int):

@@ -28,14 +28,19 @@ class JVPRule:
         rule: `(primals, tangents) -> (outputs, output tangents)`, all flat; tangents may be
             symbolic zeros.
         name: for display.
+        key: what two rules share that are the same for operands of the same types; `None` if that
+            is not known.
     """
 
-    __slots__ = ("function", "name", "rule")
+    __slots__ = ("function", "key", "name", "rule")
 
-    def __init__(self, function: Callable[..., Any], rule: Callable[..., Any], name: str) -> None:
+    def __init__(
+        self, function: Callable[..., Any], rule: Callable[..., Any], name: str, key: Any = None
+    ) -> None:
         self.function = function
         self.rule = rule
         self.name = name
+        self.key = key
 
     def __repr__(self) -> str:
         return f"<rule of {self.name}>"
@@ -134,7 +139,31 @@ def _batched_rule(ctx: Any, call: JVPRule, batched: Sequence[bool]) -> JVPRule:
         half = len(placed) // 2
         return placed[:half], placed[half:]
 
-    return JVPRule(function, rule, call.name)
+    return JVPRule(function, rule, call.name, batched_key(ctx, call.key, batched))
+
+
+def batched_key(ctx: Any, key: Any, batched: Sequence[bool]) -> Any:
+    """The key of a rule that is mapped over a batch."""
+    return None if key is None else ("batched", key, tuple(batched), ctx.axis_size)
+
+
+def key_of_rule(owner: Any, fixed: dict[int, Any], tree: Any) -> Any:
+    """The key of a rule.
+
+    Args:
+        owner: the function of the user's.
+        fixed: its arguments that are not differentiated, by position.
+        tree: structure of the others.
+    """
+    return (owner, tuple([(k, _identity(fixed[k])) for k in sorted(fixed)]), tree)
+
+
+def _identity(value: Any) -> Any:
+    try:
+        hash(value)
+    except TypeError:
+        return ("object", id(value))  # the rule keeps it
+    return (value.__class__, value)
 
 
 def _transpose(ctx: Any, cts: Any, *args: Any, program: Program, **params: Any) -> Any:
@@ -269,7 +298,8 @@ class custom_jvp:  # noqa: N801  # JAX's name
         check_leaves(f"{self.__name__}: arguments", dynamic)
         flat = FlatFunction(merge_nondiff(self.fun, fixed, len(given)), tree)
         rule = self._flat_rule(fixed, tree, flat)
-        outs = custom_jvp_call(*leaves, call=JVPRule(flat, rule, self.__name__))
+        key = key_of_rule(self, fixed, tree)
+        outs = custom_jvp_call(*leaves, call=JVPRule(flat, rule, self.__name__, key))
         return pytree.unflatten(flat.out_tree, outs)
 
     def _flat_rule(self, fixed: dict[int, Any], tree: Any, flat: FlatFunction) -> Any:

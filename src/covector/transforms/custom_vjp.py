@@ -21,7 +21,13 @@ from covector.ops.common import batch_at_front, instantiate, zeros
 from covector.ops.reduce import reduce_sum
 from covector.transforms.batching import batch_flat
 from covector.transforms.context import spread
-from covector.transforms.custom_jvp import merge_nondiff, positional, split_nondiff
+from covector.transforms.custom_jvp import (
+    batched_key,
+    key_of_rule,
+    merge_nondiff,
+    positional,
+    split_nondiff,
+)
 from covector.transforms.flat import FlatFunction, check_leaves, function_name
 
 
@@ -34,9 +40,10 @@ class VJPRule:
         backward: `(residuals, cotangents of outputs) -> cotangents of operands`, all flat; some
             may be symbolic zeros.
         name: for display.
+        key: as for `JVPRule`.
     """
 
-    __slots__ = ("backward", "forward", "function", "name")
+    __slots__ = ("backward", "forward", "function", "key", "name")
 
     def __init__(
         self,
@@ -44,7 +51,9 @@ class VJPRule:
         forward: Callable[..., Any],
         backward: Callable[..., Any],
         name: str,
+        key: Any = None,
     ) -> None:
+        self.key = key
         self.function = function
         self.forward = forward
         self.backward = backward
@@ -192,7 +201,7 @@ def _batched_rule(ctx: Any, call: VJPRule, batched: Sequence[bool]) -> VJPRule:
             for g, b in zip(grads, batched, strict=True)
         ]
 
-    return VJPRule(function, forward, backward, call.name)
+    return VJPRule(function, forward, backward, call.name, batched_key(ctx, call.key, batched))
 
 
 def _lower(b: Any, *tensors: Any, program: Program, **params: Any) -> Any:
@@ -375,7 +384,8 @@ class custom_vjp:  # noqa: N801  # JAX's name
         check_leaves(f"{self.__name__}: arguments", dynamic)
         flat = FlatFunction(merge_nondiff(self.fun, fixed, len(given)), tree)
         pair = _FlatPair(self, fixed, tree, len(given), [aval_of(x) for x in leaves])
-        rule = VJPRule(flat, pair.forward, pair.backward, self.__name__)
+        key = key_of_rule(self, fixed, tree)
+        rule = VJPRule(flat, pair.forward, pair.backward, self.__name__, key)
         outs = custom_vjp_call(*leaves, call=rule)
         return pytree.unflatten(flat.out_tree or pair.out_tree, outs)
 

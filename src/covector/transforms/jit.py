@@ -17,6 +17,7 @@ from covector.core.backend import Executable, Options
 from covector.core.collection import collection_rare
 from covector.core.config import config
 from covector.core.device import Device, check_placement
+from covector.core.dims import is_symbolic
 from covector.core.errors import compose
 from covector.core.program import Program
 from covector.core.source import here
@@ -257,7 +258,9 @@ class Compiler:
 
 
 def _used_inputs(program: Program) -> list[int]:
-    """Positions of the inputs that an equation or output reads."""
+    """Positions of the inputs that an equation or output reads; all where they tell sizes."""
+    if any(is_symbolic(aval.shape) for aval in program.input_avals):
+        return list(range(len(program.inputs)))
     read: set[Any] = set(program.outputs)
     for equation in program.equations:
         read.update(equation.inputs)
