@@ -58,6 +58,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "lane_branches": "what only some lanes need is left out by the vectors of others",
     "lanes": "loops over a batch run lane by lane",
     "lane_ways": "these loops in chunks of lanes, or not apart, where that takes less time",
+    "library_products": "large products of matrices by BLAS",
     "parallel_compile": "LLVM compiles parts of a large program on several threads",
     "ranges": "loops split where conditions on their index change",
     "repeated_loops": "loops that are equal but for their arrays are compiled once",

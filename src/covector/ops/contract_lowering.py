@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from covector.core import dtypes
+from covector.core.config import config
 from covector.loopir.tensor import Lazy, Lowering, Stored
 from covector.ops import indices as ix
 from covector.ops.matrix_primitives import SUFFIX
@@ -131,7 +132,7 @@ def lower_dot(
     sizes = [static_size(part) for part in (product.rows, product.columns, product.inner)]
     if all(size is not None for size in sizes) and static_size(product.batch) != 0:
         rows, columns, inner = (size or 0 for size in sizes)
-        if rows * columns * inner >= LIBRARY_SIZE and wide in SUFFIX:
+        if rows * columns * inner >= LIBRARY_SIZE and has_library(wide):
             if 1 in (rows, columns):
                 return _by_vector(product, rows, columns, inner)
             return _by_library(product, rows, columns, inner)
@@ -142,6 +143,11 @@ def lower_dot(
                 return _by_rows(by_rows, inner)
             return _by_tiles(by_rows, rows, columns, inner)
     return _by_elements(product)
+
+
+def has_library(dtype: Any) -> bool:
+    """Whether BLAS is to make products of a dtype."""
+    return dtype in SUFFIX and "library_products" not in config.disable
 
 
 def _by_vector(product: _Product, rows: int, columns: int, inner: int) -> Any:

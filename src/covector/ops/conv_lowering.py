@@ -11,12 +11,12 @@ from covector.ops import indices as ix
 from covector.ops.contract_lowering import (
     LIBRARY_SIZE,
     Axes,
+    has_library,
     lower_dot,
     plus,
     times,
 )
 from covector.ops.conv_shapes import Convolution
-from covector.ops.matrix_primitives import SUFFIX
 from covector.ops.product_tiles import Factor, multiply
 from covector.ops.slices import pad
 
@@ -141,7 +141,7 @@ class _Lowering:
         conv = self.conv
         columns = conv.batch * prod(conv.places)
         size = conv.outputs * conv.terms * columns
-        by_matrices = size >= LIBRARY_SIZE and self.wide in SUFFIX and columns >= FEW
+        by_matrices = size >= LIBRARY_SIZE and has_library(self.wide) and columns >= FEW
         if by_matrices and conv.terms >= FEW and (conv.outputs >= FEW or self._hops()):
             return _Patches(self).result()
         if conv.outputs >= FEW and conv.terms >= FEW and columns >= FEW and conv.groups > 0:

@@ -7,7 +7,7 @@ import functools
 import sys
 import time
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from covector import _native
@@ -19,6 +19,7 @@ from covector.core import ladder
 from covector.core.array import Array
 from covector.core.backend import Options
 from covector.core.config import config
+from covector.core.libraries import LibraryFunction, LibraryOptions
 from covector.core.program import Program, count_equations, symbols_of
 from covector.loopir.printer import print_function
 from covector.ops.nested import nbytes
@@ -44,6 +45,16 @@ class NativeBackend:
     """Compiles programs with LLVM (implements `covector.core.backend.Backend`)."""
 
     name = "native"
+    library_kinds = ("shared", "static", "object")
+
+    def library(
+        self, functions: Sequence[LibraryFunction], options: LibraryOptions
+    ) -> Mapping[str, bytes]:
+        """Writes a library of native code; see `covector.core.libraries.LibraryWriter`."""
+        from covector.backends.native.library import write
+
+        return write(functions, options)
+
     level = "loop IR"
 
     def compile(self, program: Program, options: Options) -> NativeExecutable:

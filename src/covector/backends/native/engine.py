@@ -333,6 +333,13 @@ def _set_up(llvm: Any) -> None:
     _is_set_up = True
 
 
+def set_up_targets(llvm: Any) -> None:
+    """Initialises code generation for other machines than this one."""
+    _set_up(llvm)
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+
+
 @contextlib.contextmanager
 def _passes_left_out(llvm: Any, effort: int) -> Generator[None]:
     """Leaves out passes inside the block; afterwards LLVM is as others in this process know it."""

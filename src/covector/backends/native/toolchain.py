@@ -152,6 +152,19 @@ class Toolchain:
         """
         return calls.emit(self._machine, self._optimized(text, calls))
 
+    def object_code_of(self, module: Any) -> bytes:
+        """Compiles a module that was parsed; changes it.
+
+        Args:
+            module: of LLVM.
+
+        Returns:
+            A relocatable object file.
+        """
+        calls = LlvmliteCalls(self._llvm)
+        self._run_passes(module, calls)
+        return calls.emit(self._machine, module)
+
     def assembly(self, text: str) -> str:
         """Like `object_code`, as assembly text.
 
@@ -165,16 +178,20 @@ class Toolchain:
         return self._machine.emit_assembly(module)
 
     def _optimized(self, text: str, calls: Calls) -> Any:
+        try:
+            module = calls.parse(text, self._llvm.create_context())
+        except RuntimeError as error:
+            raise CompilationError(f"LLVM rejects the generated code: {error}\n{text}") from None
+        self._run_passes(module, calls)
+        return module
+
+    def _run_passes(self, module: Any, calls: Calls) -> None:
         """Runs passes; few are needed, since the text is merged, folded and vectorised already.
 
         Measured against LLVM's O1 to O3, inlining, combining instructions and cleaning up gave the
         same run time in less than half of the time; the full pipeline is for effort 3.
         """
         llvm = self._llvm
-        try:
-            module = calls.parse(text, llvm.create_context())
-        except RuntimeError as error:
-            raise CompilationError(f"LLVM rejects the generated code: {error}\n{text}") from None
         if self._effort >= 3:
             passes = self._builder.getModulePassManager()
         else:
@@ -185,4 +202,3 @@ class Toolchain:
                 passes.add_simplify_cfg_pass()
                 passes.add_aggressive_dce_pass()
         calls.run(passes, module, self._builder)
-        return module
