@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -64,7 +64,8 @@ def write(functions: Sequence[LibraryFunction], options: LibraryOptions) -> Mapp
             "library shared",
         )
     header = c_header(functions, options.name).encode()
-    code = _object_code(functions, options, machine)
+    with _module(functions, options, machine) as (tools, module):
+        code = tools.object_code_of(module)
     files = {f"{options.name}.h": header}
     if options.kind == "object":
         return {**files, f"{options.name}.o": code}
@@ -111,32 +112,56 @@ def _machine(options: LibraryOptions) -> Machine:
     return Machine(triple, cpu, features, target_of(cpu, features))
 
 
-def _object_code(
+def assembly(functions: Sequence[LibraryFunction], options: LibraryOptions) -> str:
+    """The code of a library as assembly text.
+
+    Args:
+        functions: as for `write`.
+        options: likewise.
+    """
+    with _module(functions, options, _machine(options)) as (tools, module):
+        return tools.assembly_of(module)
+
+
+@contextlib.contextmanager
+def _module(
     functions: Sequence[LibraryFunction], options: LibraryOptions, machine: Machine
-) -> bytes:
+) -> Generator[tuple[Toolchain, Any]]:
+    """What compiles a library, and its module."""
     import llvmlite.binding
 
     llvm: Any = llvmlite.binding
+    texts = _texts(functions, options, machine.target)
     context = llvm.create_context()
-    whole, *others = [
-        _parsed(llvm, text, context) for text in _texts(functions, options, machine.target)
-    ]
-    for other in others:
-        whole.link_in(other)
-    exported = {s for f in functions for s in (f.symbol, f"{f.symbol}_error")}
-    for defined in (*whole.functions, *whole.global_variables):
+    modules: list[Any] = []
+    try:
+        modules += [_parsed(llvm, text, context) for text in texts]
+        whole = modules[0]
+        for other in modules[1:]:
+            whole.link_in(other)
+        _hide(whole, {s for f in functions for s in (f.symbol, f"{f.symbol}_error")})
+        found = llvm.Target.from_triple(machine.triple or llvm.get_default_triple())
+        code = found.create_target_machine(
+            cpu=machine.cpu,
+            features=machine.features,
+            opt=min(options.effort, 3),
+            reloc="pic",
+            codemodel="small",
+        )
+        whole.triple, whole.data_layout = code.triple, str(code.target_data)
+        yield Toolchain(code, options.effort), whole
+    finally:
+        # In this order, which the garbage collector need not keep.
+        for module in modules:
+            module.close()
+        context.close()
+
+
+def _hide(module: Any, exported: set[str]) -> None:
+    """Lets nobody else see what a library does not offer."""
+    for defined in (*module.functions, *module.global_variables):
         if not defined.is_declaration and defined.name not in exported:
             defined.linkage = "internal"
-    found = llvm.Target.from_triple(machine.triple or llvm.get_default_triple())
-    code = found.create_target_machine(
-        cpu=machine.cpu,
-        features=machine.features,
-        opt=min(options.effort, 3),
-        reloc="pic",
-        codemodel="small",
-    )
-    whole.triple, whole.data_layout = code.triple, str(code.target_data)
-    return Toolchain(code, options.effort).object_code_of(whole)
 
 
 def _parsed(llvm: Any, text: str, context: Any) -> Any:

@@ -82,11 +82,11 @@ declare i32 @cv_poll(ptr)
 """
 
 
-def bytes_text(data: bytes | memoryview) -> str:
+def bytes_text(data: bytes) -> str:
     """A constant of LLVM of the type of as many bytes."""
     if not any(data):
         return "zeroinitializer"
-    digits = bytes(data).hex().upper()
+    digits = data.hex().upper()
     return 'c"' + "".join(["\\" + digits[k : k + 2] for k in range(0, len(digits), 2)]) + '"'
 
 
@@ -136,7 +136,7 @@ def entry_text(
 
 def _constants(name: str, constants: Sequence[np.ndarray[Any, Any]]) -> Iterable[str]:
     for k, constant in enumerate(constants):
-        data = memoryview(np.ascontiguousarray(constant).reshape(-1).view(np.uint8))
+        data = constant.tobytes()
         yield (
             f"@{name}.k{k} = internal constant [{len(data)} x i8] {bytes_text(data)}, "
             f"align {_ALIGNMENT}"

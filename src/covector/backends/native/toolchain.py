@@ -165,6 +165,11 @@ class Toolchain:
         self._run_passes(module, calls)
         return calls.emit(self._machine, module)
 
+    def assembly_of(self, module: Any) -> str:
+        """Like `object_code_of`, as assembly text."""
+        self._run_passes(module, LlvmliteCalls(self._llvm))
+        return self._machine.emit_assembly(module)
+
     def assembly(self, text: str) -> str:
         """Like `object_code`, as assembly text.
 

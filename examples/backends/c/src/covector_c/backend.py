@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import numpy as np
 from covector.extend.backends import (
     Capabilities,
     CompilationError,
+    LibraryFunction,
+    LibraryOptions,
     Lowered,
     Options,
     Program,
@@ -27,6 +29,7 @@ from covector.extend.backends import (
     lower,
 )
 from covector.extend.loopir import print_function
+from covector_c import ahead
 from covector_c.emit import OUT_OF_MEMORY, emit
 from covector_c.library import CALLS
 
@@ -48,6 +51,7 @@ class CBackend:
     name = "c"
     level = "loop IR"
     capabilities = CAPABILITIES
+    library_kinds = ahead.KINDS
 
     def compile(self, program: Program, options: Options) -> CExecutable:
         """Writes a program as C and compiles it.
@@ -66,6 +70,35 @@ class CBackend:
         """
         lowered = lower(program, backend=self.name, capabilities=CAPABILITIES)
         return CExecutable(program, lowered, options)
+
+    def library(
+        self, functions: Sequence[LibraryFunction], options: LibraryOptions
+    ) -> Mapping[str, bytes]:
+        """Writes a library for use without Python: a C file and a header.
+
+        Args:
+            functions: of the library.
+            options: its kind is "source", or "shared" for what the compiler makes of the file.
+
+        Returns:
+            The files.
+
+        Raises:
+            MissingCapabilityError: as `compile`; for other machines, and for BLAS.
+            CompilationError: if there is no compiler, or it refuses.
+        """
+        ahead.check(options)
+        swapped = ahead.machine_flags(options)
+        flags = [swapped.get(flag, flag) for flag in (*_FLAGS, _LEVELS[options.effort])]
+        flags = [flag for flag in flags if flag]
+        lowered = [
+            (f, lower(f.program, backend=self.name, capabilities=CAPABILITIES)) for f in functions
+        ]
+        text = ahead.source(lowered, options, " ".join(flags))
+        files = {f"{options.name}.h": ahead.header(functions, options)}
+        if options.kind == "source":
+            return {**files, f"{options.name}.c": text.encode()}
+        return {**files, f"lib{options.name}.so": compiled(text, flags).read_bytes()}
 
 
 class CExecutable:

@@ -131,7 +131,7 @@ def emit(lowered: Lowered, name: str, flags: str) -> str:
         The file.
     """
     unit = Unit()
-    body = _entry(lowered, name, unit)
+    body = emit_entry(lowered, name, unit)
     top = _TOP.format(
         name=name,
         flags=flags,
@@ -152,7 +152,17 @@ def _elementary(name: str, function: Function, unit: Unit) -> str:
     return "\n".join([head, *writer.lines, f"    return {writer.use(result).code};", "}", ""])
 
 
-def _entry(lowered: Lowered, name: str, unit: Unit) -> str:
+def emit_entry(lowered: Lowered, name: str, unit: Unit) -> str:
+    """Writes a program as a function of tables of addresses.
+
+    Args:
+        lowered: the program as loop IR.
+        name: symbol of the function.
+        unit: the file, which gets what the function needs.
+
+    Returns:
+        The function.
+    """
     function = lowered.function
     writer = _Writer(function, unit)
     used = _used(function)
