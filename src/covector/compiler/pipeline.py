@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from covector.compiler import donation, memory, parallel
+from covector.compiler import donation, memory, parallel, placed
 from covector.compiler.passes.base import Pass
 from covector.compiler.passes.branches import Branches
 from covector.compiler.passes.constants import Constants
@@ -54,8 +54,12 @@ PASSES: tuple[Pass, ...] = (
 LANES = Lanes(width=1, by_cost=True)
 """Native code takes lanes one by one: they become those of its vectors."""
 
-LAST: tuple[Pass, ...] = (Contraction(), DeadCode(), Branches())
+LAST: tuple[Pass, ...] = (Contraction(), DeadCode("late_dce"), Branches())
 """What comes after lanes: their analysis knows sums and products better than what fuses them."""
+
+
+NAMES = tuple([each.name for each in (*PASSES, LANES, *LAST)])
+"""Of all program passes, in order: places for those of users (`compiler/placed.py`)."""
 
 
 @dataclass
@@ -70,6 +74,7 @@ class Scheduled:
         callbacks: Python functions it calls.
         profile: seconds spent by stage.
         decisions: which loops run in lanes, and why others do not.
+        applied: what passes of users did, after those of `prepare`.
         symbols: the sizes it is called with, in order.
         scalars: which constants hold each parameter of a general program.
         donations: results in the memory of arguments.
@@ -82,6 +87,7 @@ class Scheduled:
     callbacks: list[Any]
     profile: dict[str, float] = field(default_factory=dict[str, float])
     decisions: list[Decision] = field(default_factory=list[Decision])
+    applied: list[placed.Applied] = field(default_factory=list[placed.Applied])
     symbols: Sequence[str] = ()
     scalars: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     donations: Sequence[Donation] = ()
@@ -92,7 +98,7 @@ def run_passes(
 ) -> Program:
     """Applies program passes in order, verifying after each with `COVECTOR_CHECK=1`.
 
-    Those whose name is in the setting `disable` are left out.
+    Those whose name is in the setting `disable` are left out. Passes of users run at their places.
 
     Args:
         program: a valid program.
@@ -102,7 +108,7 @@ def run_passes(
     Returns:
         The rewritten program.
     """
-    for each in passes:
+    for each in placed.with_neighbours(passes):
         if each.name in config.disable:
             continue
         start = time.perf_counter()
@@ -113,6 +119,20 @@ def run_passes(
         if config.check:
             verify(program)
     return program
+
+
+def before_place(program: Program, where: str, neighbour: str) -> Program:
+    """A program after the built-in passes that programs have gone through at a place.
+
+    Args:
+        program: any program.
+        where: "before" or "after".
+        neighbour: a built-in pass; lanes and what comes later do not count.
+    """
+    names = [each.name for each in PASSES]
+    count = len(names) if neighbour not in names else names.index(neighbour) + (where == "after")
+    with config.override("passes", ()):
+        return run_passes(program, PASSES[:count])
 
 
 def prepare(program: Program, profile: dict[str, float] | None = None) -> Program:
@@ -201,7 +221,7 @@ def _scheduled(
     settled: Callable[[Program], Program],
 ) -> Scheduled:
     """Lowers a program; `settled` says what to do with what the lanes pass made of it."""
-    with notes.collected() as decisions:
+    with notes.collected() as found:
         program = settled(run_passes(plain, (lanes, *LAST), profile))
     start = time.perf_counter()
     while True:
@@ -211,15 +231,14 @@ def _scheduled(
         except CallInLanes as call:  # what contains it stays outside
             fewer = lanes.without(call.equation)
             if fewer == lanes:
-                decisions = [replace(d, lanes=0, reason=str(call), hint="") for d in decisions]
+                found = [_without_lanes(note, str(call)) for note in found]
                 program = settled(run_passes(plain, LAST, profile))
             else:
-                with notes.collected() as decisions:
+                with notes.collected() as found:
                     program = settled(run_passes(plain, (fewer, *LAST), profile))
             lanes = fewer
-    parallel.choose(function)
-    donations = donation.share(function, inputs.donated, held)
-    memory.plan(function)
+    with notes.collected() as late:
+        function, donations = _finished(function, inputs, held)
     profile["schedule"] = time.perf_counter() - start
     if config.check:
         verify_function(function)
@@ -230,11 +249,30 @@ def _scheduled(
         lowering.sites,
         lowering.callbacks,
         profile,
-        decisions,
+        [note for note in found if isinstance(note, Decision)],
+        [note for note in (*found, *late) if isinstance(note, placed.Applied)],
         inputs.symbols,
         lowering.scalars,
         donations,
     )
+
+
+def _without_lanes(note: Any, reason: str) -> Any:
+    return replace(note, lanes=0, reason=reason, hint="") if isinstance(note, Decision) else note
+
+
+def _finished(
+    function: Function, inputs: _Inputs, held: list[Donation]
+) -> tuple[Function, Sequence[Donation]]:
+    """Loop IR with its threads and its memory, passes of users before and after each."""
+    function = placed.run_on_loops(function, "after", "schedule")
+    function = placed.run_on_loops(function, "before", "threads")
+    parallel.choose(function)
+    function = placed.run_on_loops(function, "after", "threads")
+    donations = donation.share(function, inputs.donated, held)
+    function = placed.run_on_loops(function, "before", "memory")
+    memory.plan(function)
+    return placed.run_on_loops(function, "after", "memory"), donations
 
 
 def _lower(program: Program, inputs: _Inputs) -> tuple[Schedule, Function, list[Donation]]:

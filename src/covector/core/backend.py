@@ -206,6 +206,7 @@ class _Cache:
             program.key(),
             options,
             config.disable,
+            config.passes,
             config.cpu,
             debug_key(program),
             backend or config.backend,

@@ -20,6 +20,8 @@ context manager that overrides it for the current thread. The settings are:
                                           quarter of the machine's memory
 `disable`      `COVECTOR_DISABLE`         optimisations to leave out, with commas between:
                                           names from `OPTIMIZATIONS`
+`passes`       `COVECTOR_PASSES`          passes of users' own, for `covector.extend.passes` to set;
+                                          in the environment module:name, with commas between
 `cpu`          `COVECTOR_CPU`             the processor code is for: native (this one), or a level
                                           that others have too: x86-64, x86-64-v2, -v3, -v4
 `cache_dir`    `COVECTOR_CACHE_DIR`       where compiled programs are kept for later processes;
@@ -76,6 +78,7 @@ OPTIMIZATIONS: dict[str, str] = {
     "threads": "loops of independent iterations run on several threads",
     "transposed_reads": "matrices read across their rows in tiles, transposed in registers",
     "transposes": "products that read their operands transposed instead of copies",
+    "user_passes": "passes that users registered",
 }
 """What `disable` can leave out. None of them is needed for a result, only for its speed."""
 
@@ -132,6 +135,16 @@ def _parse_optimizations(value: Any) -> frozenset[str]:
     return chosen
 
 
+def _parse_passes(value: Any) -> tuple[Any, ...]:
+    """Passes as they are, or the names to import them by."""
+    if not isinstance(value, str):
+        return tuple(value)
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if wrong := [name for name in names if not all(name.partition(":")[::2])]:
+        raise ValueError(f"expected module:name, found {', '.join(wrong)}")
+    return tuple(names)
+
+
 CPUS = ("native", "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4")
 """What `cpu` may be."""
 
@@ -178,6 +191,7 @@ SETTINGS: dict[str, Setting] = {
     "num_threads": Setting("COVECTOR_NUM_THREADS", 0, _parse_count, traced=False),
     "tape_bytes": Setting("COVECTOR_TAPE_BYTES", 0, _parse_bytes, traced=True),
     "disable": Setting("COVECTOR_DISABLE", frozenset[str](), _parse_optimizations, traced=True),
+    "passes": Setting("COVECTOR_PASSES", (), _parse_passes, traced=True),
     "cpu": Setting("COVECTOR_CPU", "native", _parse_cpu, traced=True),
     "cache_dir": Setting("COVECTOR_CACHE_DIR", "", _parse_path, traced=False),
     "perf_map": Setting("COVECTOR_PERF_MAP", False, _parse_bool, traced=False),
@@ -225,6 +239,7 @@ class Config(threading.local):
     num_threads: int = _from_environment("num_threads")
     tape_bytes: int = _from_environment("tape_bytes")
     disable: frozenset[str] = _from_environment("disable")
+    passes: tuple[Any, ...] = _from_environment("passes")
     cpu: str = _from_environment("cpu")
     cache_dir: str = _from_environment("cache_dir")
     perf_map: bool = _from_environment("perf_map")

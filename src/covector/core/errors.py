@@ -84,6 +84,10 @@ class VerificationError(Exception):
     """A program breaks the rules of the IR: a fault of the pass or rule that built it."""
 
 
+class PassError(Exception):
+    """A pass or rule that a user registered failed, or broke what it was given."""
+
+
 class CompilationError(RuntimeError):
     """A backend could not compile a program."""
 

@@ -1,4 +1,5 @@
-"""The loop IR, for backends that compile it: what a function consists of, and how to walk it.
+"""The loop IR, for backends that compile it and passes that change it: what a function consists of,
+how to walk it, and how to put values in the place of others (`map_values`).
 
 A `Function` owns typed buffers and one `Block` of values and statements. Values are scalars: an
 operation of `OPERATIONS` applied to others, a load, a constant. Statements are stores, loops
@@ -21,6 +22,7 @@ Example:
 from __future__ import annotations
 
 from covector.loopir.builder import Builder
+from covector.loopir.editing import Editor, map_values
 from covector.loopir.ir import (
     ARGUMENT,
     CONSTANT,
@@ -81,6 +83,7 @@ __all__ = [
     "Callback",
     "Check",
     "Context",
+    "Editor",
     "For",
     "Function",
     "If",
@@ -96,6 +99,7 @@ __all__ = [
     "children",
     "closing",
     "definition",
+    "map_values",
     "operands",
     "print_function",
     "results",

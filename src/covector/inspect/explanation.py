@@ -12,8 +12,9 @@ from covector import _native
 from covector.compiler.costs import cost_of
 from covector.compiler.passes.lanes import Decision
 from covector.compiler.pipeline import Scheduled
+from covector.compiler.placed import Applied
 from covector.compiler.sizes.generalise import with_numbers
-from covector.core import pytree
+from covector.core import notes, pytree
 from covector.core.errors import compose
 from covector.core.program import Program
 from covector.core.trace import Tracer
@@ -158,8 +159,21 @@ class Report:
     @cached_property
     def scheduled(self) -> Scheduled | None:
         """What scheduling made of the program; `None` from backends that have none."""
+        return self._scheduled_and_noted[0]
+
+    @cached_property
+    def _scheduled_and_noted(self) -> tuple[Scheduled | None, list[Applied]]:
         scheduled = getattr(self._executable, "scheduled", None)
-        return None if scheduled is None else scheduled()
+        if scheduled is None:
+            return None, []
+        with notes.collected() as early:
+            made: Scheduled = scheduled()
+        return made, [n for n in (*early, *made.applied) if isinstance(n, Applied)]
+
+    @property
+    def applied(self) -> list[Applied]:
+        """What passes of users did, in order; `fired` has how often each of their rules did."""
+        return self._scheduled_and_noted[1]
 
     @cached_property
     def _extents(self) -> Extents:

@@ -68,7 +68,7 @@ def renderables(report: Report, sections: Sequence[str], whole: bool) -> Iterato
             yield Padding(Text(part) if isinstance(part, str) else part, (0, 0, 0, 2))
 
 
-_OF_THE_COMPILER = ("fusion", "lanes", "memory", "threads")
+_OF_THE_COMPILER = ("passes", "fusion", "lanes", "memory", "threads")
 _UNKNOWN = "The backend does not say."
 
 
@@ -255,6 +255,20 @@ def _offload(report: Report, whole: bool) -> Iterator[Any]:
             )
 
 
+def _passes(report: Report, whole: bool) -> Iterator[Any]:
+    if not report.applied:
+        yield "There are none besides the built-in ones (covector.extend.passes)."
+        return
+    table = _table("pass", "place", "rule", "applied", "size before", "after", right=("applied",))
+    for each in report.applied:
+        sizes = str(each.before), str(each.after)
+        rows = [(fired.rule, f"{fired.times} times") for fired in each.fired] or [("", "")]
+        for number, row in enumerate(rows):
+            own = (each.name, each.place) if number == 0 else ("", "")
+            table.add_row(*own, *row, *(sizes if number == 0 else ("", "")))
+    yield table
+
+
 def _lanes(report: Report, whole: bool) -> Iterator[Any]:
     if not report.decisions:
         yield (
@@ -417,6 +431,7 @@ def _profile(report: Report, whole: bool) -> Iterator[Any]:
 
 _RENDERED: dict[str, Callable[[Report, bool], Iterator[Any]]] = {
     "summary": _summary,
+    "passes": _passes,
     "fusion": _fusion,
     "offload": _offload,
     "lanes": _lanes,

@@ -10,6 +10,7 @@ SECTIONS: dict[str, str] = {
     "summary": "what it is, how large, how long it takes",
     "program": "the program as it was traced",
     "optimized": "the program after the passes",
+    "passes": "which passes and rewrite rules of users ran, and how often rules were applied",
     "fusion": "loop nests, and the equations that share one",
     "offload": "what a device runs, and what is moved for it",
     "lanes": "which loops run in lanes, and why others do not",

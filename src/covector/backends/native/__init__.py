@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 OUT_OF_MEMORY = -3
 """What generated code returns when it gets no memory (CV_OUT_OF_MEMORY)."""
 
-_LOOKED_AT = ("cpu", "disable", "debug_info")
-"""Settings that the stages of compilation depend on."""
+_LOOKED_AT = ("cpu", "disable", "passes", "x64", "debug_info")
+"""Settings that the stages of compilation depend on, passes of users included."""
 
 _STAGES = {ladder.LOOP_IR: "loopir", ladder.LLVM: "llvm", ladder.ASSEMBLY: "assembly"}
 

@@ -38,9 +38,10 @@ FORMAT = "3"
 """Of entries; a change makes all older ones unknown."""
 
 _WITHOUT_EFFECT = frozenset(
-    {"debug", "dump", "check", "num_threads", "cache_dir", "cache_size", "perf_map"}
+    {"debug", "dump", "check", "num_threads", "cache_dir", "cache_size", "perf_map", "passes"}
 )
-"""Settings that compiled code does not depend on. New settings count until they stand here."""
+"""Settings that compiled code does not depend on, or that the key has in another way. New settings
+count until they stand here."""
 
 _DAMAGED = (ValueError, KeyError, TypeError, IndexError)
 
@@ -85,14 +86,14 @@ def program_key(program: Program, options: Options) -> str | None:
     """
     if not enabled():
         return None
-    found = fingerprint(program)
-    if found is None:
+    found, passes = fingerprint(program), _passes()
+    if found is None or passes is None:
         return None
     settings = {name: getattr(config, name) for name in SETTINGS if name not in _WITHOUT_EFFECT}
     texts = [f"{name}={_setting(value)}" for name, value in sorted(settings.items())]
     texts += [str(options.effort), str(options.fixed_sizes), str(options.overwritten)]
     texts += debug_key(program)
-    return digest("program", _environment(), *texts, found)
+    return digest("program", _environment(), *texts, passes, found)
 
 
 def text_key(text: str, effort: int, cpu: str) -> str | None:
@@ -118,6 +119,15 @@ def elementary_key(symbol: str, cpu: str) -> str | None:
         return None
     passes = "all" if "fewer_passes" in config.disable else "few"
     return digest("elementary", _environment(), cpu, passes, symbol)
+
+
+def _passes() -> str | None:
+    """What passes of users do; `None` if that cannot be told."""
+    if not config.passes:
+        return ""
+    from covector.compiler import placed
+
+    return placed.fingerprints()
 
 
 def _setting(value: Any) -> str:

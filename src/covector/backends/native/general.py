@@ -97,7 +97,8 @@ def request(plain: Program, options: Options) -> Request | None:
         verify(general.program)
     found = skeleton(general.program)
     how = options.effort, options.overwritten
-    key = (found.key(), config.disable, config.cpu, how, debug_key(plain))
+    settings = config.disable, config.passes, config.cpu
+    key = (found.key(), *settings, how, debug_key(plain))
     return Request(general._replace(program=found.program), found, key)
 
 
