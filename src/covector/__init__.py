@@ -44,7 +44,9 @@ from covector.transforms.checkpoint import (
     checkpoint_policies,
     remat,
 )
+from covector.transforms.custom_gradient import custom_gradient
 from covector.transforms.custom_jvp import custom_jvp
+from covector.transforms.custom_transpose import custom_transpose
 from covector.transforms.custom_vjp import custom_vjp
 from covector.transforms.custom_vmap import custom_vmap
 from covector.transforms.jacobian import hessian, jacfwd, jacrev
@@ -72,7 +74,9 @@ __all__ = [
     "checkpoint_policies",
     "closure_convert",
     "config",
+    "custom_gradient",
     "custom_jvp",
+    "custom_transpose",
     "custom_vjp",
     "custom_vmap",
     "debug",
@@ -119,7 +123,15 @@ __all__ = [
 jacobian = jacrev
 make_jaxpr = make_program
 
-_SUBMODULES = ("custom_batching", "export", "extend", "nn", "random", "scipy")
+_SUBMODULES = (
+    "custom_batching",
+    "custom_derivatives",
+    "export",
+    "extend",
+    "nn",
+    "random",
+    "scipy",
+)
 
 
 def __getattr__(name: str) -> _Any:

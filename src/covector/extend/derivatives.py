@@ -208,7 +208,7 @@ class Derivatives:
         def function(*operands: Any) -> list[Any]:
             return self.bind(operands, params)
 
-        def forward(*operands: Any) -> tuple[list[Any], list[Any]]:
+        def forward(nonzero: Sequence[bool], *operands: Any) -> tuple[list[Any], list[Any]]:
             outs = function(*operands)
             return outs, [*operands, *outs]
 

@@ -27,7 +27,7 @@ from covector.core.trace import (
     trace_program,
 )
 from covector.ops.common import batch_at_front, move_axis
-from covector.transforms.context import BatchingContext
+from covector.transforms.context import BatchingContext, refuse_captured
 from covector.transforms.flat import (
     FlatFunction,
     check_leaves,
@@ -87,8 +87,8 @@ class BatchTrace(Trace):
     def process(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         values, dims, batched = self.split(args)
         if not batched and "call" in primitive.tags and "call" in params:
-            if self.parent is None:  # nothing outside could want the rule
-                return list(params["call"].function(*operands(args)))
+            if self.parent is None and primitive.direct is not None:
+                return primitive.direct(*operands(args), **params)  # nobody could want the rule
             args, params = self._with_closure(primitive, args, params)
             values, dims, batched = self.split(args)
         previous = set_trace(self.parent)
@@ -186,7 +186,7 @@ def batch_program(
         return outs
 
     transformed, captured = trace_program(mapped, avals, program.name)
-    assert not captured
+    refuse_captured(program, captured)
     return transformed, out_batched
 
 

@@ -12,9 +12,11 @@ from typing import Any
 
 from covector.core.avals import Aval, Zero
 from covector.core.config import config
+from covector.core.errors import UnexpectedTracerError, compose
 from covector.core.primitive import Linearized
 from covector.core.program import Program
-from covector.core.trace import eval_program, examples, trace_program
+from covector.core.source import here
+from covector.core.trace import aval_of, eval_program, examples, trace_program
 from covector.ops import common
 
 _cache: weakref.WeakKeyDictionary[Program, dict[Any, Any]] = weakref.WeakKeyDictionary()
@@ -107,8 +109,22 @@ def _jvp_program(
 
     tangent_avals = [a.tangent() for a, n in zip(avals, nonzero, strict=True) if n]
     transformed, captured = trace_program(pushforward, [*avals, *tangent_avals], program.name)
-    assert not captured
+    refuse_captured(program, captured)
     return transformed, nonzero_out
+
+
+def refuse_captured(program: Program, captured: Sequence[Any]) -> None:
+    """Raises if a rule that was applied within a program brought traced values of its own."""
+    if captured:
+        raise UnexpectedTracerError(
+            compose(
+                f"a rule of a function within {program.name or 'a program'} closes over a traced "
+                "value that the function itself does not use",
+                found=", ".join(str(aval_of(v)) for v in captured),
+                fix="pass it as an argument, or let the function use it as well",
+                line=here(),
+            )
+        )
 
 
 def keep_nonzero(

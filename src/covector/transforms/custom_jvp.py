@@ -12,11 +12,15 @@ import numpy as np
 
 from covector.core import interpret, pytree
 from covector.core.avals import Aval, Zero, same_type
+from covector.core.errors import compose
 from covector.core.primitive import Primitive, unsupported
 from covector.core.program import Program
+from covector.core.source import here
 from covector.core.trace import aval_of, eval_program, trace_program
-from covector.ops.common import batch_at_front, instantiate
+from covector.ops.common import batch_at_front, instantiate, zeros
 from covector.transforms.batching import batch_flat
+from covector.transforms.closures import applying, refuse_tangents, with_operands_for
+from covector.transforms.context import spread
 from covector.transforms.flat import FlatFunction, check_leaves, function_name
 
 
@@ -42,13 +46,36 @@ class JVPRule:
         self.name = name
         self.key = key
 
+    def with_operands_for(self, captured: Sequence[Any]) -> JVPRule:
+        """The same of a function that takes what it closes over first; tangents of it are zero."""
+        count = len(captured)
+
+        def rule(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+            tangents = tangents[count:]
+            nonzero = [type(t) is not Zero for t in tangents]
+
+            def both(*values: Any) -> list[Any]:
+                own = values[: len(nonzero)]
+                given = spread(values[len(nonzero) :], nonzero, [aval_of(x) for x in own])
+                outs, out_tangents = self.rule(own, given)
+                return [*outs, *[instantiate(t) for t in out_tangents]]
+
+            operands = [*primals[count:], *[t for t in tangents if type(t) is not Zero]]
+            found = with_operands_for(captured, primals[:count], both, operands, self.name)
+            half = len(found) // 2
+            return found[:half], found[half:]
+
+        return JVPRule(self.function, rule, self.name, closing_key(self.key, count))
+
     def __repr__(self) -> str:
         return f"<rule of {self.name}>"
 
 
 def _direct(*args: Any, call: JVPRule, program: Program | None = None, **params: Any) -> list[Any]:
     # An equation's operands begin with what the function closed over, which the program takes.
-    return list(call.function(*args)) if program is None else eval_program(program, *args)
+    if program is not None:
+        return eval_program(program, *args)
+    return list(applying("custom_jvp", call.name, call.function, *args))
 
 
 def _prepare(args: Sequence[Any], params: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
@@ -58,6 +85,8 @@ def _prepare(args: Sequence[Any], params: dict[str, Any]) -> tuple[Sequence[Any]
     call: JVPRule = params["call"]
     avals = [aval_of(a) for a in args]
     program, captured = trace_program(call.function, avals, call.name)
+    if captured:
+        call = call.with_operands_for(captured)
     return [*captured, *args], {"call": call, "program": program, "num_consts": len(captured)}
 
 
@@ -75,16 +104,33 @@ def _jvp(
     tangents: Sequence[Any],
     *,
     call: JVPRule,
+    program: Program | None = None,
     num_consts: int = 0,
-    **params: Any,
 ) -> Any:
-    for value, tangent in zip(primals[:num_consts], tangents[:num_consts], strict=True):
-        if type(tangent) is not Zero:
-            raise TypeError(
-                f"custom_jvp function {call.name} closes over a value {aval_of(value)} that is "
-                "being differentiated; its rule cannot know: pass it as an argument"
+    moved = [type(t) is not Zero for t in tangents[:num_consts]]
+    refuse_tangents("custom_jvp", call.name, primals, moved)
+    if program is None:
+        return applying("custom_jvp", call.name, call.rule, primals, tangents)
+    outs, out_tangents = call.rule(primals, tangents)
+    check_outputs(f"the jvp rule of {call.name}", outs, program)
+    return outs, out_tangents
+
+
+def check_outputs(what: str, outs: Sequence[Any], program: Program) -> None:
+    """Raises unless what a rule gives as outputs is of the function's shapes and dtypes."""
+    found, wanted = [aval_of(o) for o in outs], program.output_avals
+    if len(found) != len(wanted) or not all(map(same_type, found, wanted)):
+        raise TypeError(
+            compose(
+                f"{what} must return the output of the function, {_listed(wanted)}",
+                found=_listed(found),
+                line=here(),
             )
-    return call.rule(primals[num_consts:], tangents[num_consts:])
+        )
+
+
+def _listed(avals: Sequence[Aval]) -> str:
+    return ", ".join(map(str, avals)) if avals else "nothing"
 
 
 def _batch(
@@ -101,8 +147,7 @@ def _batch(
         batch_at_front(x, d, ctx.axis_size) if b else x
         for x, d, b in zip(args, dims, batched, strict=True)
     ]
-    own = batched[num_consts:]
-    rule = _batched_rule(ctx, call, own)
+    rule = _batched_rule(ctx, call, batched)
     if program is None:
         outs = custom_jvp_call(*args, call=rule)
     else:
@@ -145,6 +190,11 @@ def _batched_rule(ctx: Any, call: JVPRule, batched: Sequence[bool]) -> JVPRule:
 def batched_key(ctx: Any, key: Any, batched: Sequence[bool]) -> Any:
     """The key of a rule that is mapped over a batch."""
     return None if key is None else ("batched", key, tuple(batched), ctx.axis_size)
+
+
+def closing_key(key: Any, count: int) -> Any:
+    """The key of a rule that is given `count` operands for what it closes over."""
+    return None if key is None else ("closing", key, count)
 
 
 def key_of_rule(owner: Any, fixed: dict[int, Any], tree: Any) -> Any:
@@ -198,7 +248,7 @@ custom_jvp_call = Primitive(
 
 
 class SymbolicZero:
-    """A tangent known to be zero, as rules with `symbolic_zeros=True` see it.
+    """A tangent or cotangent known to be zero, as rules with `symbolic_zeros=True` see it.
 
     Attributes:
         aval: its shape and dtype.
@@ -214,8 +264,20 @@ class SymbolicZero:
         return self.aval.shape
 
     @property
+    def ndim(self) -> int:
+        return len(self.aval.shape)
+
+    @property
     def dtype(self) -> Any:
         return self.aval.dtype
+
+    def instantiate(self) -> Any:
+        """An array of zeros; of dtype float0 for what has no derivative."""
+        aval = self.aval
+        return np.zeros(aval.shape, aval.dtype) if aval.dtype.names else zeros(aval)
+
+    def __repr__(self) -> str:
+        return f"SymbolicZero({self.aval})"
 
 
 class custom_jvp:  # noqa: N801  # JAX's name
@@ -225,6 +287,7 @@ class custom_jvp:  # noqa: N801  # JAX's name
         fun: the function of pytrees of arrays.
         nondiff_argnums: positions of arguments that are not differentiated; the rule receives
             them first.
+        nondiff_argnames: names of further ones.
 
     >>> import covector as cv
     >>> import covector.numpy as cnp
@@ -239,14 +302,17 @@ class custom_jvp:  # noqa: N801  # JAX's name
     1.0
     """
 
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        nondiff_argnums: int | Sequence[int] = (),
+        nondiff_argnames: str | Sequence[str] = (),
+    ) -> None:
         self.fun = fun
         self.__wrapped__ = fun
         self.__name__ = function_name(fun)
         self.__doc__ = fun.__doc__
-        self._nondiff: tuple[int, ...] = (
-            (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
-        )
+        self._nondiff = nondiff_positions(fun, nondiff_argnums, nondiff_argnames)
         self._jvp: Callable[..., Any] | None = None
         self._symbolic_zeros = False
 
@@ -327,11 +393,8 @@ class custom_jvp:  # noqa: N801  # JAX's name
     def _tangent(self, tangent: Any) -> Any:
         if type(tangent) is not Zero:
             return tangent
-        if self._symbolic_zeros:
-            return SymbolicZero(tangent.aval)
-        if tangent.aval.dtype.names:
-            return np.zeros(tangent.aval.shape, tangent.aval.dtype)
-        return instantiate(tangent)
+        zero = SymbolicZero(tangent.aval)
+        return zero if self._symbolic_zeros else zero.instantiate()
 
     def _check(
         self, outs: Any, out_tree: Any, tangents: Any, tangent_tree: Any, flat: FlatFunction
@@ -347,14 +410,19 @@ class custom_jvp:  # noqa: N801  # JAX's name
                 f"{name} returns an output of structure {out_tree}, "
                 f"the function itself {flat.out_tree}"
             )
+        check_leaves(f"the output of {name}", outs)
         for out, tangent in zip(outs, tangents, strict=True):
-            if isinstance(tangent, SymbolicZero) or getattr(tangent, "dtype", None) is None:
-                continue
             expected = aval_of(out).tangent()
-            if not expected.dtype.names and not same_type(aval_of(tangent), expected):
+            if isinstance(tangent, SymbolicZero) or expected.dtype.names:
+                continue
+            check_leaves(f"the tangent of {name}", tangent)
+            if not same_type(aval_of(tangent), expected):
                 raise TypeError(
-                    f"{name}: an output {aval_of(out)} needs a tangent {expected}, "
-                    f"got {aval_of(tangent)}"
+                    compose(
+                        f"{name}: an output {aval_of(out)} needs a tangent {expected}",
+                        found=str(aval_of(tangent)),
+                        line=here(),
+                    )
                 )
 
 
@@ -390,6 +458,29 @@ def positional(fun: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
             "to a function with a custom rule; make them positional"
         )
     return list(bound.args)
+
+
+def nondiff_positions(
+    fun: Callable[..., Any], argnums: int | Sequence[int], argnames: str | Sequence[str]
+) -> tuple[int, ...]:
+    """Positions of the arguments that are not differentiated.
+
+    Raises:
+        ValueError: if `fun` has no parameter of one of the names.
+    """
+    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    names = (argnames,) if isinstance(argnames, str) else tuple(argnames)
+    parameters = list(inspect.signature(fun).parameters) if names else []
+    for name in names:
+        if name not in parameters:
+            raise ValueError(
+                compose(
+                    f"nondiff_argnames: {function_name(fun)} has no parameter {name!r}",
+                    found=", ".join(parameters),
+                    line=here(),
+                )
+            )
+    return (*positions, *map(parameters.index, names))
 
 
 def split_nondiff(

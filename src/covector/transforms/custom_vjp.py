@@ -7,27 +7,31 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, cast
-
-import numpy as np
+from typing import Any
 
 from covector.core import interpret, pytree
-from covector.core.avals import Aval, Linear, Zero, same_type
+from covector.core.avals import Aval, Linear, Zero
 from covector.core.errors import UnsupportedRuleError
 from covector.core.primitive import Primitive, unsupported
 from covector.core.program import Program
 from covector.core.trace import aval_of, eval_program, trace_program
-from covector.ops.common import batch_at_front, instantiate, zeros
+from covector.ops.common import batch_at_front, instantiate
+from covector.ops.nested import stacked
 from covector.ops.reduce import reduce_sum
 from covector.transforms.batching import batch_flat
-from covector.transforms.context import spread
+from covector.transforms.closures import applying, refuse_tangents, with_operands_for
+from covector.transforms.context import refuse_captured, spread
 from covector.transforms.custom_jvp import (
     batched_key,
+    check_outputs,
+    closing_key,
     key_of_rule,
     merge_nondiff,
+    nondiff_positions,
     positional,
     split_nondiff,
 )
+from covector.transforms.custom_vjp_pair import FlatPair
 from covector.transforms.flat import FlatFunction, check_leaves, function_name
 
 
@@ -36,7 +40,7 @@ class VJPRule:
 
     Args:
         function: flat operands to flat outputs.
-        forward: flat operands to `(flat outputs, flat residuals)`.
+        forward: `(which operands are differentiated, *operands) -> (outputs, residuals)`, flat.
         backward: `(residuals, cotangents of outputs) -> cotangents of operands`, all flat; some
             may be symbolic zeros.
         name: for display.
@@ -59,6 +63,40 @@ class VJPRule:
         self.backward = backward
         self.name = name
 
+    def with_operands_for(self, captured: Sequence[Any]) -> VJPRule:
+        """The same of a function that takes what it closes over first; it has no cotangents."""
+        count, name = len(captured), self.name
+
+        def forward(nonzero: Sequence[bool], *values: Any) -> tuple[list[Any], list[Any]]:
+            consts = values[:count]
+            num_outs: list[int] = []
+
+            def both(*own: Any) -> list[Any]:
+                outs, residuals = self.forward(nonzero[count:], *own)
+                num_outs.append(len(outs))
+                return [*outs, *residuals]
+
+            found = with_operands_for(captured, consts, both, values[count:], name)
+            return found[: num_outs[0]], [*consts, *found[num_outs[0] :]]
+
+        def backward(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+            consts, values = residuals[:count], residuals[count:]
+            live = [ct for ct in cts if type(ct) is not Zero]
+            zeros: list[Any] = []
+
+            def pull(*own: Any) -> list[Any]:
+                rest = iter(own[len(values) :])
+                given = [ct if type(ct) is Zero else next(rest) for ct in cts]
+                grads = self.backward(own[: len(values)], given)
+                zeros[:] = [g if type(g) is Zero else None for g in grads]
+                return [g for g in grads if type(g) is not Zero]
+
+            found = iter(with_operands_for(captured, consts, pull, [*values, *live], name))
+            grads = [next(found) if z is None else z for z in zeros]
+            return [*[Zero(aval_of(c).tangent()) for c in consts], *grads]
+
+        return VJPRule(self.function, forward, backward, name, closing_key(self.key, count))
+
     def __repr__(self) -> str:
         return f"<rule of {self.name}>"
 
@@ -68,7 +106,9 @@ class VJPRule:
 
 def _direct(*args: Any, call: VJPRule, program: Program | None = None, **params: Any) -> list[Any]:
     # An equation's operands begin with what the function closed over, which the program takes.
-    return list(call.function(*args)) if program is None else eval_program(program, *args)
+    if program is not None:
+        return eval_program(program, *args)
+    return list(applying("custom_vjp", call.name, call.function, *args))
 
 
 def _prepare(args: Sequence[Any], params: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
@@ -76,6 +116,8 @@ def _prepare(args: Sequence[Any], params: dict[str, Any]) -> tuple[Sequence[Any]
         return args, params
     call: VJPRule = params["call"]
     program, captured = trace_program(call.function, [aval_of(a) for a in args], call.name)
+    if captured:
+        call = call.with_operands_for(captured)
     return [*captured, *args], {"call": call, "program": program, "num_consts": len(captured)}
 
 
@@ -87,28 +129,21 @@ def _evaluate(*args: Any, program: Program, **params: Any) -> list[Any]:
     return interpret.run(program, *args)
 
 
-def _check_consts(call: VJPRule, values: Sequence[Any], nonzero: Sequence[bool]) -> None:
-    for value, n in zip(values, nonzero, strict=False):
-        if n:
-            raise TypeError(
-                f"custom_vjp function {call.name} closes over a value {aval_of(value)} that is "
-                "being differentiated; its rule cannot know: pass it as an argument"
-            )
-
-
 def _linearize(
     ctx: Any,
     primals: Sequence[Any],
     nonzero: Sequence[bool],
     *,
     call: VJPRule,
+    program: Program | None = None,
     num_consts: int = 0,
-    **params: Any,
 ) -> Any:
-    _check_consts(call, primals[:num_consts], nonzero[:num_consts])
-    primals, nonzero = primals[num_consts:], list(nonzero[num_consts:])
-    outs, residuals = call.forward(*primals)
-    in_avals = tuple([aval_of(p) for p in primals])
+    refuse_tangents("custom_vjp", call.name, primals, nonzero[:num_consts])
+    if program is None:
+        outs, residuals = applying("custom_vjp", call.name, call.forward, nonzero, *primals)
+    else:
+        outs, residuals = call.forward(nonzero, *primals)
+        check_outputs(f"the forward rule of {call.name}", outs, program)
     out_avals = tuple([aval_of(o).tangent() for o in outs])
     nonzero_out = [not a.dtype.names for a in out_avals]
 
@@ -119,7 +154,6 @@ def _linearize(
             call=call,
             num_residuals=len(values),
             nonzero=tuple(nonzero),
-            in_avals=in_avals,
             out_avals=out_avals,
         )
 
@@ -147,7 +181,7 @@ def _batch(
         x if d is None else batch_at_front(x, d, ctx.axis_size)
         for x, d in zip(args, dims, strict=True)
     ]
-    rule = _batched_rule(ctx, call, batched[num_consts:])
+    rule = _batched_rule(ctx, call, batched)
     if program is None:
         outs = custom_vjp_call(*args, call=rule)
     else:
@@ -166,11 +200,11 @@ def _batched_rule(ctx: Any, call: VJPRule, batched: Sequence[bool]) -> VJPRule:
     def function(*values: Any) -> list[Any]:
         return over_batch(call.function, values, dims)
 
-    def forward(*values: Any) -> Any:
+    def forward(nonzero: Sequence[bool], *values: Any) -> Any:
         count = [0]
 
         def both(*own: Any) -> list[Any]:
-            outs, residuals = call.forward(*own)
+            outs, residuals = call.forward(nonzero, *own)
             count[0] = len(outs)
             return [*outs, *residuals]
 
@@ -179,7 +213,7 @@ def _batched_rule(ctx: Any, call: VJPRule, batched: Sequence[bool]) -> VJPRule:
 
     def backward(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
         # Integers have cotangents of dtype float0, which exist only as symbolic zeros.
-        void = [type(ct) is Zero and bool(ct.aval.dtype.names) for ct in cts]
+        void = [type(ct) is Zero for ct in cts]
         without: list[Any] = []
 
         def pull(*own: Any) -> list[Any]:
@@ -192,7 +226,7 @@ def _batched_rule(ctx: Any, call: VJPRule, batched: Sequence[bool]) -> VJPRule:
             without[:] = [g if type(g) is Zero and g.aval.dtype.names else None for g in grads]
             return [instantiate(g) for g, w in zip(grads, without, strict=True) if w is None]
 
-        operands = [*residuals, *[instantiate(c) for c, v in zip(cts, void, strict=True) if not v]]
+        operands = [*residuals, *[c for c, v in zip(cts, void, strict=True) if not v]]
         found = iter(over_batch(pull, operands, [0] * len(operands)))
         grads = [next(found) if w is None else w for w in without]
         # Operands without a batch axis influence every example.
@@ -269,7 +303,7 @@ def _forward_program(avals: Sequence[Aval], params: dict[str, Any]) -> tuple[Pro
 def _pull(residuals: Sequence[Any], cts: Sequence[Any], params: dict[str, Any]) -> list[Any]:
     """Cotangents of the operands that have tangents, by the backward rule."""
     live = iter(cts)
-    given = [Zero(a) if a.dtype.names else instantiate(next(live)) for a in params["out_avals"]]
+    given = [Zero(a) if a.dtype.names else next(live) for a in params["out_avals"]]
     grads = params["call"].backward(residuals, given)
     return [instantiate(g) for g, n in zip(grads, params["nonzero"], strict=True) if n]
 
@@ -293,8 +327,26 @@ def _linear_jvp(ctx: Any, primals: Sequence[Any], tangents: Sequence[Any], **par
     return outs, out_tangents
 
 
-def _linear_batch(ctx: Any, args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> Any:
-    return batch_flat(lambda *a: _forward_map(*a, **params), ctx, args, dims)
+def _linear_batch(
+    ctx: Any,
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    *,
+    call: VJPRule,
+    nonzero: Sequence[bool],
+    out_avals: Sequence[Aval],
+    num_residuals: int,
+) -> Any:
+    # It stays the map of a rule, which need not be linear as long as nobody pushes tangents on.
+    operands = [batch_at_front(x, d, ctx.axis_size) for x, d in zip(args, dims, strict=True)]
+    outs = custom_vjp_linear(
+        *operands,
+        call=_batched_rule(ctx, call, [True] * len(nonzero)),
+        num_residuals=num_residuals,
+        nonzero=nonzero,
+        out_avals=tuple([stacked(a, ctx.axis_size) for a in out_avals]),
+    )
+    return outs, [0] * len(outs)
 
 
 def _linear_evaluate(*args: Any, **params: Any) -> list[Any]:
@@ -307,7 +359,7 @@ def _linear_evaluate(*args: Any, **params: Any) -> list[Any]:
 def _linear_lower(b: Any, *tensors: Any, **params: Any) -> Any:
     avals = [Aval(t.shape, t.dtype) for t in tensors]
     program, captured = _forward_program(avals, params)
-    assert not captured
+    refuse_captured(program, captured)
     return b.inline(program, tensors)
 
 
@@ -335,6 +387,7 @@ class custom_vjp:  # noqa: N801  # JAX's name
         fun: the function of pytrees of arrays.
         nondiff_argnums: positions of arguments that are not differentiated; `bwd` receives them
             first.
+        nondiff_argnames: names of further ones.
 
     >>> import covector as cv
     >>> import covector.numpy as cnp
@@ -346,27 +399,50 @@ class custom_vjp:  # noqa: N801  # JAX's name
     1.0
     """
 
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        nondiff_argnums: int | Sequence[int] = (),
+        nondiff_argnames: str | Sequence[str] = (),
+    ) -> None:
         self.fun = fun
         self.__wrapped__ = fun
         self.__name__ = function_name(fun)
         self.__doc__ = fun.__doc__
-        self._nondiff: tuple[int, ...] = (
-            (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
-        )
+        self._nondiff = nondiff_positions(fun, nondiff_argnums, nondiff_argnames)
         self._fwd: Callable[..., Any] | None = None
         self._bwd: Callable[..., Any] | None = None
+        self._symbolic_zeros = False
 
-    def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
+    def defvjp(
+        self, fwd: Callable[..., Any], bwd: Callable[..., Any], symbolic_zeros: bool = False
+    ) -> None:
         """Sets the rule.
 
         Args:
             fwd: takes the arguments of the function, returns `(output, residuals)`.
             bwd: `(*nondiff, residuals, cotangent) -> tuple` with a cotangent for each
                 differentiable argument; `None` stands for zeros.
+            symbolic_zeros: `fwd` is given a `CustomVJPPrimal` for each array, which says whether
+                it is differentiated, and `bwd` a `SymbolicZero` for each cotangent known to be
+                zero, instead of an array of zeros.
+
+        Example:
+            >>> import covector as cv
+            >>> @cv.custom_vjp
+            ... def scaled(x, y):
+            ...     return x * y
+            >>> def fwd(x, y):
+            ...     print(x.perturbed, y.perturbed)
+            ...     return x.value * y.value, (x.value, y.value)
+            >>> scaled.defvjp(fwd, lambda kept, g: (g * kept[1], g * kept[0]), symbolic_zeros=True)
+            >>> float(cv.grad(scaled)(2.0, 3.0))
+            True False
+            3.0
         """
         self._fwd = fwd
         self._bwd = bwd
+        self._symbolic_zeros = bool(symbolic_zeros)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
@@ -383,86 +459,8 @@ class custom_vjp:  # noqa: N801  # JAX's name
         leaves, tree = pytree.flatten((dynamic, {}))
         check_leaves(f"{self.__name__}: arguments", dynamic)
         flat = FlatFunction(merge_nondiff(self.fun, fixed, len(given)), tree)
-        pair = _FlatPair(self, fixed, tree, len(given), [aval_of(x) for x in leaves])
+        pair = FlatPair(self, fixed, flat, len(given), [aval_of(x) for x in leaves])
         key = key_of_rule(self, fixed, tree)
         rule = VJPRule(flat, pair.forward, pair.backward, self.__name__, key)
         outs = custom_vjp_call(*leaves, call=rule)
         return pytree.unflatten(flat.out_tree or pair.out_tree, outs)
-
-
-class _FlatPair:
-    """The forward and backward functions of one call, on flat values."""
-
-    def __init__(
-        self, owner: custom_vjp, fixed: dict[int, Any], tree: Any, count: int, avals: list[Aval]
-    ) -> None:
-        self.owner = owner
-        self.fixed = fixed
-        self.tree = tree
-        self.count = count
-        self.avals = avals
-        self.out_tree: Any = None
-        self.residual_tree: Any = None
-
-    def forward(self, *flat: Any) -> Any:
-        owner = self.owner
-        assert owner._fwd is not None
-        dynamic = pytree.unflatten(self.tree, flat)[0]
-        result = merge_nondiff(owner._fwd, self.fixed, self.count)(*dynamic)
-        pair = cast("tuple[Any, ...]", result)
-        if not isinstance(result, tuple) or len(pair) != 2:
-            raise TypeError(
-                f"the forward rule of {owner.__name__} must return a pair (output, residuals), "
-                f"got {type(pair).__name__}"
-            )
-        outs, self.out_tree = pytree.flatten(pair[0])
-        residuals, self.residual_tree = pytree.flatten(pair[1])
-        check_leaves(f"the residuals of {owner.__name__}", pair[1])
-        return outs, residuals
-
-    def backward(self, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
-        owner = self.owner
-        assert owner._bwd is not None
-        nondiff = [self.fixed[i] for i in sorted(self.fixed)]
-        cotangent = pytree.unflatten(self.out_tree, [_visible(ct) for ct in cts])
-        residual = pytree.unflatten(self.residual_tree, residuals)
-        result = owner._bwd(*nondiff, residual, cotangent)
-        grads = cast("Sequence[Any]", result)
-        example = pytree.unflatten(self.tree, self.avals)[0]
-        several = isinstance(result, (tuple, list))
-        if not several or len(grads) != len(example):
-            found = len(grads) if several else type(grads).__name__
-            raise TypeError(
-                f"the backward rule of {owner.__name__} must return a tuple of {len(example)} "
-                f"cotangents, one for each differentiable argument, got {found}"
-            )
-        flat: list[Any] = []
-        for position, (grad, aval_tree) in enumerate(zip(grads, example, strict=True)):
-            flat.extend(self._checked(position, grad, aval_tree))
-        return flat
-
-    def _checked(self, position: int, grad: Any, avals: Any) -> list[Any]:
-        leaves, tree = pytree.flatten(avals)
-        if grad is None:
-            return [Zero(a.tangent()) for a in leaves]
-        given, given_tree = pytree.flatten(grad, is_leaf=lambda x: x is None)
-        name = f"the backward rule of {self.owner.__name__}: cotangent {position}"
-        if len(given) != len(leaves):
-            raise TypeError(f"{name} must have the structure {tree}, got {given_tree}")
-        return [self._leaf(name, g, a) for g, a in zip(given, leaves, strict=True)]
-
-    def _leaf(self, name: str, grad: Any, aval: Aval) -> Any:
-        expected = aval.tangent()
-        if grad is None or expected.dtype.names:
-            return Zero(expected)
-        found = aval_of(grad)
-        if not same_type(found, expected):
-            raise TypeError(f"{name}: an argument {aval} needs a cotangent {expected}, got {found}")
-        return grad
-
-
-def _visible(ct: Any) -> Any:
-    """What a backward rule sees: zeros as arrays, float0 for outputs without a derivative."""
-    if type(ct) is Zero:
-        return np.zeros(ct.aval.shape, ct.aval.dtype) if ct.aval.dtype.names else zeros(ct.aval)
-    return ct

@@ -14,6 +14,9 @@ from covector.core.program import Program
 from covector.core.source import here
 from covector.core.trace import aval_of, eval_program, trace_program
 from covector.ops.common import batch_at_front, front, instantiate
+from covector.ops.shape import squeeze
+from covector.ops.slices import slice_in_dim
+from covector.transforms.closures import with_operands_for
 from covector.transforms.custom_jvp import is_pair, positional
 from covector.transforms.flat import FlatFunction, check_leaves, function_name
 from covector.transforms.jvp import jvp_flat
@@ -146,11 +149,18 @@ def _pushforward_rule(rule: VmapRule, nonzero: Sequence[bool], wanted: Sequence[
 
         outs, out_tangents = jvp_flat(batched_function, primals, tangents)
         kept = [instantiate(t) for t, w in zip(out_tangents, wanted, strict=True) if w]
-        return [*outs, *kept], out_batched + [
-            b for b, w in zip(out_batched, wanted, strict=True) if w
-        ]
+        kept_batched = [b for b, w in zip(out_batched, wanted, strict=True) if w]
+        if not any(in_batched[:count]) and ctx.axis_size != 0:
+            # Only tangents have the axis (in a Jacobian): outputs are the same all along it.
+            outs = [_first(o) if b else o for o, b in zip(outs, out_batched, strict=True)]
+            out_batched = [False] * len(wanted)
+        return [*outs, *kept], out_batched + kept_batched
 
     return VmapRule(apply, ("jvp", rule.key, tuple(nonzero), tuple(wanted)), rule.name)
+
+
+def _first(x: Any) -> Any:
+    return squeeze(slice_in_dim(x, 0, 1, 0), dimensions=(0,))
 
 
 def _linearize(
@@ -273,13 +283,14 @@ class custom_vmap:  # noqa: N801  # JAX's name
         flat = FlatFunction(self.fun, tree)
         avals = [aval_of(x) for x in leaves]
         program, captured = trace_program(flat, avals, self.__name__)
-        rule = self._flat_rule(len(captured), tree, flat.out_tree, program.output_avals)
+        rule = self._flat_rule(captured, tree, flat.out_tree, program.output_avals)
         outs = custom_vmap_call(*captured, *leaves, program=program, rule=rule)
         return pytree.unflatten(flat.out_tree, outs)
 
     def _flat_rule(
-        self, num_consts: int, tree: Any, out_tree: Any, avals: Sequence[Aval]
+        self, captured: Sequence[Any], tree: Any, out_tree: Any, avals: Sequence[Aval]
     ) -> VmapRule:
+        num_consts = len(captured)
         vmap_rule = self.vmap_rule
         assert vmap_rule is not None
 
@@ -295,10 +306,21 @@ class custom_vmap:  # noqa: N801  # JAX's name
                         line=here(),
                     )
                 )
-            args = pytree.unflatten(tree, operands[num_consts:])[0]
             flags = pytree.unflatten(tree, in_batched[num_consts:])[0]
-            result = vmap_rule(ctx.axis_size, list(flags), *args)
-            return self._checked(result, out_tree, avals, ctx.axis_size)
+            out_batched: list[bool] = []
+
+            def batched_function(*own: Any) -> list[Any]:
+                args = pytree.unflatten(tree, own)[0]
+                result = vmap_rule(ctx.axis_size, list(flags), *args)
+                outs, found = self._checked(result, out_tree, avals, ctx.axis_size)
+                out_batched[:] = found
+                return outs
+
+            consts, own = operands[:num_consts], operands[num_consts:]
+            if not captured:
+                return batched_function(*own), out_batched
+            outs = with_operands_for(captured, consts, batched_function, own, self.__name__)
+            return outs, out_batched
 
         key = (vmap_rule, num_consts, tree, out_tree, tuple(avals))
         return VmapRule(apply, key, self.__name__)

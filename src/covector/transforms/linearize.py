@@ -25,7 +25,7 @@ from covector.core.trace import (
     set_trace,
     trace_program,
 )
-from covector.transforms.context import CONTEXT, keep_nonzero, spread
+from covector.transforms.context import CONTEXT, keep_nonzero, refuse_captured, spread
 from covector.transforms.flat import release_aux
 
 
@@ -187,6 +187,6 @@ def linearize_program(
         return outs + residuals
 
     known_program, captured = trace_program(known, avals, program.name)
-    assert not captured
+    refuse_captured(program, captured)
     linear, num_residuals, nonzero_out = found[0]
     return Linearized(known_program, linear, num_residuals, nonzero_out)

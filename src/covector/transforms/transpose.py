@@ -16,7 +16,7 @@ from covector.core.trace import (
     trace_program,
 )
 from covector.ops.common import add_tangents, instantiate
-from covector.transforms.context import CONTEXT
+from covector.transforms.context import CONTEXT, refuse_captured
 
 
 def backward_pass(
@@ -116,5 +116,5 @@ def transpose_program(program: Program, linear: Sequence[bool]) -> Program:
 
     cotangent_avals = [a.tangent() for a in program.output_avals]
     transposed, captured = trace_program(pullback, [*others, *cotangent_avals], program.name)
-    assert not captured
+    refuse_captured(program, captured)
     return transposed
