@@ -37,11 +37,13 @@ _REASONS = {
     "lanes": "only the compiler makes it",
     "custom_vjp_linear": "the rule of a custom_vjp function is part of it",
     "custom_vmap_call": "its rule for batches is a Python function",
+    "custom_transpose_call": "its transpose is a Python function",
 }
 _FIXES = {
     "debug_callback": "leave the debugging out of what is exported",
     "array_kernel": "export a library instead, or write it as operations on arrays",
     "custom_vmap_call": "export the batched function: export(jit(vmap(f)))",
+    "custom_transpose_call": "export the gradient as well: export(jit(grad(f)))",
 }
 
 

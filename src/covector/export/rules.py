@@ -95,8 +95,8 @@ def kind_of(value: Any) -> int | None:
 
 
 def own_avals(equation: Equation) -> tuple[Aval, ...]:
-    """Of the operands that the rule of an equation takes: not of what the function closes over."""
-    return tuple([a.aval for a in equation.inputs[equation.params.get("num_consts", 0) :]])
+    """Of the operands that the rule of an equation takes, what the function closes over first."""
+    return tuple([a.aval for a in equation.inputs])
 
 
 def programs_of(rule: Any, avals: Sequence[Aval]) -> RulePrograms:
@@ -138,7 +138,7 @@ def _vjp_programs(rule: VJPRule, avals: Sequence[Aval]) -> RulePrograms:
     counts: list[int] = []
 
     def forward(*values: Any) -> list[Any]:
-        outs, residuals = rule.forward(*values)
+        outs, residuals = rule.forward([True] * len(values), *values)
         counts[:] = [len(outs)]
         return [*outs, *residuals]
 
@@ -188,7 +188,7 @@ class RuleOfPrograms:
                 return count
         raise DeserializationError("a derivative rule without tangents")
 
-    def forward(self, *primals: Any) -> Any:
+    def forward(self, nonzero: Sequence[bool], *primals: Any) -> Any:
         found = _apply(self.programs[0], *primals)
         count = len(found) - self.residuals
         return found[:count], found[count:]
