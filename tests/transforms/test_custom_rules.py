@@ -328,3 +328,26 @@ def test_wrong_transposes() -> None:
         cv.custom_transpose(lambda r, x: x)(1.0, 2.0)
     with pytest.raises(TypeError, match="expects a function"):
         cv.custom_transpose(3)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("make", [with_jvp, with_vjp])
+def test_programs_outlive_what_their_rules_close_over(make: Any) -> None:
+    @cv.jit
+    def f(x: Any, y: Any) -> Any:
+        return lax.scan(lambda c, _: (make(y)(c), None), x, None, length=2)[0]
+
+    close(f(2.0, 3.0), 18.0)
+    close(cv.grad(f)(2.0, 3.0), 900.0)
+    close(cv.vmap(cv.grad(f))(XS, XS), 100.0 * XS**2)
+    close(cv.jvp(lambda x: f(x, 3.0), (2.0,), (1.0,))[1], 900.0)
+
+
+@pytest.mark.parametrize("make", [with_jvp, with_vjp])
+def test_serialised_rules_take_what_they_close_over(make: Any) -> None:
+    def f(x: Any, y: Any) -> Any:
+        return lax.scan(lambda c, _: (make(y)(c), None), x, None, length=2)[0]
+
+    number = cv.ShapeDtypeStruct((), np.dtype("float32"))
+    loaded = cv.export.deserialize(cv.export.export(cv.jit(f))(number, number).serialize()).call
+    close(loaded(2.0, 3.0), 18.0)
+    close(cv.grad(loaded)(2.0, 3.0), 900.0)

@@ -293,6 +293,23 @@ def check_live(tracer: Tracer) -> None:
         )
 
 
+@contextmanager
+def revived(values: Sequence[Any]) -> Generator[None]:
+    """Lets values of finished traces be traced again, by whoever replaces them afterwards.
+
+    Args:
+        values: tracers among them are of finished traces.
+    """
+    traces = [v._trace for v in values if isinstance(v, Tracer) and v._trace.finished]
+    for trace in traces:
+        trace.finished = False
+    try:
+        yield
+    finally:
+        for trace in traces:
+            trace.finished = True
+
+
 class ProgramTracer(Tracer):
     """A variable of the program being recorded."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from covector.core.errors import UnexpectedTracerError, compose
 from covector.core.source import here
-from covector.core.trace import aval_of, eval_program, trace_program
+from covector.core.trace import aval_of, eval_program, revived, trace_program
 
 
 def with_operands_for(
@@ -33,7 +33,8 @@ def with_operands_for(
     Returns:
         What it gives.
     """
-    program, found = trace_program(fn, [aval_of(x) for x in operands], name)
+    with revived(captured):
+        program, found = trace_program(fn, [aval_of(x) for x in operands], name)
     places = {id(value): k for k, value in enumerate(captured)}
     values = [consts[places[id(v)]] if id(v) in places else v for v in found]
     return eval_program(program, *values, *operands)

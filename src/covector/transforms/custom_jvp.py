@@ -109,9 +109,9 @@ def _jvp(
 ) -> Any:
     moved = [type(t) is not Zero for t in tangents[:num_consts]]
     refuse_tangents("custom_jvp", call.name, primals, moved)
+    outs, out_tangents = applying("custom_jvp", call.name, call.rule, primals, tangents)
     if program is None:
-        return applying("custom_jvp", call.name, call.rule, primals, tangents)
-    outs, out_tangents = call.rule(primals, tangents)
+        return outs, out_tangents
     check_outputs(f"the jvp rule of {call.name}", outs, program)
     return outs, out_tangents
 

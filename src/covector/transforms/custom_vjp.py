@@ -139,10 +139,8 @@ def _linearize(
     num_consts: int = 0,
 ) -> Any:
     refuse_tangents("custom_vjp", call.name, primals, nonzero[:num_consts])
-    if program is None:
-        outs, residuals = applying("custom_vjp", call.name, call.forward, nonzero, *primals)
-    else:
-        outs, residuals = call.forward(nonzero, *primals)
+    outs, residuals = applying("custom_vjp", call.name, call.forward, nonzero, *primals)
+    if program is not None:
         check_outputs(f"the forward rule of {call.name}", outs, program)
     out_avals = tuple([aval_of(o).tangent() for o in outs])
     nonzero_out = [not a.dtype.names for a in out_avals]
