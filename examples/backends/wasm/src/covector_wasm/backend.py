@@ -28,11 +28,20 @@ CAPABILITIES = Capabilities(calls=CALLS, callbacks=False)
 
 
 class WasmBackend:
-    """Compiles programs to WebAssembly, and runs them with Wasmtime."""
+    """Compiles programs to WebAssembly, and runs them with Wasmtime.
+
+    Args:
+        vectors: whether loops run in vectors of 128 bits where they can. For machines without these
+            and for comparisons there is
+            `register_backend("plain-wasm", lambda: WasmBackend(vectors=False))`.
+    """
 
     name = "wasm"
     capabilities = CAPABILITIES
     library_kinds = KINDS
+
+    def __init__(self, vectors: bool = True) -> None:
+        self._vectors = vectors
 
     def compile(self, program: Program, options: Options) -> WasmExecutable:
         """Writes a program as a module, which Wasmtime validates and compiles.
@@ -50,13 +59,13 @@ class WasmBackend:
             CompilationError: if the module is refused.
         """
         lowered = lower(program, backend=self.name, capabilities=CAPABILITIES)
-        return WasmExecutable(program, lowered, options)
+        return WasmExecutable(program, lowered, options, self._vectors)
 
     def library(
         self, functions: Sequence[LibraryFunction], options: LibraryOptions
     ) -> Mapping[str, bytes]:
         """Writes functions as one module for use without Python; see `exporting.library`."""
-        return library(functions, options, CAPABILITIES)
+        return library(functions, options, CAPABILITIES, self._vectors)
 
 
 class WasmExecutable:
@@ -66,18 +75,21 @@ class WasmExecutable:
         program: as it was traced.
         lowered: the same as loop IR.
         options: of the compilation.
+        vectors: whether loops run in vectors.
 
     Attributes:
         symbol: the name of its function.
         binary: the module.
     """
 
-    def __init__(self, program: Program, lowered: Lowered, options: Options) -> None:
+    def __init__(
+        self, program: Program, lowered: Lowered, options: Options, vectors: bool = True
+    ) -> None:
         self._program = program
         self._lowered = lowered
         self._signature = Signature(program)
         self.symbol = re.sub(r"\W", "_", f"covector_{options.name or program.name or 'program'}")
-        self._unit = Unit()
+        self._unit = Unit(vectors)
         self._unit.entry(lowered, self.symbol)
         self.binary = self._unit.module.binary()
         self._instance = Instance(self.binary, options.effort)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,9 @@ from covector_wasm.module import COMMENT, Code, Instruction, Module
 from covector_wasm.operations import literal, load_of, operation, store_of, value_type
 from covector_wasm.routines import Routine
 from covector_wasm.runtime import ALLOCATE, memory_functions
+from covector_wasm.vector_operations import kind_of
+from covector_wasm.vector_plan import plan_loop, plan_vectors
+from covector_wasm.vectors import Vectors
 
 DEEPEST = 24
 """Operations in one expression that is computed on the stack, without a local variable."""
@@ -50,12 +53,17 @@ _READ_ONLY = frozenset((ARGUMENT, CONSTANT))
 class Unit:
     """A module that is being written.
 
+    Args:
+        vectors: whether loops run in vectors of 128 bits where they can.
+
     Attributes:
         module: what is written so far.
+        vectors: as above.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, vectors: bool = True) -> None:
         self.module = Module()
+        self.vectors = vectors
         self._known: set[str] = set()
         self.module.functions |= {f.name: f for f in memory_functions()}
 
@@ -107,6 +115,24 @@ class Unit:
                 self._scalar(name, helper(operation, dtype))
         return name
 
+    def need_vector(self, function: Function, operation: str, dtype: Any) -> str:
+        """The name of a function of vectors, which becomes part of the module.
+
+        Args:
+            function: the same of scalars, for which there is a plan.
+            operation: what it computes.
+            dtype: of the numbers.
+        """
+        name, plan = f"math.{operation}_{kind_of(dtype)}", plan_vectors(function)
+        if plan is not None and name not in self._known:
+            self._known.add(name)
+            types = ["v128"] * len(function.params)
+            writer = Writer(function, self, types, 0)
+            Vectors(writer, plan).function(function)
+            code = Code(name, types, ["v128"], writer.locals, writer.body)
+            self.module.functions[name] = code
+        return name
+
     def _scalar(self, name: str, function: Function) -> None:
         """Adds a function of scalars."""
         self._routine(Routine(name, function, function.params))
@@ -155,6 +181,7 @@ class Writer:
         body: the instructions.
         locals: types of local variables, without the parameters.
         places: the local variables of values.
+        vectors: whether loops may run in vectors.
         bases: of each buffer the local variable with its address, if there is one, and what is to
             be added.
     """
@@ -166,6 +193,7 @@ class Writer:
         self.locals: list[str] = []
         self.places: dict[Value, int] = {}
         self.bases: dict[Buffer, tuple[int | None, int]] = {}
+        self.vectors = unit.vectors
         self._function = function
         self._unit = unit
         self._params = params if isinstance(params, int) else len(params)
@@ -268,6 +296,10 @@ class Writer:
         """As for `Unit`."""
         return self._unit.need(helper, dtype)
 
+    def need_vector(self, function: Function, operation: str, dtype: Any) -> str:
+        """As for `Unit`."""
+        return self._unit.need_vector(function, operation, dtype)
+
     def push(self, value: Value) -> None:
         """Leaves a value on the stack."""
         if value.op == "const":
@@ -275,7 +307,7 @@ class Writer:
         elif value in self.places:
             self.write("local.get", self.places[value])
         else:
-            self._compute(value)
+            self.compute(value)
 
     def _set(self, values: Sequence[Value], places: Sequence[Value]) -> None:
         """Gives variables values, all at once."""
@@ -284,9 +316,10 @@ class Writer:
         for place in reversed(places):
             self.write("local.set", self.places[place])
 
-    def _compute(self, value: Value) -> None:
+    def compute(self, value: Value) -> None:
+        """Leaves a value on the stack that is in no variable."""
         if value.op == "load":
-            offset = self._address(value.attr, value.args[0])
+            offset = self.address(value.attr, value.args[0])
             self.write(load_of(value.dtype), offset)
             if value.dtype == np.bool_:
                 self.write("i32.const", 0)
@@ -298,7 +331,7 @@ class Writer:
         else:
             operation(value, self)
 
-    def _address(self, buffer: Buffer, offset: Value) -> int:
+    def address(self, buffer: Buffer, offset: Value) -> int:
         """Leaves an address on the stack; what is to be added to it is returned."""
         local, more = self.bases[buffer]
         size = buffer.element.itemsize
@@ -320,7 +353,7 @@ class Writer:
     def _block(self, block: Block) -> None:
         for item in block.items:
             if isinstance(item, Value):
-                self._value(item)
+                self.value(item)
                 continue
             self._comment(item)
             if isinstance(item, For):
@@ -332,21 +365,28 @@ class Writer:
             else:
                 self._simple(item)
 
-    def _value(self, value: Value) -> None:
-        if value.op in ("const", "dim") or value not in self._live or value in self.places:
+    def value(self, value: Value) -> None:
+        """Computes a value, or leaves that for where it is used."""
+        if value in self.places or self.waits(value):
             return
+        self._comment(value)
+        self.compute(value)
+        self.places[value] = self.set_new(value_type(value.dtype))
+
+    def waits(self, value: Value) -> bool:
+        """Whether a value is computed where it is used, if at all."""
+        if value.op in ("const", "dim") or value not in self._live:
+            return True
         depth = 1 + max([self._depths.get(a, 0) for a in value.args], default=0)
         movable = value.op != "load" or value.attr.space in _READ_ONLY
         if value in self._inlined and movable and depth < DEEPEST:
             self._depths[value] = depth
-            return
-        self._comment(value)
-        self._compute(value)
-        self.places[value] = self.set_new(value_type(value.dtype))
+            return True
+        return False
 
     def _simple(self, item: Item) -> None:
         if isinstance(item, Store):
-            more = self._address(item.buffer, item.offset)
+            more = self.address(item.buffer, item.offset)
             self.push(item.value)
             self.write(store_of(item.value.dtype), more)
         elif isinstance(item, Check):
@@ -367,7 +407,7 @@ class Writer:
         routine = self._unit.call(item.symbol, item.args)
         for arg in routine.passed(item.args):
             if isinstance(arg, Pointer):
-                more = self._address(arg.buffer, arg.offset)
+                more = self.address(arg.buffer, arg.offset)
                 self.write("i32.const", more)
                 self.write("i32.add")
             else:
@@ -384,10 +424,12 @@ class Writer:
 
     # Loops and branches
 
-    def _enter(self) -> None:
+    def enter(self) -> None:
+        """Begins a block, whose local variables are free again after `exit`."""
         self._scopes.append([])
 
-    def _exit(self) -> None:
+    def exit(self) -> None:
+        """Ends a block."""
         for type_, local in self._scopes.pop():
             self._free[type_].append(local)
 
@@ -398,20 +440,46 @@ class Writer:
 
     def _for(self, loop: For) -> None:
         self._carries(loop)
+        plan = plan_loop(loop, self._live) if self.vectors else None
         trips = loop.trips
-        if trips == 0:
+        if plan is None or (trips is not None and trips < plan.lanes):
+            self.counted(loop, loop.lower, lambda: self._iteration(loop))
             return
-        self._enter()
+        self.enter()
         self.push(loop.lower)
         index = self.places[loop.index] = self.set_new("i64")
-        if trips is None:
+        Vectors(self, plan).loop(loop, index)
+        if trips is None or trips % plan.lanes:
+            self.counted(loop, None, lambda: self._iteration(loop))
+        self.exit()
+
+    def _iteration(self, loop: For) -> None:
+        self._block(loop.body)
+        self._set(loop.yields, loop.params)
+
+    def counted(self, loop: For, first: Value | None, body: Callable[[], None]) -> None:
+        """Writes a counted loop.
+
+        Args:
+            loop: which; its carries have variables.
+            first: where the index begins; `None` if it has its variable already.
+            body: writes an iteration.
+        """
+        if loop.trips == 0:
+            return
+        self.enter()
+        if first is not None:
+            self.push(first)
+            self.places[loop.index] = self.set_new("i64")
+        index = self.places[loop.index]
+        guarded = loop.trips is None or first is None
+        if guarded:
             self.write("local.get", index)
             self.push(loop.upper)
             self.write("i64.lt_s")
             self.write("if", "")
         self.write("loop", "")
-        self._block(loop.body)
-        self._set(loop.yields, loop.params)
+        body()
         self.write("local.get", index)
         self.write("i64.const", loop.step)
         self.write("i64.add")
@@ -420,13 +488,13 @@ class Writer:
         self.write("i64.lt_s")
         self.write("br_if", 0)
         self.write("end")
-        if trips is None:
+        if guarded:
             self.write("end")
-        self._exit()
+        self.exit()
 
     def _while(self, loop: While) -> None:
         self._carries(loop)
-        self._enter()
+        self.enter()
         self.write("block", "")
         self.write("loop", "")
         self._block(loop.header)
@@ -438,7 +506,7 @@ class Writer:
         self.write("br", 0)
         self.write("end")
         self.write("end")
-        self._exit()
+        self.exit()
 
     def _if(self, branch: If) -> None:
         for result in branch.results:
@@ -452,10 +520,10 @@ class Writer:
         self.write("end")
 
     def _side(self, block: Block, values: Sequence[Value], results: Sequence[Value]) -> None:
-        self._enter()
+        self.enter()
         self._block(block)
         self._set(values, results)
-        self._exit()
+        self.exit()
 
     # The user's lines
 

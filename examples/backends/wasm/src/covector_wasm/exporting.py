@@ -43,7 +43,10 @@ _ARRAYS = {
 
 
 def library(
-    functions: Sequence[LibraryFunction], options: LibraryOptions, capabilities: Capabilities
+    functions: Sequence[LibraryFunction],
+    options: LibraryOptions,
+    capabilities: Capabilities,
+    vectors: bool = True,
 ) -> Mapping[str, bytes]:
     """Writes a library.
 
@@ -51,6 +54,7 @@ def library(
         functions: of the library.
         options: of kind "module", for no other machine.
         capabilities: of the backend.
+        vectors: whether loops run in vectors.
 
     Returns:
         `name.wasm`, and `name.mjs` for JavaScript.
@@ -61,7 +65,7 @@ def library(
     """
     _check(options)
     _check_names([f.symbol for f in functions])
-    unit = Unit()
+    unit = Unit(vectors)
     described: dict[str, Any] = {}
     for function in functions:
         lowered = lower(function.program, backend="wasm", capabilities=capabilities, lines=False)

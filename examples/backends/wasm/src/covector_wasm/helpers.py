@@ -49,14 +49,8 @@ def two_sum(b: Any, x: Any, y: Any) -> tuple[Any, Any]:
     return total, b.op("add", rest, b.op("sub", y, virtual))
 
 
-def two_product(b: Any, x: Any, y: Any) -> tuple[Any, Any]:
-    """A product of doubles and what rounding took from it (Dekker)."""
-    product = b.op("mul", x, y)
-    return product, error_of(b, x, y, product)
-
-
 def error_of(b: Any, x: Any, y: Any, product: Any) -> Any:
-    """x * y - product exactly, where that is the rounded product."""
+    """x * y - product exactly, where that is the rounded product (Dekker)."""
     (x1, x2), (y1, y2) = _halves(b, x), _halves(b, y)
     error = b.op("sub", b.op("mul", x1, y1), product)
     for left, right in ((x1, y2), (x2, y1), (x2, y2)):
@@ -64,33 +58,44 @@ def error_of(b: Any, x: Any, y: Any, product: Any) -> Any:
     return error
 
 
+_BITS = {F32: (I32, 12), F64: (I64, 27)}
+"""The integers with the bits of a number, and how many bits its half leaves out."""
+
+
 def _halves(b: Any, x: Any) -> tuple[Any, Any]:
-    """A double as a sum of two numbers of 26 bits."""
-    bits = b.op("add", b.op("bitcast", x, attr=I64), 1 << 26)
-    high = b.op("bitcast", b.op("and", bits, -1 << 27), attr=F64)
+    """A number as a sum of two with half as many bits."""
+    integers, left_out = _BITS[x.dtype]
+    bits = b.op("add", b.op("bitcast", x, attr=integers), 1 << (left_out - 1))
+    high = b.op("bitcast", b.op("and", bits, -1 << left_out), attr=x.dtype)
     return high, b.op("sub", x, high)
 
 
 def odd_sum(b: Any, x: Any, y: Any) -> Any:
-    """A sum of doubles, with an odd last bit if it is inexact: so that it may be rounded again."""
+    """A sum with an odd last bit if it is inexact: so that it may be rounded again."""
     total, error = two_sum(b, x, y)
-    bits = b.op("bitcast", total, attr=I64)
-    away = b.op("eq", b.op("gt", error, 0.0), b.op("gt", total, 0.0))
-    moved = b.op("add", bits, b.select(away, b.const(1, I64), b.const(-1, I64)))
+    integers, _ = _BITS[x.dtype]
+    bits = b.op("bitcast", total, attr=integers)
+    inwards = b.op("xor", b.op("gt", error, 0.0), b.op("gt", total, 0.0))
+    moved = b.op("add", bits, b.select(inwards, b.const(-1, integers), b.const(1, integers)))
     inexact = b.op("or", b.op("lt", error, 0.0), b.op("gt", error, 0.0))
     is_even = b.op("eq", b.op("and", bits, 1), 0)
     bits = b.select(b.op("and", inexact, is_even), moved, bits)
-    return b.op("bitcast", bits, attr=F64)
+    return b.op("bitcast", bits, attr=x.dtype)
 
 
 def _fma(b: Any, dtype: Any) -> Any:
-    """x * y + z, rounded once (Boldo and Melquiond); doubles if nothing is out of range."""
+    """x * y + z, rounded once."""
+    if dtype is F64:
+        return _fma_in_parts(b, dtype)
+    x, y, z = [b.convert(b.parameter(dtype), F64) for _ in range(3)]
+    return b.convert(odd_sum(b, b.op("mul", x, y), z), F32)
+
+
+def _fma_in_parts(b: Any, dtype: Any) -> Any:
+    """The same if nothing is out of range (Boldo and Melquiond), without wider numbers."""
     x, y, z = [b.parameter(dtype) for _ in range(3)]
-    if dtype is F32:
-        x, y, z = [b.convert(v, F64) for v in (x, y, z)]
-        return b.convert(odd_sum(b, b.op("mul", x, y), z), F32)
-    product, error = two_product(b, x, y)
-    middle, lower = two_sum(b, z, error)
+    product = b.op("mul", x, y)
+    middle, lower = two_sum(b, z, error_of(b, x, y, product))
     total, rest = two_sum(b, product, middle)
     plain = b.op("add", product, z)
     finite = b.op("lt", b.op("abs", plain), np.inf)
@@ -243,6 +248,7 @@ def _as_float(b: Any, x: Any) -> Any:
 
 HELPERS: dict[str, Callable[[Any, Any], Any]] = {
     "fma": _fma,
+    "fma_in_parts": _fma_in_parts,
     "mul_error": _mul_error,
     "fmod": _fmod,
     "mulhi": _mulhi,

@@ -278,7 +278,7 @@ def _product_error(value: Value, dtype: DType, to: Target) -> None:
     to.write("f32.demote_f64")
 
 
-_SCALES = {
+SCALES = {
     # magic, least, added to the exponent if less, if not, mantissa, factor if less
     "f32": (12582912.0, -124.0, 64 + 127, 126, 23, 2.0**-64),
     "f64": (6755399441055744.0, -1020.0, 128 + 1023, 1022, 52, 2.0**-128),
@@ -289,7 +289,7 @@ def _scaled(value: Value, dtype: DType, to: Target) -> None:
     """A first power of two that leaves the product exact, and one more factor."""
     type_ = short_name(dtype)
     bits = "i32" if type_ == "f32" else "i64"
-    magic, least, down, up, mantissa, factor = _SCALES[type_]
+    magic, least, down, up, mantissa, factor = SCALES[type_]
     small = to.temporary("i32")
     to.push(value.args[0])
     y = _kept(value.args[1], type_, to)
