@@ -112,6 +112,26 @@ def test_a_rule_adds_a_lowering() -> None:
     assert "callback" in cv.jit(cubed).lower(X).as_text("loopir")
 
 
+def test_a_rule_of_an_operation_that_is_a_decomposition() -> None:
+    @extend.decomposition(name="derived_twice", elementwise=True)
+    def doubled(x: Any) -> Any:
+        return cnp.sin(x) + x
+
+    plain = scalar_rule(twice)
+
+    def rule(b: Any, x: Any) -> Any:
+        return plain(b, x) if x.dtype == F32 else NotImplemented
+
+    register("mine", rules={"derived_twice": rule})
+    np.testing.assert_allclose(on("mine", doubled, X), 2 * X)
+    np.testing.assert_allclose(on("native", doubled, X), np.sin(X) + X, rtol=1e-6)
+    with cv.enable_x64():
+        wide = X.astype(np.float64)
+        np.testing.assert_allclose(on("mine", doubled, wide), np.sin(wide) + wide, rtol=1e-12)
+    register("more", decompositions={"derived_twice": lambda x: x * 3})
+    np.testing.assert_allclose(on("more", doubled, X), 3 * X)
+
+
 def test_a_rule_for_whole_arrays() -> None:
     def pairwise(b: Any, x: Any, *, axes: Any, **params: Any) -> Any:
         """Sums backwards, so that rounding tells."""

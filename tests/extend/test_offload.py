@@ -10,7 +10,7 @@ import pytest
 
 import covector as cv
 import covector.numpy as cnp
-from covector import lax
+from covector import extend, lax
 from covector.core import backend as registry
 from covector.core.interpret import run
 from covector.extend import backends
@@ -149,6 +149,22 @@ def test_a_part_never_waits_for_itself() -> None:
         return cnp.sin(a) + a, a * 2
 
     assert sorted(len(p) for p in parts(f, X)) == [1, 2]
+    same(f, X)
+
+
+def test_operations_of_users_may_be_claimed() -> None:
+    @extend.decomposition(name="offload_gelu", elementwise=True)
+    def gelu(x: Any) -> Any:
+        return x * cnp.tanh(x)
+
+    def f(x: Any) -> Any:
+        return gelu(x @ x)
+
+    assert parts(f, X) == [["dot_general", "tanh", "mul"]]
+    board = Board(CHAIN | {"offload_gelu"})
+    backends.register_backend("board", lambda: board)
+    registry.clear_cache()
+    assert parts(f, X) == [["dot_general", "offload_gelu"]]
     same(f, X)
 
 

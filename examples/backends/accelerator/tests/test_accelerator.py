@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -283,6 +285,18 @@ def test_a_program_that_does_not_fit_says_so() -> None:
     assert "test_accelerator.py" in "".join(e.value.__notes__)
     np.testing.assert_allclose(f(X[:2, :4], W[:4, :8], B[:8]), layer(X[:2, :4], W[:4, :8], B[:8]),
                                rtol=1e-4)  # fmt: skip
+
+
+# --- the README -----------------------------------------------------------------------------------
+
+
+def test_the_readme_says_what_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "README.md", "exec"), names)
+    (shown,) = re.findall(r"^```\n(parts run.*?)\n\.\.\.", text, re.MULTILINE | re.DOTALL)
+    assert capsys.readouterr().out.startswith(shown)
 
 
 # --- assembly language ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from covector.compiler.passes.base import Substitution, substitute
@@ -25,9 +26,13 @@ class Inline:
 
     A primitive is inlined if it has the tag "call" and one parameter `program`, or a rule that
     says what it is made of.
+
+    Attributes:
+        kept: says of equations of the latter kind which ones stay.
     """
 
     name: str = "inline"
+    kept: Callable[[Equation], bool] | None = None
 
     def run(self, program: Program) -> Program:
         """The program without calls."""
@@ -40,9 +45,13 @@ class Inline:
         outputs = [substitute(a, names) for a in program.outputs]
         return program.replace(equations=equations, outputs=outputs)
 
+    def _keeps(self, equation: Equation) -> bool:
+        kept = self.kept
+        return kept is not None and equation.primitive.decompose is not None and kept(equation)
+
     def _emit(self, equation: Equation, names: Substitution, out: list[Equation]) -> None:
         inputs = [substitute(a, names) for a in equation.inputs]
-        nested = called(equation)
+        nested = None if self._keeps(equation) else called(equation)
         if nested is not None:
             # A program may be called more than once: each call gets variables of its own.
             local: Substitution = dict(zip(nested.inputs, inputs, strict=True))

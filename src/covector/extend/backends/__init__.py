@@ -16,6 +16,10 @@ way it says what it can do (`Capabilities`), and what it cannot is decomposed or
 user's line. `Signature` looks after arguments and results. `covector.testing.conformance` tells
 what passes.
 
+One with a device (`Device`) may run parts of programs and leave the rest to another backend
+(`offload`). For a backend that differs from another in a few operations, rules for those will do
+(`derived`). `docs/backends.md` builds one of each kind.
+
 A backend may also offer to write libraries that run without Python: it has `library_kinds` and
 `library(functions, options)` then (`LibraryWriter`), which `covector.export` calls.
 

@@ -17,6 +17,7 @@ from covector.core.source import here
 from covector.core.trace import trace_program
 from covector.extend.backends.capabilities import Decomposition, check_decomposition
 from covector.loopir.ir import CallInLanes
+from covector.loopir.tensor import Tensor
 from covector.ops.call import call
 from covector.ops.factory import elements
 from covector.ops.registry import load_all
@@ -170,7 +171,12 @@ class Derived:
                     fix="give decompositions, or derive it from one that does, as 'native'",
                 )
             )
-        return backend.compile(self._rewritten(run_passes(program, (Inline(),))), options)
+        plain = run_passes(program, (Inline(kept=self._has_own),))
+        return backend.compile(self._rewritten(plain), options)
+
+    def _has_own(self, equation: Equation) -> bool:
+        name = equation.primitive.name
+        return name in self._own or name in self._decompositions
 
     def _rewritten(self, program: Program) -> Program:
         return program.replace(equations=[self._equation(e) for e in program.equations])
@@ -214,9 +220,9 @@ def _with_lowering(backend: str, name: str, rule: Rule) -> Primitive:
 
     def lower(b: Any, *tensors: Any, **params: Any) -> Any:
         with _told(b.equation):
-            found = rule(b, *tensors, **params)
+            found: Any = rule(b, *tensors, **params)
         if found is not NotImplemented:
-            return found
+            return [found] if old.multiple_results and isinstance(found, Tensor) else found
         if old.decompose is not None:
             avals = [a.aval for a in b.equation.inputs]
             own = old.decompose(*avals, **params)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,16 +63,18 @@ class Lowered:
     sizes: Sequence[str]
 
 
-def simplified(program: Program) -> Program:
+def simplified(program: Program, keep: Collection[str] = ()) -> Program:
     """A program without calls of programs, dead equations and what can be computed beforehand.
 
     Args:
         program: any valid program.
+        keep: names of operations of users that stay; for others stands what they are made of.
 
     Returns:
         An equal one; loops and branches still hold programs, which are simplified too.
     """
-    return run_passes(program, (Inline(), Constants(), DeadCode(), CommonSubexpressions()))
+    inline = Inline(kept=lambda equation: equation.primitive.name in keep)
+    return run_passes(program, (inline, Constants(), DeadCode(), CommonSubexpressions()))
 
 
 def lower(

@@ -10,6 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from covector.compiler.passes.constants import Constants
+from covector.compiler.passes.cse import CommonSubexpressions
+from covector.compiler.passes.dce import DeadCode
+from covector.compiler.passes.inline import Inline
 from covector.compiler.passes.invariants import Invariants
 from covector.compiler.pipeline import run_passes
 from covector.core.array import Array, as_array
@@ -20,8 +24,7 @@ from covector.core.errors import CompilationError, MissingCapabilityError, compo
 from covector.core.interpret import stored_form
 from covector.core.program import Equation, Program, Variable, subprograms
 from covector.core.verify import verify
-from covector.extend.backends.lowering import simplified
-from covector.extend.backends.partition import partition
+from covector.extend.backends.partition import may_move, partition
 from covector.ops.nested import nbytes
 from covector.ops.offload import offload as offload_primitive
 
@@ -437,7 +440,11 @@ def offload(
             offload_primitive, (), (), {"part": parts[-1]}, frame=shown.frame, scope=shown.scope
         )
 
-    plain = run_passes(simplified(program), (Invariants(),))
+    def kept(equation: Equation) -> bool:
+        return may_move(equation) and backend.claims(equation)
+
+    passes = (Inline(kept=kept), Constants(), DeadCode(), CommonSubexpressions(), Invariants())
+    plain = run_passes(program, passes)
     host = partition(plain, backend.claims, make)
     if config.check:
         verify(host)

@@ -68,12 +68,7 @@ class _Partition:
         return equation.replace(params=map_subprograms(equation.params, self.rewritten))
 
     def _is_claimed(self, equation: Equation) -> bool:
-        if equation.effects or equation.primitive.tags & {"callback", "call"}:
-            return False
-        atoms: list[Atom] = [*equation.inputs, *equation.outputs]
-        if any([type(n) is not int for a in atoms for n in a.aval.shape]):
-            return False
-        return self._claims(equation)
+        return may_move(equation) and self._claims(equation)
 
     def _part(
         self,
@@ -97,6 +92,14 @@ class _Partition:
         program = substitute(program, dict(zip(inputs, own, strict=True))).replace(inputs=own)
         equation = self._make(program, group)
         return group if equation is None else [equation.replace(inputs=inputs, outputs=outputs)]
+
+
+def may_move(equation: Equation) -> bool:
+    """Whether an equation can run elsewhere: it has no effects, and numbers for all sizes."""
+    if equation.effects or equation.primitive.tags & {"callback", "call"}:
+        return False
+    atoms: list[Atom] = [*equation.inputs, *equation.outputs]
+    return all([type(n) is int for a in atoms for n in a.aval.shape])
 
 
 def _readers(equations: Sequence[Equation]) -> dict[Variable, list[Equation]]:
