@@ -19,14 +19,14 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import growth, processes, report, threads
+from benchmarks import extensions, growth, processes, report, threads
 from benchmarks.client import LONGEST, Peer, PeerError
 from benchmarks.measure import Line, Row, measure
 from benchmarks.peers import PEERS
 from benchmarks.workloads import WORKLOADS
 
 REVERSE = "reverse scan, 1000 x 80 kB"
-TABLES = ("ratios", "processes", "threads", "growth")
+TABLES = ("ratios", "processes", "threads", "extensions", "growth")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -145,6 +145,10 @@ def main(arguments: list[str] | None = None) -> None:
             table = threads.table(options.names, repeats, folder, options.log, tiny)
             report.print_lines(console, "One thread's time divided by two threads'", table)
             written["threads"] = [line.as_dict() for line in table]
+            lines += table
+        if "extensions" in options.tables and not options.rows:
+            table = extensions.table(options.repeats, folder, options.tiny)
+            report.print_lines(console, "Time of what is built in divided by an extension's", table)
             lines += table
         if "growth" in options.tables and not options.rows:
             written["growth"] = _growth(options, console, folder)

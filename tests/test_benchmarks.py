@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import growth, measure, peers, report
+from benchmarks import extensions, growth, measure, peers, report
 from benchmarks.__main__ import main
 from benchmarks.client import ROOT, Peer, PeerError, PeerTimeout
 from benchmarks.measure import Line, difference
@@ -290,6 +290,13 @@ def test_programs_that_grow_have_about_the_equations_asked_for(shape: str) -> No
     small, large = (growth.measure(shape, count)["equations"] for count in (300, 600))
     assert 0.7 * 300 < small < 1.3 * 300
     assert 1.7 < large / small < 2.3
+
+
+def test_extensions_are_measured(tmp_path: Path) -> None:
+    *kernels, call = extensions.table(1, tmp_path, tiny=True)
+    assert len(kernels) == 4
+    assert all(line.ours and line.theirs for line in kernels)
+    assert call.note == "no C compiler" or " ns a call" in call.note
 
 
 def test_a_run_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

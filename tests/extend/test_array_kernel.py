@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.extend.worked import interpolate, like, segmented_sum
 
 import covector as cv
 import covector.numpy as cnp
@@ -18,59 +19,12 @@ from covector.extend import prange
 SCALE = 0.25
 
 
-def _like(x: Any, *others: Any) -> Any:
-    return cv.ShapeDtypeStruct(x.shape, x.dtype)
-
-
-@extend.array_kernel(results=lambda x, first: (_like(x), cv.ShapeDtypeStruct((), "int32")))
-def segmented_sum(x: Any, first: Any, out: Any, segments: Any) -> None:
-    """Running sums that begin anew where a segment does, and how many there are."""
-    total = 0.0
-    count = 0
-    for i in range(x.shape[0]):
-        if first[i]:
-            total = 0.0
-            count += 1
-        total += x[i]
-        out[i] = total
-    segments[()] = count
-
-
-@extend.array_kernel(results=_like)
-def interpolate(x: Any, xs: Any, ys: Any, out: Any) -> None:
-    """Linear interpolation in a table, by bisection."""
-    n = xs.shape[0]
-    for i in prange(x.shape[0]):
-        low, high = 0, n - 1
-        while high - low > 1:
-            middle = (low + high) // 2
-            if xs[middle] <= x[i]:
-                low = middle
-            else:
-                high = middle
-        t = (x[i] - xs[low]) / (xs[low + 1] - xs[low])
-        out[i] = ys[low] + min(max(t, 0.0), 1.0) * (ys[low + 1] - ys[low])
-
-
-@interpolate.defjvp
-def _interpolate_jvp(primals: Any, tangents: Any) -> Any:
-    (x, xs, ys), (dx, dxs, dys) = primals, tangents
-    k = cnp.clip(cnp.searchsorted(xs, x, side="right") - 1, 0, xs.shape[0] - 2)
-    width = xs[k + 1] - xs[k]
-    t = (x - xs[k]) / width
-    near = cnp.clip(t, 0, 1)
-    dt = cnp.where(near == t, dx - dxs[k] - t * (dxs[k + 1] - dxs[k]), 0) / width
-    return interpolate(*primals), (
-        (1 - near) * dys[k] + near * dys[k + 1] + dt * (ys[k + 1] - ys[k])
-    )
-
-
 @extend.scalar_kernel
 def damped(x: Any) -> Any:
     return x if abs(x) < 4 else 4 + SCALE * (x - 4)
 
 
-@extend.array_kernel(results=_like)
+@extend.array_kernel(results=like)
 def blocked_stencil(u: Any, out: Any) -> None:
     """The sum of a point's neighbours, in blocks of rows."""
     rows, columns = u.shape
@@ -176,7 +130,7 @@ def test_kernels_are_pickled_by_name() -> None:
 
 
 def test_indices_out_of_bounds() -> None:
-    @extend.array_kernel(results=lambda x, i: _like(i))
+    @extend.array_kernel(results=lambda x, i: like(i))
     def taken(x: Any, i: Any, out: Any) -> None:
         for k in prange(i.shape[0]):
             out[k] = x[i[k]]
@@ -186,7 +140,7 @@ def test_indices_out_of_bounds() -> None:
     with pytest.raises(RuntimeError, match=r"out of bounds(.|\n)*x\[i\[k\]\]"):
         cv.jit(taken)(x, cnp.array([0, 5, 2]))
 
-    @extend.array_kernel(results=lambda x, i: _like(i), bounds="clip")
+    @extend.array_kernel(results=lambda x, i: like(i), bounds="clip")
     def nearest(x: Any, i: Any, out: Any) -> None:
         for k in prange(i.shape[0]):
             out[k] = x[i[k]]
@@ -195,7 +149,7 @@ def test_indices_out_of_bounds() -> None:
         got = cv.jit(nearest, backend=backend)(x, cnp.array([-3, 7, 2]))
         np.testing.assert_array_equal(got, [0, 40, 20])
 
-    @extend.array_kernel(results=_like)
+    @extend.array_kernel(results=like)
     def outside(x: Any, out: Any) -> None:
         out[0] = x[5]
 
@@ -204,7 +158,7 @@ def test_indices_out_of_bounds() -> None:
 
 
 def test_iterations_of_prange_are_independent() -> None:
-    @extend.array_kernel(results=_like)
+    @extend.array_kernel(results=like)
     def running(x: Any, out: Any) -> None:
         total = 0.0
         for i in prange(x.shape[0]):
@@ -216,7 +170,7 @@ def test_iterations_of_prange_are_independent() -> None:
 
 
 def test_operands_are_not_written_to() -> None:
-    @extend.array_kernel(results=_like)
+    @extend.array_kernel(results=like)
     def overwrites(x: Any, out: Any) -> None:
         x[0] = 1.0
 
@@ -231,8 +185,8 @@ def test_wrong_declarations_are_named() -> None:
 
     with pytest.raises(TypeError, match="results are declared as ShapeDtypeStructs"):
         undeclared(X)
-    short = extend.array_kernel(results=_like)(interpolate.python)
+    short = extend.array_kernel(results=like)(interpolate.python)
     with pytest.raises(TypeError, match="1 operands, and 1 results declared"):
         short(X)
     with pytest.raises(ValueError, match="bounds says what happens"):
-        extend.array_kernel(results=_like, bounds="ignore")(interpolate.python)
+        extend.array_kernel(results=like, bounds="ignore")(interpolate.python)

@@ -235,6 +235,24 @@ def test_cffi_pointers(library):
         extend.foreign("double quadratic(double x)", ffi.addressof(loaded, "quadratic"))
 
 
+def test_libraries_of_pointers_stay(library):
+    """A pointer of cffi does not keep the library that it points into; programs do."""
+    cffi = pytest.importorskip("cffi")
+
+    def made():
+        ffi = cffi.FFI()
+        ffi.cdef("double quadratic(double x, int32_t n);")
+        return extend.foreign(
+            "double quadratic(double x, int n)",
+            ffi.addressof(ffi.dlopen(library), "quadratic"),
+            name="test_stays",
+        )
+
+    op = made()
+    gc.collect()
+    np.testing.assert_allclose(cv.jit(op)(X, np.int32(1)), X**2 + 1)
+
+
 def test_functions_that_numba_compiled():
     numba = pytest.importorskip("numba")
 

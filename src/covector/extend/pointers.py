@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import os
@@ -55,7 +56,35 @@ def resolve(function: Any) -> Pointer:
     found = _resolve(function)
     if not found.address:
         raise ValueError(f"{function!r} is a null pointer")
+    _keep_library(found.address)
     return found
+
+
+class _Symbol(ctypes.Structure):
+    """What `dladdr` tells of an address (`Dl_info`)."""
+
+    _fields_ = (
+        ("path", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("name", ctypes.c_char_p),
+        ("nearest", ctypes.c_void_p),
+    )
+
+
+def _keep_library(address: int) -> None:
+    """Keeps the library that an address is in from being unloaded.
+
+    Programs call it for as long as the process lasts, while a pointer (of cffi, say) may not keep
+    its library, which goes with the object that opened it.
+    """
+    dladdr = getattr(ctypes.CDLL(None), "dladdr", None)
+    found = _Symbol()
+    if dladdr is None or not dladdr(ctypes.c_void_p(address), ctypes.byref(found)):
+        return  # compiled at run time, so that its owner keeps it
+    path: bytes | None = found.path
+    if path:
+        with contextlib.suppress(OSError):  # the executable itself
+            ctypes.CDLL(os.fsdecode(path), os.RTLD_NOLOAD | os.RTLD_NOW)  # ctypes never closes
 
 
 def _resolve(function: Any) -> Pointer:
