@@ -152,7 +152,7 @@ class Unit:
     def _routine(self, found: Routine) -> None:
         self._known.add(found.name)  # before it is there: it may call itself
         types = [value_type(p.dtype) if isinstance(p, Value) else "i32" for p in found.parameters]
-        writer = Writer(found.function, self, types, 0)
+        writer = Writer(found.function, self, types, _placed(found.function))
         for k, parameter in enumerate(found.parameters):
             if isinstance(parameter, Value):
                 writer.places[parameter] = k
@@ -166,6 +166,16 @@ class Unit:
         self.module.functions[found.name] = Code(
             found.name, types, results, writer.locals, writer.body
         )
+
+
+def _placed(function: Function) -> int:
+    """Gives the temporary arrays of a routine places in its workspace, whose size is returned."""
+    total = 0
+    for buffer in function.buffers:
+        if buffer.space == WORKSPACE:
+            buffer.offset = total
+            total += -(-(buffer.nbytes or 0) // 64) * 64
+    return total
 
 
 class Writer:

@@ -15,6 +15,10 @@ from covector_wasm.routines import STATUS, Routine, RoutineBuilder
 _DTYPES = {"f32": "float32", "f64": "float64", "c64": "complex64", "c128": "complex128"}
 
 
+_ROWS, _DEPTH, _WIDTH = 6, 128, 64
+"""Of products: rows that are computed together, and the size of tiles of the second matrix."""
+
+
 def make(symbol: str, args: Sequence[Any]) -> Routine:
     """The function with a name of `FUNCTIONS`."""
     rule, dtype = FUNCTIONS[symbol]
@@ -39,37 +43,69 @@ def _loaded(b: Any, matrix: Any, offset: Any, conjugated: Any) -> Any:
 
 
 def _gemm(b: Any, dtype: Any) -> Routine:
-    """The m x n matrix c = op(a) op(b); op transposes if its flag is 1, and conjugates too if 2."""
+    """The m x n matrix c = op(a) op(b); op transposes if its flag is 1, and conjugates too if 2.
+
+    Tiles of the second matrix are copied to where they are contiguous and stay in the cache.
+    """
     m, n, k = b.numbers(3)
     a, lda = b.array(dtype), b.number()
     y, ldb = b.array(dtype), b.number()
     c, ldc = b.array(dtype), b.number()
     op_a, op_b = b.numbers(2)
-    zero, one = b.index(0), b.index(1)
-    row = b.select(b.op("eq", op_a, 0), lda, one)
-    column = b.select(b.op("eq", op_a, 0), one, lda)
-    down = b.select(b.op("eq", op_b, 0), ldb, one)
-    across = b.select(b.op("eq", op_b, 0), one, ldb)
+    tile = b.buffer(dtype, (_DEPTH * _WIDTH,), "tile")
+    one = b.index(1)
+    row, down = (b.select(b.op("eq", op, 0), ld, one) for op, ld in ((op_a, lda), (op_b, ldb)))
+    column, across = (b.select(b.op("eq", op, 0), one, ld) for op, ld in ((op_a, lda), (op_b, ldb)))
 
-    def line(i: Any) -> None:
-        out = b.mul(i, ldc)
-        b.loop(zero, n, lambda j: b.store_at(c, b.add(out, j), b.const(0, dtype)))
+    def clear(i: Any) -> None:
+        start = b.mul(i, ldc)
+        b.loop(0, n, lambda j: b.store_at(c, b.add(start, j), b.const(0, dtype)), kind="simd")
 
-        def term(l: Any) -> None:
-            place = b.add(b.mul(i, row), b.mul(l, column))
-            x = _loaded(b, a, place, b.op("eq", op_a, 2))
-            start = b.mul(l, down)
+    def copied(left: Any, top: Any, width: Any, depth: Any) -> None:
+        def line(l: Any) -> None:
+            start = b.mul(b.add(top, l), down)
 
             def element(j: Any) -> None:
-                z = _loaded(b, y, b.add(start, b.mul(j, across)), b.op("eq", op_b, 2))
-                place = b.add(out, j)
-                b.store_at(c, place, b.add(b.load_at(c, place), b.mul(x, z)))
+                place = b.add(start, b.mul(b.add(left, j), across))
+                x = _loaded(b, y, place, b.op("eq", op_b, 2))
+                b.store_at(tile, b.add(b.mul(l, _WIDTH), j), x)
 
-            b.loop(zero, n, element)
+            b.loop(0, width, element)
 
-        b.loop(zero, k, term)
+        b.loop(0, depth, line)
 
-    b.loop(zero, m, line)
+    def added(first: Any, many: int, left: Any, top: Any, width: Any, depth: Any) -> None:
+        """To some rows, so that what is loaded of the tile serves all of them."""
+        rows = [b.add(first, r) for r in range(many)]
+        starts = [b.add(b.mul(i, row), b.mul(top, column)) for i in rows]
+        ends = [b.add(b.mul(i, ldc), left) for i in rows]
+
+        def element(j: Any) -> None:
+            def term(l: Any, *sums: Any) -> list[Any]:
+                z, place = b.load_at(tile, b.add(b.mul(l, _WIDTH), j)), b.mul(l, column)
+                xs = [_loaded(b, a, b.add(s, place), b.op("eq", op_a, 2)) for s in starts]
+                return [b.add(s, b.mul(x, z)) for x, s in zip(xs, sums, strict=True)]
+
+            before = [b.load_at(c, b.add(end, j)) for end in ends]
+            for end, total in zip(ends, b.loop(0, depth, term, before), strict=True):
+                b.store_at(c, b.add(end, j), total)
+
+        b.loop(0, width, element, kind="simd")
+
+    def tiles(left: Any) -> None:
+        width = b.op("min", b.sub(n, left), _WIDTH)
+
+        def by(top: Any) -> None:
+            depth = b.op("min", b.sub(k, top), _DEPTH)
+            copied(left, top, width, depth)
+            blocks = b.mul(b.op("index_div", m, b.index(_ROWS)), _ROWS)
+            b.loop(0, blocks, lambda i: added(i, _ROWS, left, top, width, depth), step=_ROWS)
+            b.loop(blocks, m, lambda i: added(i, 1, left, top, width, depth))
+
+        b.loop(0, k, by, step=_DEPTH)
+
+    b.loop(0, m, clear)
+    b.loop(0, n, tiles, step=_WIDTH)
     return b.routine()
 
 
