@@ -13,7 +13,7 @@ import pytest
 
 import covector as cv
 import covector.numpy as cnp
-from covector import lax
+from covector import extend, lax
 from covector.export import export, library, symbolic_shape
 from covector.extend.backends import MissingCapabilityError
 from covector_wasm.instance import Instance
@@ -56,6 +56,12 @@ def shifted(z: Any, n: Any) -> Any:
     return z * 1j, n + z.size, n > 2
 
 
+@extend.array_kernel(results=lambda x, i: cv.ShapeDtypeStruct(i.shape, x.dtype))
+def picked(x: Any, i: Any, out: Any) -> None:
+    for k in extend.prange(i.shape[0]):
+        out[k] = x[i[k]]
+
+
 def factor(a: Any) -> Any:
     """A function that calls the library."""
     return cnp.sort(cnp.linalg.cholesky(a @ a.T + cnp.eye(40)).ravel())
@@ -69,6 +75,7 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "gradient": (network_gradient, (W1, W2, DATA, TARGETS)),
     "lorenz": (lorenz, (np.ones(3), np.array([10, 28, 8 / 3]))),
     "shifted": (shifted, (Z, np.array([1, 2, 2**40]))),
+    "picked": (picked, (np.arange(4.0), np.array([3, 0], np.int32))),
     "factor": (factor, (RNG.normal(size=(40, 40)).astype(np.float32),)),
 }
 
@@ -151,16 +158,27 @@ def test_errors_in_node(folder: Path) -> None:
 import { readFileSync } from "node:fs";
 import { load } from "./sciences.mjs";
 const library = await load(readFileSync(new URL("./sciences.wasm", import.meta.url)));
-for (const call of [() => library.lorenz([1, 2], [3, 4, 5]), () => library.lorenz([1, 2, 3])])
+const calls = [
+  () => library.lorenz([1, 2], [3, 4, 5]),
+  () => library.lorenz([1, 2, 3]),
+  () => library.picked([1, 2, 3, 4], [0, 4]),
+  () => console.log(library.picked([1, 2, 3, 4], [0, 3])[0].join()),
+];
+for (const call of calls)
   try { call() } catch (error) { console.log(String(error)) }
 """
     (folder / "errors.mjs").write_text(script)
     assert NODE
     said = subprocess.run([NODE, folder / "errors.mjs"], capture_output=True, text=True, check=True)
-    assert said.stdout.splitlines() == [
+    lines = said.stdout.splitlines()
+    assert lines[:3] == [
         "RangeError: lorenz: y has 2 elements, not [3]",
         "TypeError: lorenz takes 0 sizes and 2 arrays",
+        "Error: picked: an index is out of bounds",
     ]
+    assert "x[i[k]]" in lines[3]
+    assert "test_node.py:" in lines[4]
+    assert lines[-1] == "1,4"
 
 
 def test_the_module_explains_a_status(folder: Path) -> None:

@@ -11,7 +11,7 @@ import wasmtime
 
 import covector as cv
 import covector.numpy as cnp
-from covector import lax
+from covector import extend, lax
 from covector.extend import loopir
 from covector.extend.backends import MissingCapabilityError, Options, get_backend
 from covector.testing import conformance
@@ -240,6 +240,23 @@ def test_what_is_missing_is_named_with_its_line() -> None:
     matrix = np.eye(200, dtype=np.float32)
     with pytest.raises(MissingCapabilityError, match="lacks: call cv_geqrf_f32"):
         cv.jit(cnp.linalg.qr, backend="wasm")(matrix)
+
+
+@extend.array_kernel(results=lambda x, i: cv.ShapeDtypeStruct(i.shape, x.dtype))
+def picked(x: Any, i: Any, out: Any) -> None:
+    for k in extend.prange(i.shape[0]):
+        out[k] = x[i[k]]
+
+
+def test_a_check_that_fails_has_the_line_of_the_user() -> None:
+    f = cv.jit(lambda x, i: picked(cnp.sort(x), i), backend="wasm")
+    inside = np.array([0, 49], np.int32)
+    for _ in range(2):  # the second time with the memory of the first
+        np.testing.assert_array_equal(f(X, inside), X[inside])
+        with pytest.raises(
+            RuntimeError, match=r"(?s)picked: an index.*x\[i\[k\]\].*test_wasm.py:\d+"
+        ):
+            f(X, inside + 1)
 
 
 def test_memory_that_is_not_there() -> None:
