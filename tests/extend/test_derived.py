@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 import covector as cv
 import covector.numpy as cnp
-from covector import extend, lax
+from covector import export, extend, lax
 from covector.core import backend as registry
 from covector.extend import backends
 from covector.extend.backends import derived, scalar_rule
@@ -160,6 +162,35 @@ def test_derived_of_derived() -> None:
     register("more", base="mine", rules={"sin": scalar_rule(twice)})
     np.testing.assert_allclose(on("more", lambda x: cnp.exp(cnp.sin(x)), X), 4 * X)
     assert backends.get_backend("more").name == "more"
+
+
+def test_a_backend_is_registered_again() -> None:
+    register("mine", rules={"exp": scalar_rule(twice)})
+    np.testing.assert_allclose(on("mine", cnp.exp, X), 2 * X)
+    register("mine", rules={"exp": scalar_rule(lambda b, x, **params: b.op("mul", x, 3.0))})
+    np.testing.assert_allclose(on("mine", cnp.exp, X), 3 * X)
+
+
+def test_what_depends_on_rules_is_not_kept_on_disk(tmp_path: Path) -> None:
+    with cv.config.override("cache_size", "16M"), cv.config.override("cache_dir", str(tmp_path)):
+        for factor in (2.0, 3.0):
+
+            def rule(b: Any, x: Any, factor: float = factor, **params: Any) -> Any:
+                return b.op("mul", x, factor)
+
+            register("mine", rules={"exp": scalar_rule(rule)})
+            np.testing.assert_allclose(on("mine", cnp.exp, X), factor * X)
+
+
+def test_libraries_have_the_rules(tmp_path: Path) -> None:
+    register("mine", rules={"exp": scalar_rule(twice)})
+    made = export.export(cv.jit(cnp.exp))(cv.ShapeDtypeStruct((3,), F32))
+    files = export.library({"twice": made}, "numbers", backend="mine")
+    files.write(tmp_path)
+    found = ctypes.CDLL(str(next(tmp_path.glob("*.so"))))
+    x, y = X[:3].copy(), np.zeros(3, F32)
+    assert found.twice(ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(y.ctypes.data)) == 0
+    np.testing.assert_allclose(y, 2 * x)
 
 
 def test_it_conforms_where_its_rules_are_right() -> None:

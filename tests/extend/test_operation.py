@@ -311,6 +311,17 @@ def test_names_of_others_are_not_taken():
     assert REGISTRY["sin"].built_in
 
 
+def test_code_of_an_operation_that_was_defined_before_is_not_used():
+    for factor in (2, 3):
+
+        def lower(b, x, factor=factor):
+            return b.lazy(x.shape, x.dtype, lambda i: b.builder.op("mul", x.at(i), factor))
+
+        scaled = extend.operation("test_scaled", shape=lambda x: x, lower=lower, elementwise=True)
+        np.testing.assert_array_equal(scaled(X), factor * X)
+        np.testing.assert_array_equal(cv.jit(lambda x, op=scaled: op(x))(X), factor * X)
+
+
 def test_a_module_may_define_its_operation_again():
     assert product_and_sum("test_again")(1.0, 2.0)[0] == 2
     again = extend.decomposition(name="test_again")(lambda x: x)

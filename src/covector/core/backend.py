@@ -95,12 +95,15 @@ _backends: dict[str, Backend] = {}
 def register_backend(name: str, factory: Callable[[], Backend] | str) -> None:
     """Makes a backend available as `jit(f, backend=name)`.
 
+    It takes the place of one of that name, but for functions that are compiled already.
+
     Args:
         name: how users choose it.
         factory: called at first use, or "module:function" to import it from.
     """
     _factories[name] = _imported(factory) if isinstance(factory, str) else factory
-    _backends.pop(name, None)
+    if _backends.pop(name, None) is not None:
+        _cache.clear()  # what another one of that name compiled, or was asked to by others
 
 
 def _imported(path: str) -> Callable[[], Backend]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
+from covector.core.backend import clear_cache
 from covector.core.errors import compose
 from covector.core.primitive import REGISTRY, Primitive, Rule, unsupported
 from covector.core.program import Program
@@ -185,7 +186,11 @@ class _claimed:  # noqa: N801  # used like a function
         self._before = REGISTRY.pop(self._name, None)
 
     def __exit__(self, *exception: object) -> None:
-        if self._before is not None and exception[0] is not None:
+        if self._before is None:
+            return
+        if exception[0] is None:
+            clear_cache()  # compiled code knows operations by their names
+        else:
             REGISTRY[self._name] = self._before
 
 

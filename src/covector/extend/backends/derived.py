@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 from covector.compiler.passes.inline import Inline
 from covector.compiler.pipeline import run_passes
 from covector.core import pytree
 from covector.core.backend import Backend, Executable, Options, get_backend
 from covector.core.errors import CompilationError, compose
+from covector.core.libraries import LibraryFunction, LibraryOptions, LibraryWriter
 from covector.core.primitive import REGISTRY, Primitive, Rule, unsupported
 from covector.core.program import Equation, Program, map_subprograms, subprograms
 from covector.core.source import here
@@ -161,6 +164,27 @@ class Derived:
             CompilationError: if the base does not compile loop IR, and there are rules for it; or
                 a rule fails.
         """
+        return self._checked().compile(self._with_own(program), options)
+
+    @property
+    def library_kinds(self) -> Sequence[str]:
+        """What the base can write for use without Python."""
+        return getattr(get_backend(self.base), "library_kinds", ())
+
+    def library(
+        self, functions: Sequence[LibraryFunction], options: LibraryOptions
+    ) -> Mapping[str, bytes]:
+        """A library that the base writes, with these rules.
+
+        Args:
+            functions: what is in it.
+            options: of the library.
+        """
+        changed = [replace(f, program=self._with_own(f.program)) for f in functions]
+        return cast("LibraryWriter", self._checked()).library(changed, options)
+
+    def _checked(self) -> Backend:
+        """The base, if it can do what is asked of it."""
         backend: Backend = get_backend(self.base)
         if self._own and getattr(backend, "level", "") != LOOP_IR:
             raise CompilationError(
@@ -171,8 +195,11 @@ class Derived:
                     fix="give decompositions, or derive it from one that does, as 'native'",
                 )
             )
-        plain = run_passes(program, (Inline(kept=self._has_own),))
-        return backend.compile(self._rewritten(plain), options)
+        return backend
+
+    def _with_own(self, program: Program) -> Program:
+        """A program with these rules."""
+        return self._rewritten(run_passes(program, (Inline(kept=self._has_own),)))
 
     def _has_own(self, equation: Equation) -> bool:
         name = equation.primitive.name
@@ -232,7 +259,9 @@ def _with_lowering(backend: str, name: str, rule: Rule) -> Primitive:
         return old.lower(b, *tensors, **params)
 
     own = f"{backend}.{name}"
-    REGISTRY.pop(own, None)  # a cell that is run again
+    # Compiled code is known by the names of primitives, and another backend may have had this one.
+    numbered = (f"{own}.{k}" for k in itertools.count(2))
+    own = next(each for each in itertools.chain((own,), numbered) if each not in REGISTRY)
     # `narrow` applies the primitive that it belongs to: in lanes this one would be lost.
     lanes = old.lanes if old.narrow is None else unsupported("its lowering is a backend's own")
     made = Primitive(
