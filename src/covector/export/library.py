@@ -103,6 +103,8 @@ def write_library(
     for name in (options.name, *[f.symbol for f in functions]):
         if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in _TAKEN:
             raise ValueError(f"a library and its functions have identifiers as names, not {name!r}")
+    if options.effort not in range(4):
+        raise ValueError(f"effort is from 0 to 3, found {options.effort!r}")
     if not functions:
         raise ValueError(f"the library {options.name} has no functions")
     writer = get_backend(backend)

@@ -49,6 +49,8 @@ def _scan_shape(
     remat: Remat = None,
 ) -> list[Aval]:
     inputs, outputs = program.input_avals, program.output_avals
+    if num_consts < 0 or not 0 <= num_carry <= min(len(inputs) - num_consts, len(outputs)):
+        raise TypeError(f"scan: {num_consts} constants and {num_carry} carries are not the body's")
     if len(inputs) != len(avals):
         raise TypeError(f"scan: the body takes {len(inputs)} inputs, got {len(avals)} operands")
     for k, (found, wanted) in enumerate(zip(avals, inputs, strict=True)):

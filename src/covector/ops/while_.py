@@ -30,6 +30,8 @@ def _while_shape(
     body_program: Program,
     body_nconsts: int,
 ) -> list[Aval]:
+    if cond_nconsts < 0 or body_nconsts < 0 or cond_nconsts + body_nconsts > len(avals):
+        raise TypeError(f"while: there are no {cond_nconsts} and {body_nconsts} constants")
     cond_consts, body_consts, carry = split(avals, cond_nconsts, body_nconsts)
     _check_operands("condition", [*cond_consts, *carry], cond_program)
     _check_operands("body", [*body_consts, *carry], body_program)

@@ -14,6 +14,7 @@ import pytest
 import covector as cv
 import covector.numpy as cnp
 from covector import lax
+from covector.export import export, library, symbolic_shape
 from covector.extend import loopir
 from covector.extend.backends import CompilationError, MissingCapabilityError, get_backend
 from covector.testing import conformance
@@ -166,6 +167,79 @@ def test_stages() -> None:
     assert "ret" in compiled.as_text("assembly")
     with pytest.raises(ValueError, match="no stage 'llvm'"):
         compiled.as_text("llvm")
+
+
+# --- libraries ------------------------------------------------------------------------------------
+
+
+def pendulum(start: Any, step: Any) -> Any:
+    def advance(y: Any, _: Any) -> Any:
+        y = y + step * cnp.stack([y[1], -cnp.sin(y[0])])
+        return y, y
+
+    return lax.scan(advance, start, None, length=50)
+
+
+def loss(w: Any, x: Any) -> Any:
+    return cnp.mean(cnp.tanh(x @ w) ** 2) + cnp.sum(w * cnp.arange(6.0).reshape(3, 2))
+
+
+MAIN = """
+#include <stdio.h>
+#include "models.h"
+int main(void) {
+    const float w[] = {1, 2, -1, 0.5f, 0, 3}, x[] = {1, 2, 3, 4, 5, 6}, start[] = {1, 0};
+    const float step = 0.1f;
+    float slope[6], last[2], path[100];
+    if (gradient(2, w, x, slope) || simulation(start, &step, last, path))
+        return 1;
+    for (int i = 0; i < 6; i++) printf("%a ", slope[i]);
+    for (int i = 0; i < 100; i++) printf("%a ", path[i]);
+    puts(gradient_error(-3));
+}
+"""
+
+
+@pytest.mark.parametrize("kind", ["source", "shared"])
+def test_c_programs_call_a_gradient_and_a_simulation(kind: str, tmp_path: Path) -> None:
+    w = np.array([[1, 2], [-1, 0.5], [0, 3]], np.float32)
+    x = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
+    start, step = np.array([1, 0], np.float32), np.float32(0.1)
+    functions = {
+        "gradient": export(cv.grad(loss))(
+            w, cv.ShapeDtypeStruct(symbolic_shape("n, 3"), "float32")
+        ),
+        "simulation": export(pendulum)(start, step),
+    }
+    files = library(functions, "models", backend="c", kind=kind)
+    files.write(tmp_path)
+    (tmp_path / "main.c").write_text(MAIN)
+    compiler = shutil.which("cc")
+    assert compiler
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-pedantic"]
+    (code,) = [name for name in files.names if not name.endswith(".h")]
+    subprocess.run(
+        [compiler, *flags, "-fwrapv", "-ffp-contract=off", "main.c", code, "-o", "main", "-lm"],
+        cwd=tmp_path,
+        check=True,
+    )
+    said = subprocess.run(
+        [tmp_path / "main"], capture_output=True, text=True, check=True,
+        env={"LD_LIBRARY_PATH": str(tmp_path)},
+    ).stdout  # fmt: skip
+    *words, message = said.split(" ", 106)
+    assert message == "there is not enough memory\n"
+    wanted = [cv.grad(loss)(w, x), pendulum(start, step)[1]]
+    flat = np.concatenate([np.asarray(a).reshape(-1) for a in wanted])
+    np.testing.assert_allclose([float.fromhex(t) for t in words], flat, rtol=1e-5, atol=1e-6)
+
+
+def test_libraries_that_it_does_not_write() -> None:
+    f = export(cnp.sin)(1.0)
+    with pytest.raises(MissingCapabilityError, match="kind='source' and compile it for that"):
+        f.library("f", backend="c", target="aarch64-linux-gnu")
+    with pytest.raises(MissingCapabilityError, match="has its own matrix products"):
+        f.library("f", backend="c", blas="openblas")
 
 
 # --- what goes wrong ------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from covector.backends.native import blas, emit
 from covector.backends.native.archive import archive
 from covector.backends.native.emit_externals import PURE
 from covector.backends.native.emit_ops import Target
-from covector.backends.native.engine import set_up_targets, target_of
+from covector.backends.native.engine import Engine, set_up_targets, target_of
 from covector.backends.native.library_text import RUNTIME, entry_text
 from covector.backends.native.share import share
 from covector.backends.native.split import split
@@ -134,7 +134,9 @@ def _module(
     texts = _texts(functions, options, machine.target)
     context = llvm.create_context()
     modules: list[Any] = []
-    try:
+    with contextlib.ExitStack() as leaving:
+        leaving.enter_context(Engine._lock)  # LLVM's options are those of the process
+        leaving.callback(_close, modules, context)
         modules += [_parsed(llvm, text, context) for text in texts]
         whole = modules[0]
         for other in modules[1:]:
@@ -150,11 +152,13 @@ def _module(
         )
         whole.triple, whole.data_layout = code.triple, str(code.target_data)
         yield Toolchain(code, options.effort), whole
-    finally:
-        # In this order, which the garbage collector need not keep.
-        for module in modules:
-            module.close()
-        context.close()
+
+
+def _close(modules: list[Any], context: Any) -> None:
+    """Ends modules before their context: an order that the garbage collector need not keep."""
+    for module in modules:
+        module.close()
+    context.close()
 
 
 def _hide(module: Any, exported: set[str]) -> None:
