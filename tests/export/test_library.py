@@ -164,6 +164,12 @@ def test_other_machines_are_refused() -> None:
         models("object", target="pdp11")
     with pytest.raises(MissingCapabilityError, match="libraries for riscv64"):
         models("object", target="riscv64-linux-gnu")
+    for target in ("x86_64-pc-windows-msvc", "aarch64-apple-darwin", "x86_64-unknown-linux-gnux32"):
+        with pytest.raises(MissingCapabilityError, match="not those of 64-bit Unix"):
+            models("object", target=target)
+    for cpu, target in (("pdp11", ""), ("native", "aarch64-linux-gnu"), ("x86-64", "aarch64")):
+        with pytest.raises(CompilationError, match=f"for the processor '{cpu}'"):
+            models("object", cpu=cpu, target=target)
     with pytest.raises(MissingCapabilityError, match="shared libraries for aarch64"):
         models("shared", target="aarch64-linux-gnu")
 

@@ -12,7 +12,7 @@ or minimum that did not resolve. `a % b` is `a - b*(a//b)`.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import reduce
 from math import gcd
 from typing import Any, SupportsIndex
@@ -217,20 +217,6 @@ class Dim:
         raise _inconclusive(f"an integer is needed here, but dimension {self} is symbolic")
 
     __int__ = __index__
-
-    def __covector_array__(self) -> Any:
-        """The size as a value of the program that is being traced."""
-        return _conversion(self)
-
-
-def _conversion(size: Dim) -> Any:
-    raise RuntimeError("covector.ops.dimension has not been imported")
-
-
-def set_conversion(conversion: Callable[[Dim], Any]) -> None:
-    """Says how a symbolic size becomes a value: that takes a primitive."""
-    global _conversion
-    _conversion = conversion
 
 
 DimSize = int | Dim

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from covector.core import dims, dtypes
+from covector.core import dtypes
 from covector.core.avals import Aval
+from covector.core.dims import Dim
 from covector.core.primitive import Primitive, unsupported
 
 
@@ -54,8 +55,10 @@ dimension_size = Primitive(
 )
 
 
-def _as_value(size: dims.Dim) -> Any:
+def _as_value(size: Dim) -> Any:
     return dimension_size(size=size, dtype=dtypes.default_int())
 
 
-dims.set_conversion(_as_value)
+# Sizes are below primitives; as with the methods of arrays, this one is added from above.
+for _name in ("__covector_array__",):
+    setattr(Dim, _name, _as_value)

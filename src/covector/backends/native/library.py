@@ -15,7 +15,12 @@ from covector.backends.native import blas, emit
 from covector.backends.native.archive import archive
 from covector.backends.native.emit_externals import PURE
 from covector.backends.native.emit_ops import Target
-from covector.backends.native.engine import Engine, set_up_targets, target_of
+from covector.backends.native.engine import (
+    GENERIC_CPUS,
+    Engine,
+    set_up_targets,
+    target_of,
+)
 from covector.backends.native.library_text import RUNTIME, entry_text
 from covector.backends.native.share import share
 from covector.backends.native.split import split
@@ -31,8 +36,12 @@ KINDS = ("shared", "static", "object")
 
 _WITHOUT = frozenset({"threads", "streaming_stores", "donation"})
 """What needs the runtime, or memory that is aligned to more than its elements."""
-_GENERIC = {"x86_64": "x86-64", "aarch64": "generic"}
+_ARM = ("generic", "cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n1", "neoverse-v1")
+_PROCESSORS = {"x86_64": GENERIC_CPUS, "aarch64": _ARM}
+"""Processors by architecture, the first is what all of the kind are. LLVM ends the process for some
+names that it does not know."""
 _NEON = "+neon"
+_ELF64 = b"\x7fELF\x02"
 
 
 class Machine(NamedTuple):
@@ -66,6 +75,15 @@ def write(functions: Sequence[LibraryFunction], options: LibraryOptions) -> Mapp
     header = c_header(functions, options.name).encode()
     with _module(functions, options, machine) as (tools, module):
         code = tools.object_code_of(module)
+    if options.target and not code.startswith(_ELF64):
+        raise MissingCapabilityError(
+            compose(
+                f"the backend 'native' lacks: libraries for {options.target}",
+                found="its object files are not those of 64-bit Unix (ELF)",
+                fix="choose a Linux, or C from the backend 'c'",
+            ),
+            "object format",
+        )
     files = {f"{options.name}.h": header}
     if options.kind == "object":
         return {**files, f"{options.name}.o": code}
@@ -93,23 +111,33 @@ def _machine(options: LibraryOptions) -> Machine:
                 fix="name a machine as LLVM does, as 'aarch64-linux-gnu' or 'x86_64-linux-gnu'",
             )
         ) from None
-    if architecture not in _GENERIC:
+    if architecture not in _PROCESSORS:
         raise MissingCapabilityError(
             compose(
                 f"the backend 'native' lacks: libraries for {architecture}",
                 found=f"target {triple!r}",
-                fix=f"choose one of {', '.join(_GENERIC)}, or C from the backend 'c'",
+                fix=f"choose one of {', '.join(_PROCESSORS)}, or C from the backend 'c'",
             ),
             f"target {architecture}",
         )
-    cpu, features = options.cpu or _GENERIC[architecture], ""
-    if cpu == "native":
-        if triple:
-            raise ValueError(f"the processor of {triple} has a name, it is not the native one")
-        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    elif architecture == "aarch64":
-        features = _NEON
+    cpu, features = _processor(llvm, options, architecture)
     return Machine(triple, cpu, features, target_of(cpu, features))
+
+
+def _processor(llvm: Any, options: LibraryOptions, architecture: str) -> tuple[str, str]:
+    known = _PROCESSORS[architecture]
+    cpu = options.cpu or known[0]
+    if cpu == "native" and not options.target:
+        return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    if cpu not in known:
+        raise CompilationError(
+            compose(
+                f"a library for {architecture} is not written for the processor {cpu!r}",
+                fix=f"choose one of {', '.join(known)}"
+                + ("" if options.target else ", or native for this very one"),
+            )
+        )
+    return cpu, _NEON if architecture == "aarch64" else ""
 
 
 def assembly(functions: Sequence[LibraryFunction], options: LibraryOptions) -> str:
