@@ -128,6 +128,7 @@ _SUBMODULES = (
     "custom_derivatives",
     "export",
     "extend",
+    "inspect",
     "nn",
     "random",
     "scipy",

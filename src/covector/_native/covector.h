@@ -81,7 +81,9 @@ enum {
  * the caller raises MemoryError naming the site whichever it is). Zero bytes give a valid pointer.
  *
  * ctx->callback: runs the Python function `id` with copies of the arguments on the calling thread
- * and copies what it returns to `results`. Non-zero: return CV_PYTHON_ERROR at once.
+ * and copies what it returns to `results`. Non-zero: return CV_PYTHON_ERROR at once. A function
+ * with an attribute `gate`, an array of one int64, is not called while the steady clock shows fewer
+ * nanoseconds than it holds; one with an attribute `aborted` is told if the program fails.
  *
  * cv_poll: to be called about every millisecond, from the calling thread or a worker. Looks at
  * signals every 25 ms (taking the interpreter lock only then) if this is the main thread. Returns
@@ -295,6 +297,8 @@ npy_intp cv_checked_bytes(npy_intp itemsize, int ndim, const npy_intp *dims);
 typedef struct cv_callback {
     PyObject *function;
     CvSpecs inputs, results;
+    Py_buffer gate;    /* an int64, or no buf: the function is left out before this time */
+    PyObject *aborted; /* called without arguments when a call of the program fails, or NULL */
 } CvCallback;
 
 typedef int32_t (*cv_entry)(const int64_t *dims, void **args, void **results, cv_context *ctx);

@@ -136,6 +136,35 @@ parse_constants(CvExecutable *self, PyObject *constants)
     return failed ? -1 : 0;
 }
 
+/* An attribute of a callback's function: a new reference, NULL without an exception if it has none. */
+static PyObject *
+attribute(const CvCallback *callback, const char *name)
+{
+    PyObject *found = PyObject_GetAttrString(callback->function, name);
+    if (found == NULL && PyErr_ExceptionMatches(PyExc_AttributeError))
+        PyErr_Clear();
+    return found;
+}
+
+static int
+parse_gate(CvCallback *callback)
+{
+    callback->aborted = attribute(callback, "aborted");
+    if (callback->aborted == NULL && PyErr_Occurred())
+        return -1;
+    PyObject *gate = attribute(callback, "gate");
+    if (gate == NULL)
+        return PyErr_Occurred() ? -1 : 0;
+    int failed = PyObject_GetBuffer(gate, &callback->gate, PyBUF_SIMPLE) < 0;
+    Py_DECREF(gate);
+    if (!failed && (callback->gate.len != sizeof(int64_t) || callback->results.count != 0)) {
+        PyErr_SetString(PyExc_ValueError,
+                        "a gate is an array of one int64, of a callback without results");
+        failed = 1;
+    }
+    return failed ? -1 : 0;
+}
+
 static int
 parse_callback(CvCallback *callback, PyObject *item)
 {
@@ -155,7 +184,7 @@ parse_callback(CvCallback *callback, PyObject *item)
     return cv_specs_parse(&callback->inputs, inputs, CV_INPUT) < 0 ||
                    cv_specs_parse(&callback->results, results, CV_RESULT) < 0
                ? -1
-               : 0;
+               : parse_gate(callback);
 }
 
 static int
@@ -328,8 +357,10 @@ executable_traverse(CvExecutable *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->keepalive);
     Py_VISIT(self->error_handler);
-    for (Py_ssize_t i = 0; i < self->callback_count; i++)
+    for (Py_ssize_t i = 0; i < self->callback_count; i++) {
         Py_VISIT(self->callbacks[i].function);
+        Py_VISIT(self->callbacks[i].aborted);
+    }
     return cv_specs_traverse(&self->results, visit, arg);
 }
 
@@ -358,6 +389,9 @@ executable_dealloc(CvExecutable *self)
     PyObject_GC_UnTrack(self);
     for (Py_ssize_t i = 0; i < self->callback_count; i++) {
         Py_XDECREF(self->callbacks[i].function);
+        Py_XDECREF(self->callbacks[i].aborted);
+        if (self->callbacks[i].gate.obj != NULL)
+            PyBuffer_Release(&self->callbacks[i].gate);
         cv_specs_free(&self->callbacks[i].inputs);
         cv_specs_free(&self->callbacks[i].results);
     }

@@ -265,6 +265,22 @@ delete_donated(CvExecutable *self, Call *call)
     return 0;
 }
 
+/* Tells functions that show something while the program runs; the exception stays as it is. */
+static void
+tell_of_failure(CvExecutable *self)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    for (Py_ssize_t i = 0; i < self->callback_count; i++) {
+        PyObject *aborted = self->callbacks[i].aborted;
+        PyObject *result = aborted == NULL ? NULL : PyObject_CallNoArgs(aborted);
+        if (result == NULL && aborted != NULL)
+            PyErr_WriteUnraisable(aborted);
+        Py_XDECREF(result);
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
 /* The handler is asked about failed checks and memory: what has a site in the user's program. */
 static int
 report(CvExecutable *self, const cv_context *ctx, int32_t code)
@@ -305,7 +321,10 @@ execute(CvExecutable *self, Call *call)
     int32_t code = cv_context_run(&ctx, self->entry, call->args, call->results, self->release);
     cv_context_finish(&ctx);
     return_workspace(self, ctx.workspace, cached);
-    return CV_LIKELY(code == 0 && ctx.error == 0) ? 0 : report(self, &ctx, code);
+    if (CV_LIKELY(code == 0 && ctx.error == 0))
+        return 0;
+    tell_of_failure(self);
+    return report(self, &ctx, code);
 }
 
 static PyObject *

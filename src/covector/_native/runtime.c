@@ -231,9 +231,19 @@ call_python(cv_context *ctx, const CvCallback *callback, void *const *args, void
     return failed;
 }
 
+/* Whether it is too early to call the function again. */
+static bool
+is_shut(const CvCallback *callback)
+{
+    const int64_t *gate = callback->gate.buf;
+    return gate != NULL && steady_nanoseconds() < __atomic_load_n(gate, __ATOMIC_RELAXED);
+}
+
 static int32_t
 context_callback(cv_context *ctx, int32_t id, void *const *args, void *const *results)
 {
+    if (is_shut(&ctx->callbacks[id]))
+        return 0;
     int failed = -1;
     if (PyThread_get_thread_ident() == ctx->owner) {
         bool released = ctx->thread_state != NULL;

@@ -13,7 +13,7 @@ from covector.core.array import Array, as_array
 from covector.core.avals import Aval
 from covector.core.backend import Options
 from covector.core.interpret import run, stored_form
-from covector.core.program import Program, Variable, count_equations
+from covector.core.program import Program, Variable, all_equations, count_equations
 
 _STAGES = ("", "program")
 
@@ -46,7 +46,13 @@ class Interpreted:
         self._name = name
 
     def __call__(self, *args: Any) -> Sequence[Array]:
-        results = run(self._program, *[as_array(a)._value for a in args])
+        try:
+            results = run(self._program, *[as_array(a)._value for a in args])
+        except BaseException:
+            for equation in all_equations(self._program):
+                if equation.primitive.name == "progress":
+                    equation.params["meter"].aborted()
+            raise
         # Outputs with symbolic dimensions have the shapes of the results.
         return [
             Array.of(value, _concrete(aval, value))
