@@ -6,6 +6,7 @@ Also the rungs of the debug ladder as context managers: `debug_level`, `dump_to`
 from __future__ import annotations
 
 import string
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -14,12 +15,13 @@ import numpy as np
 from covector.core import pytree
 from covector.core.array import Array
 from covector.core.config import checked, debug_level, dump_to
+from covector.core.source import here
 from covector.core.trace import Tracer
 from covector.lax.bodies import check_callable
 from covector.lax.callbacks import debug_callback
 from covector.transforms.flat import function_name
 
-__all__ = ["callback", "checked", "debug_level", "dump_to", "print"]
+__all__ = ["breakpoint", "callback", "checked", "debug_level", "dump_to", "print"]
 
 _print = print
 
@@ -73,6 +75,46 @@ def _is_number(x: Any) -> bool:
     if isinstance(x, (np.ndarray, np.generic)):
         return cast("Any", x).dtype.kind in "biufcV"
     return isinstance(x, (bool, int, float, complex))
+
+
+def breakpoint(  # noqa: A001  # JAX's name
+    *, ordered: bool = False, **values: Any
+) -> None:
+    """Stops in Python's debugger whenever execution gets there, in compiled code, too.
+
+    The debugger stops in a function with the values of this time in a dictionary `values`: traced
+    and other arrays among the caller's local variables, by their names, and what is passed. `where`
+    is the line of the call. It is the debugger that `PYTHONBREAKPOINT` names, by default pdb; with
+    `PYTHONBREAKPOINT=0` nothing stops. Leaving pdb by `quit` ends the program with `BdbQuit`.
+
+    Args:
+        ordered: whether stops keep the order in which the program was written.
+        **values: further names for pytrees of arrays.
+
+    Example:
+        >>> import sys
+        >>> import covector as cv
+        >>> def show():  # in place of pdb
+        ...     frame = sys._getframe(1)
+        ...     print({k: float(v) for k, v in frame.f_locals["values"].items()})
+        >>> sys.breakpointhook = show
+        >>> @cv.jit
+        ... def f(x):
+        ...     y = x * 2
+        ...     cv.debug.breakpoint(half=x / 2)
+        ...     return y
+        >>> float(f(3.0))
+        {'half': 1.5, 'x': 3.0, 'y': 6.0}
+        6.0
+        >>> sys.breakpointhook = sys.__breakpointhook__
+    """
+    caller = sys._getframe(1)
+    local = {k: v for k, v in caller.f_locals.items() if isinstance(v, (Array, Tracer))}
+
+    def stop(values: dict[str, Any], where: str) -> None:
+        sys.breakpointhook()
+
+    callback(stop, {**local, **values}, str(here()), ordered=ordered)
 
 
 def print(  # noqa: A001  # JAX's name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -194,3 +196,53 @@ def test_large_operands():
 
     np.testing.assert_array_equal(cv.jit(f)(x), x.T * 2 + 1)
     assert jnp.asarray(x).shape == (60, 50)
+
+
+def test_errors_have_both_tracebacks_and_leave_the_process_usable():
+    def fails(x):
+        if np.any(np.asarray(x) > 2):
+            raise KeyError("too large")
+        return np.asarray(x)
+
+    def body(x):
+        return cv.pure_callback(fails, cv.typeof(x), x, vmap_method="broadcast_all") + 1
+
+    @cv.jit
+    def looped(xs):
+        # Lanes, threads and the interpreter lock given up: what comes before is a long loop.
+        ys = cv.vmap(lambda x: lax.fori_loop(0, 50, lambda i, y: cnp.sin(y) + x, x))(xs)
+        return body(xs) + 0 * ys
+
+    for run in (looped, cv.jit(cv.vmap(body)), cv.vmap(body), looped):
+        with pytest.raises(KeyError, match="too large") as caught:
+            run(cnp.arange(5000.0))
+        names = [entry.name for entry in caught.traceback]
+        assert names[0] == "test_errors_have_both_tracebacks_and_leave_the_process_usable"
+        assert names[-1] == "fails"
+        (note,) = caught.value.__notes__
+        assert "in the callback fails, called at" in note
+        assert "test_callback.py" in note
+        assert float(run(cnp.zeros(5000))[0]) == 1.0
+
+
+def test_breakpoints(monkeypatch):
+    seen = []
+
+    def stop():
+        frame = sys._getframe(1)
+        seen.append((frame.f_locals["where"], frame.f_locals["values"]))
+
+    monkeypatch.setattr(sys, "breakpointhook", stop)
+
+    @cv.jit
+    def f(x):
+        text, y = "not an array", x * 2
+        cv.debug.breakpoint(half=x / 2)
+        return y, text and None
+
+    f(3.0)
+    f(5.0)
+    cv.vmap(lambda x: f(x)[0])(cnp.arange(2.0))
+    assert [sorted(values) for _, values in seen] == [["half", "x", "y"]] * 4
+    assert [float(values["y"]) for _, values in seen] == [6.0, 10.0, 0.0, 2.0]
+    assert "test_callback.py" in seen[0][0]

@@ -133,14 +133,22 @@ def _scan(
         x = cnp.asarray(x)[main]
         return x.reshape(whole // size, size, *x.shape[1:])
 
+    def of_rest(x: Any) -> Any:
+        return cnp.asarray(x)[rest]
+
+    def flat(y: Any) -> Any:
+        return y.reshape(whole, *y.shape[2:])
+
+    def joined(main: Any, rest: Any) -> Any:
+        return cnp.concatenate((rest, main) if reverse else (main, rest))
+
     pieces = pytree.map(in_pieces, xs)
     start = (cnp.int32(0), init)
     (_, carry), ys = lax.scan(piece, start, pieces, whole // size, reverse, **options)
-    ys = pytree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
+    ys = pytree.map(flat, ys)
     if whole < total:
-        carry, last = steps(carry, pytree.map(lambda x: cnp.asarray(x)[rest], xs), total - whole)
-        order = (lambda a, b: (b, a)) if reverse else (lambda a, b: (a, b))
-        ys = pytree.map(lambda a, b: cnp.concatenate(order(a, b)), ys, last)
+        carry, last = steps(carry, pytree.map(of_rest, xs), total - whole)
+        ys = pytree.map(joined, ys, last)
     _tell(meter, total, total, done=True)
     return carry, ys
 
@@ -174,6 +182,8 @@ def _fori(
     **options: Any,
 ) -> Any:
     if type(lower) is not int or type(upper) is not int:
+        if any([v is not None for v in options.values()]):
+            return lax.fori_loop(lower, upper, body_fun, init_val, **options)  # it says why not
         return _fori_traced(meter, every, lower, upper, body_fun, init_val)
     total = max(upper - lower, 0)
     size = _piece(total, every)
@@ -194,19 +204,16 @@ def _fori(
 def _fori_traced(
     meter: LoopMeter, every: int | None, lower: Any, upper: Any, body_fun: Any, init_val: Any
 ) -> Any:
-    lower, upper = cnp.asarray(lower), cnp.asarray(upper)
+    first, last = cnp.asarray(lower), cnp.asarray(upper)
+    dtype = cnp.result_type(first, last)
+    first, last = first.astype(dtype), last.astype(dtype)
 
-    def piece(state: Any) -> Any:
-        first, size, value = state
-        _tell(meter, first - lower, upper - lower)
-        last = cnp.minimum(first + size, upper)
-        value = lax.fori_loop(first, last, body_fun, value)
-        return last, _longer(size, every), value
+    def step(state: Any) -> Any:
+        i, value = state
+        return i + 1, body_fun(i, value)
 
-    state = (lower, _first_size(lower.dtype, every), init_val)
-    value = lax.while_loop(lambda state: state[0] < upper, piece, state)[2]
-    _tell(meter, upper - lower, upper - lower, done=True)
-    return value
+    start = (first, init_val)
+    return _while(meter, every, lambda s: s[0] < last, step, start, last - first)[1]
 
 
 def _while(
@@ -215,6 +222,7 @@ def _while(
     cond_fun: Callable[[Any], Any],
     body_fun: Callable[[Any], Any],
     init_val: Any,
+    total: Any = -1,
 ) -> Any:
     def step(state: Any) -> Any:
         k, value = state
@@ -222,20 +230,13 @@ def _while(
 
     def piece(state: Any) -> Any:
         count, size, value = state
-        _tell(meter, count, -1)
+        _tell(meter, count, total)
         start = (cnp.int32(0), value)
         k, value = lax.while_loop(lambda s: (s[0] < size) & cond_fun(s[1]), step, start)
-        return count + k, _longer(size, every), value
+        longer = size if every else cnp.minimum(2 * size, _LONGEST_PIECE)
+        return count + k, longer, value
 
-    start = (cnp.int32(0), _first_size("int32", every), init_val)
+    start = (cnp.int32(0), cnp.int32(every or 1), init_val)
     count, _, value = lax.while_loop(lambda state: cond_fun(state[2]), piece, start)
-    _tell(meter, count, -1, done=True)
+    _tell(meter, count, total, done=True)
     return value
-
-
-def _first_size(dtype: Any, every: int | None) -> Any:
-    return cnp.asarray(every or 1, dtype)
-
-
-def _longer(size: Any, every: int | None) -> Any:
-    return size if every else cnp.minimum(2 * size, _LONGEST_PIECE)

@@ -13,6 +13,7 @@ from covector.core.array import Array
 from covector.core.avals import Aval
 from covector.core.interpret import stored_form
 from covector.core.primitive import BatchContext, Context, Primitive, unsupported
+from covector.core.source import here
 from covector.core.trace import aval_of, trace_program
 from covector.loopir.tensor import Lowering, Stored, Tensor
 from covector.ops.common import batch_at_front, front
@@ -34,9 +35,12 @@ class FlatCallback:
         function: takes `Array`s, returns a sequence of arrays.
         dtypes: of its operands, which tell PRNG keys from their words.
         name: for messages.
+
+    Attributes:
+        line: of the user's, where it was called for.
     """
 
-    __slots__ = ("dtypes", "function", "name")
+    __slots__ = ("dtypes", "function", "line", "name")
 
     def __init__(
         self, function: Callable[..., Sequence[Any]], dtypes: Sequence[Any], name: str
@@ -44,6 +48,7 @@ class FlatCallback:
         self.function = function
         self.dtypes = tuple(dtypes)
         self.name = name
+        self.line = here()
 
     def __repr__(self) -> str:
         return f"<callback {self.name}>"
@@ -53,7 +58,12 @@ class FlatCallback:
     ) -> list[np.ndarray[Any, Any]]:
         """Calls the function with data as programs hold it, and checks what it returns."""
         arrays = [_wrapped(x, dtype) for x, dtype in zip(operands, self.dtypes, strict=True)]
-        found = self.function(*arrays)
+        try:
+            found = self.function(*arrays)
+        except Exception as error:
+            # The traceback has the call of the program and the callback, not what is in between.
+            error.add_note(f"in the callback {self.name}, called at {self.line}")
+            raise
         if len(found) != len(results):
             raise RuntimeError(
                 f"callback {self.name} returned {len(found)} arrays where {len(results)} were "

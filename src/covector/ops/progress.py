@@ -84,6 +84,10 @@ def _lower(b: Lowering, *tensors: Tensor, meter: Meter, done: bool) -> list[Tens
     return []
 
 
+def _effects(**params: Any) -> fx.Effects:
+    return frozenset((fx.ORDERED_DEBUG,))
+
+
 progress = Primitive(
     "progress",
     shape=_shape,
@@ -93,7 +97,7 @@ progress = Primitive(
     batch=_batch,
     lanes=unsupported("lanes are together as far as the foremost of them"),
     lower=_lower,
-    effects=lambda **params: frozenset((fx.ORDERED_DEBUG,)),
+    effects=_effects,
     multiple_results=True,
     tags=frozenset({"callback", "control"}),
 )
