@@ -94,9 +94,10 @@ def breakpoint(  # noqa: A001  # JAX's name
     Example:
         >>> import sys
         >>> import covector as cv
+        >>> seen = {}
         >>> def show():  # in place of pdb
         ...     frame = sys._getframe(1)
-        ...     print({k: float(v) for k, v in frame.f_locals["values"].items()})
+        ...     seen.update(frame.f_locals["values"])
         >>> sys.breakpointhook = show
         >>> @cv.jit
         ... def f(x):
@@ -104,8 +105,9 @@ def breakpoint(  # noqa: A001  # JAX's name
         ...     cv.debug.breakpoint(half=x / 2)
         ...     return y
         >>> float(f(3.0))
-        {'half': 1.5, 'x': 3.0, 'y': 6.0}
         6.0
+        >>> {name: float(value) for name, value in seen.items()}
+        {'half': 1.5, 'x': 3.0, 'y': 6.0}
         >>> sys.breakpointhook = sys.__breakpointhook__
     """
     caller = sys._getframe(1)
