@@ -508,7 +508,8 @@ def test_every_elementwise_primitive_has_every_rule_and_a_row() -> None:
     for primitive in list(REGISTRY.values()):
         if "elementwise" not in primitive.tags:
             continue
-        assert id(primitive) in covered, f"{primitive} has no row in the op table"
+        if primitive.name != "scalar_kernel":  # what it computes is its user's: tests/extend
+            assert id(primitive) in covered, f"{primitive} has no row in the op table"
         for rule in RULES:
             assert callable(getattr(primitive, rule))
 

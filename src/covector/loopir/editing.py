@@ -100,23 +100,23 @@ def map_values(function: Function, rule: Rule) -> int:
         >>> import numpy as np
         >>> from covector.loopir.builder import Builder
         >>> from covector.loopir.printer import print_function
-        >>> b = Builder("halve")
+        >>> b = Builder("third")
         >>> x, y = b.argument(np.dtype("f4"), (8,)), b.result(np.dtype("f4"), (8,))
-        >>> b.loop(0, 8, lambda i: b.store(y, (i,), b.op("div", b.load(x, i), 2.0)))
+        >>> b.loop(0, 8, lambda i: b.store(y, (i,), b.op("div", b.load(x, i), 3.0)))
         []
         >>> function = b.finish()
         >>> def by_reciprocal(edit, value):
         ...     if value.op == "div" and value.args[1].op == "const":
-        ...         return edit.op("mul", value.args[0], edit.const(0.5, value.dtype))
+        ...         return edit.op("mul", value.args[0], edit.const(1 / 3, value.dtype))
         >>> map_values(function, by_reciprocal)
         1
         >>> print(print_function(function))
-        function halve
+        function third
           argument a0: f32[8]
           result r0: f32[8]
           for %0 in 0..8 {
             %1: f32 = load a0[%0]
-            %2: f32 = mul %1, 0.5
+            %2: f32 = mul %1, 0.3333333432674408
             store r0[%0] = %2
           }
     """
