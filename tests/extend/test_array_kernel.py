@@ -14,7 +14,7 @@ import covector.numpy as cnp
 from covector import extend, testing
 from covector.core.errors import UnsupportedRuleError
 from covector.core.parsing import parse
-from covector.extend import prange
+from covector.extend import KernelError, prange
 
 SCALE = 0.25
 
@@ -190,3 +190,57 @@ def test_wrong_declarations_are_named() -> None:
         short(X)
     with pytest.raises(ValueError, match="bounds says what happens"):
         extend.array_kernel(results=like, bounds="ignore")(interpolate.python)
+
+
+def test_clipping_to_nothing_is_an_error_and_not_an_access():
+    @extend.array_kernel(results=lambda x, e: cv.ShapeDtypeStruct(x.shape, x.dtype), bounds="clip")
+    def reads(x, e, out):
+        for i in range(x.shape[0]):
+            out[i] = e[int(x[i]), 5]
+
+    x = np.arange(10, dtype=np.float32)
+    for fn in (reads, cv.jit(reads)):
+        with pytest.raises(RuntimeError, match="out of bounds"):
+            fn(x, np.zeros((0, 50_000_000), np.float32))
+        assert fn(x[:0], np.zeros((0, 8), np.float32)).shape == (0,)
+
+
+def test_constants_that_are_equal_but_not_the_same():
+    def make(c):
+        @extend.array_kernel(results=lambda x: cv.ShapeDtypeStruct(x.shape, np.float32))
+        def scaled(x, out):
+            for i in range(x.shape[0]):
+                out[i] = (x[i] * c + x[i]) * 100000
+
+        return scaled
+
+    x = np.array([100000], np.int32)
+    wrapped = np.float32(np.int64(2 * 10**10).astype(np.int32))
+    for c, wanted in ((1, wrapped), (1.0, 2e10), (True, wrapped), (np.float32(1), 2e10)):
+        assert np.asarray(make(c)(x))[0] == np.float32(wanted)
+
+    def signed(c):
+        @extend.array_kernel(results=lambda x: cv.ShapeDtypeStruct(x.shape, x.dtype))
+        def zero(x, out):
+            for i in range(x.shape[0]):
+                out[i] = x[i] * c
+
+        return np.signbit(np.asarray(zero(np.ones(1, np.float32))))[0]
+
+    for zero in (0.0, np.float32(0), np.zeros((), np.float32)):
+        assert not signed(zero)
+        assert signed(-zero)
+
+
+def test_unknown_names_of_arguments_of_called_kernels():
+    @extend.scalar_kernel
+    def power(x, *, p=2.0):
+        return x * p
+
+    @extend.array_kernel(results=lambda x: cv.ShapeDtypeStruct(x.shape, x.dtype))
+    def doubled(x, out):
+        for i in range(x.shape[0]):
+            out[i] = power(x[i], q=3.0)
+
+    with pytest.raises(KernelError, match="unknown arguments of power"):
+        doubled(np.ones(3, np.float32))

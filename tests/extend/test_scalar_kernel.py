@@ -348,3 +348,84 @@ def test_kernels_do_not_call_themselves() -> None:
 
     with pytest.raises(extend.KernelError, match="cannot call themselves"):
         factorial(3)
+
+
+@extend.scalar_kernel
+def skipping(x):
+    i, s = 0, 0.0
+    while i < 6:
+        i += 1
+        if i == 3:
+            continue
+        j = 0
+        while j < 4:
+            j += 1
+            if j % 2 == 0:
+                continue
+            s += x * i * j
+    return s
+
+
+def test_continue_in_while_goes_on_with_the_next_iteration():
+    for fn in (skipping, cv.jit(skipping), cv.jit(cv.vmap(skipping))):
+        x = np.float32([1.0, -0.5]) if fn is not skipping else 2.0
+        np.testing.assert_allclose(fn(x), np.vectorize(skipping.python)(x), rtol=1e-6)
+    assert float(cv.grad(skipping)(1.0)) == skipping.python(1.0)
+
+
+def test_constants_that_are_equal_but_not_the_same():
+    @extend.scalar_kernel
+    def scaled(x, *, p=2):
+        return x * p
+
+    x = np.array([3], np.int32)
+    for p, dtype in ((1, np.int32), (1.0, np.float32), (True, np.int32), (1.0, np.float32)):
+        assert np.asarray(scaled(x, p=p)).dtype == dtype
+    signs = [np.signbit(np.asarray(scaled(np.float32(1), p=p))) for p in (0.0, -0.0, 0.0)]
+    assert signs == [False, True, False]
+
+
+@extend.scalar_kernel
+def hundreds(n):
+    s = 0
+    for _ in range(0, n, 100):
+        s += 1
+    return s
+
+
+@extend.scalar_kernel
+def down_to_zero(n):
+    s = 0
+    for k in range(n, -1, -1):
+        s += k
+    return s
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int32])
+def test_bounds_of_small_and_unsigned_types(dtype):
+    n = np.array([5, 0, 127], dtype)
+    np.testing.assert_array_equal(hundreds(n), [1, 0, 2])
+    np.testing.assert_array_equal(down_to_zero(n), [15, 0, 8128])
+
+
+def test_bounds_are_integers():
+    with pytest.raises(TypeError, match="bounds of a range are integers"):
+        hundreds(np.float32(2.5))
+
+
+def test_a_derivative_of_its_own_holds_in_other_kernels():
+    @extend.scalar_kernel
+    def straight(x):
+        return x * 1.0
+
+    @straight.defjvp
+    def _(primals, tangents):
+        return straight(primals[0]), tangents[0] * 42
+
+    @extend.scalar_kernel
+    def outer(x):
+        return straight(x) * 2
+
+    for fn in (outer, cv.jit(outer)):
+        assert float(cv.grad(fn)(1.0)) == 84
+    np.testing.assert_array_equal(cv.vmap(cv.grad(outer))(np.ones(3, np.float32)), 84)

@@ -56,8 +56,7 @@ struct cv_context {
     const npy_intp *sizes;       /* values of run-time sizes, see CvSpec */
     unsigned long owner;         /* the calling thread: callbacks and signals belong to it */
     int64_t next_poll;           /* when to look at signals again: steady clock, nanoseconds */
-    int64_t last_poll;           /* when the clock was read last */
-    int32_t polls_to_skip;       /* how many more polls need not read it */
+    uint64_t last_poll;          /* the processor's counter when the clock was read last */
     int64_t failed_bytes;        /* of the allocation which failed */
     int32_t failed_site;
 };

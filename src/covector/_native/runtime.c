@@ -74,7 +74,22 @@ free_allocations(cv_context *ctx)
 
 /* ---- interruption ---- */
 
-enum { POLL_NANOSECONDS = 25 * 1000 * 1000, POLL_PATIENCE = 20, POLLS = 8, QUICK = 1000 };
+enum { POLL_NANOSECONDS = 25 * 1000 * 1000, POLL_PATIENCE = 20, QUICK_TICKS = 10000 };
+
+/* A counter of time that takes few nanoseconds to read; 0 where there is none. */
+static uint64_t
+cpu_ticks(void)
+{
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+    uint64_t ticks;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+    return ticks;
+#else
+    return 0;
+#endif
+}
 
 static int64_t
 steady_nanoseconds(void)
@@ -103,15 +118,12 @@ cv_poll(cv_context *ctx)
         return CV_CANCELLED;
     if (PyThread_get_thread_ident() != ctx->owner)
         return 0;
-    /* Reading the clock takes longer than a short call of a function after which code polls. */
-    if (ctx->polls_to_skip > 0) {
-        ctx->polls_to_skip--;
+    /* The counter is read sooner than the clock: short calls of functions poll after each. */
+    uint64_t ticks = cpu_ticks();
+    if (ticks != 0 && ticks - ctx->last_poll < QUICK_TICKS)
         return 0;
-    }
+    ctx->last_poll = ticks;
     int64_t now = steady_nanoseconds();
-    if (now - ctx->last_poll < (int64_t)POLLS * QUICK)
-        ctx->polls_to_skip = POLLS - 1;
-    ctx->last_poll = now;
     if (now < ctx->next_poll)
         return 0;
     if (ctx->next_poll != 0 && check_signals(ctx)) {

@@ -244,7 +244,7 @@ class LoweringRun(ArrayRun):
         builder, n = self.b.builder, view.shape[axis]
         place = self._address(i)
         low, high = builder.bounds(place)
-        if self.bounds == CLIP:
+        if self.bounds == CLIP and n:
             place = builder.op("max", place, builder.index(0)) if low < 0 else place
             return builder.op("min", place, builder.index(n - 1)) if high >= n else place
         if low < 0 or high >= n:
@@ -413,6 +413,12 @@ class LoweringRun(ArrayRun):
         """See `Statements`."""
         dynamic = all([_is_index(x) or isinstance(x, Operand) for x in (low, high)])
         return super().countable(low, high, step) or (dynamic and step > 0)
+
+    def bound(self, node: ast.For, x: Any) -> Any:
+        """See `Statements`: counters are indices."""
+        if not isinstance(x, Operand) or x.dtype.kind not in "iub":
+            return super().bound(node, x)
+        return self._index(None if self._dry else self._address(x))
 
     def run_for(
         self, bounds: Sequence[Any], body: Callable[[Any, list[Any]], list[Any]], init: list[Any]

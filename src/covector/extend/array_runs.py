@@ -70,10 +70,14 @@ class ArrayRun(Statements):
             self.fail(node, f"wrong number of arguments of {kernel.__name__}", ast.unparse(node))
         inner = self.inner(kernel.source)
         inner.check_returns()
-        defaults = kernel.source.node.args
-        for argument, default in zip(defaults.kwonlyargs, defaults.kw_defaults, strict=True):
+        takes = kernel.source.node.args
+        for argument, default in zip(takes.kwonlyargs, takes.kw_defaults, strict=True):
             if argument.arg not in static and default is not None:
                 static[argument.arg] = inner.value(default)
+        wrong = {a.arg for a in takes.kwonlyargs} ^ static.keys()
+        if wrong:
+            found = f"{ast.unparse(node)}: {', '.join(sorted(wrong))}"
+            self.fail(node, f"missing or unknown arguments of {kernel.__name__}", found)
         return inner.run(args, static)
 
     def changed(self, nodes: Sequence[ast.stmt]) -> list[str]:

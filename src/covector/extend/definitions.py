@@ -6,6 +6,7 @@ import ast
 import builtins
 import importlib
 import types
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -15,6 +16,12 @@ from covector.extend.kernel_names import is_number
 from covector.extend.kernel_source import KernelSource
 from covector.extend.kernel_values import closed_over
 
+_NUMBERS: dict[str, Callable[[str], Any]] = {
+    "bool": lambda text: text == "True",
+    "int": int,
+    "float": float,
+    "complex": complex,
+}
 _LIBRARIES = ("math", "numpy", "scipy", "covector")
 _PLACES: dict[KernelDefinition, tuple[str, int]] = {}
 """Where kernels of this process are defined, for messages."""
@@ -76,10 +83,9 @@ def _encoded(source: KernelSource, where: ast.Name, value: Any) -> tuple[str, An
     if getattr(value, "is_kernel", False) and isinstance(value.source, KernelSource):
         return "kernel", define(value.source)
     if isinstance(value, np.generic):
-        scalar = np.asarray(cast("Any", value))
-        return "array", (scalar.dtype, (), (scalar.item(),))
+        return "array", _contents(np.asarray(cast("Any", value)))
     if is_number(value):
-        return "number", value
+        return "number", _number(value)
     if isinstance(value, types.ModuleType) and _is_library(value.__name__):
         return "module", value.__name__
     if getattr(value, "is_prange", False):
@@ -91,13 +97,24 @@ def _encoded(source: KernelSource, where: ast.Name, value: Any) -> tuple[str, An
     elif hasattr(value, "__array__"):
         array = np.asarray(value)
         closed_over(array)
-        return "array", (array.dtype, array.shape, tuple(array.reshape(-1).tolist()))
+        return "array", _contents(array)
     raise source.error(
         where,
         f"an array kernel cannot use {where.id!r} from outside",
         found=f"{type(value).__name__} {getattr(value, '__name__', '')}".strip(),
         fix="use numbers, small arrays, scalar kernels and functions of math, numpy or covector",
     )
+
+
+def _number(value: Any) -> tuple[str, str]:
+    """A number as text: 1, 1.0 and True are equal, as are 0.0 and -0.0, and mean different code."""
+    kinds: tuple[Any, ...] = (bool, int, float, complex)
+    kind = next(k for k in kinds if isinstance(value, k))
+    return kind.__name__, repr(kind(value))
+
+
+def _contents(array: np.ndarray[Any, Any]) -> tuple[Any, ...]:
+    return array.dtype, array.shape, array.tobytes()
 
 
 def _is_library(module: str) -> bool:
@@ -125,11 +142,12 @@ def _decoded(kind: str, value: Any) -> Any:
 
         return prange
     if kind == "array":
-        dtype, shape, items = value
-        array = np.asarray(items, dtype).reshape(shape)
+        dtype, shape, contents = value
+        array = np.frombuffer(contents, dtype).reshape(shape)
         return array[()] if shape == () else array
-    if kind == "number" and is_number(value):
-        return value
+    if kind == "number":
+        of, text = value
+        return _NUMBERS[of](text)
     raise ValueError(f"a kernel has no constants of the kind {kind!r}")
 
 

@@ -12,16 +12,19 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+import numpy as np
+
 from covector.core import dtypes
 from covector.core.avals import Aval
 from covector.core.operand import Operand
 from covector.core.program import Equation, Variable
-from covector.core.trace import current_trace, replayed
+from covector.core.trace import aval_of, current_trace, replayed
 from covector.extend.kernel_expressions import Expressions
 from covector.extend.kernel_source import KernelError, assigned, completes, leaves
 from covector.extend.kernel_values import (
     DryTrace,
     LocalArray,
+    ScalarType,
     Undefined,
     combined,
     converted,
@@ -274,7 +277,7 @@ class Statements(Expressions):
         def test() -> Any:
             return self.truth(self.value(node.test))
 
-        self.loop_while(node, test, lambda: self.block(node.body), self.changed(node.body))
+        self.loop_while(node, test, self._iteration(node), self.changed(node.body))
 
     def loop_while(
         self, node: ast.AST, test: Callable[[], Any], body: Callable[[], None], names: list[str]
@@ -384,7 +387,7 @@ class Statements(Expressions):
         results = self.run_for((low, high, step), run, self.scalars_of(node, types))
         self._end_loop(node, outer, [*names, name], types, results)
 
-    def _iteration(self, node: ast.For) -> Callable[[], None]:
+    def _iteration(self, node: ast.For | ast.While) -> Callable[[], None]:
         def body() -> None:
             self.env[CONTINUED] = False
             self.block(node.body)
@@ -396,6 +399,7 @@ class Statements(Expressions):
         """A loop over a range whose end is not known, or which may be left before."""
         name = self._counter(node)
         counter = f"{name} of line {node.lineno}"
+        low, high = [self.bound(node, x) for x in (low, high)]
         self.env[counter] = low
         iteration = self._iteration(node)
 
@@ -412,6 +416,15 @@ class Statements(Expressions):
         self.loop_while(node, test, body, [*names, counter])
         why = f"the loop in line {self.source.location(node).line} may not run at all"
         self.env[name] = Undefined(why)
+
+    def bound(self, node: ast.For, x: Any) -> Any:
+        """A bound of a range, of a type in which counters neither wrap nor lose a sign."""
+        if not isinstance(x, Operand):
+            return x
+        if x.dtype.kind not in "iub":
+            self.fail(node, "the bounds of a range are integers", str(x.dtype), "use int()")
+        wide = np.promote_types(x.dtype, aval_of(0).dtype)
+        return converted(x, ScalarType(wide if wide.kind == "i" else x.dtype, False))
 
     def _begin_loop(self) -> dict[str, Any]:
         """Clears the flags of a loop; those of the loop around."""

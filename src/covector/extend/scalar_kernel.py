@@ -130,6 +130,8 @@ class ScalarRun(Statements):
             fix = "write a loop"
             self.fail(node, "kernels cannot call themselves", ast.unparse(node), fix)
         kernel.check_arguments(args, static)
+        if kernel.has_own_derivative:
+            return kernel(*args, **static)
         inner = ScalarRun(kernel.source, self.mask, (self.source, *self.callers))
         return inner.run(args, static)
 
@@ -187,6 +189,11 @@ class ScalarKernel:
         self._custom.defjvp(jvp)
         return jvp
 
+    @property
+    def has_own_derivative(self) -> bool:
+        """Whether `defjvp` replaced the derivative of what the kernel says."""
+        return self._custom is not None
+
     def check_arguments(self, args: Sequence[Any], static: dict[str, Any]) -> None:
         """Raises unless the kernel takes these arguments.
 
@@ -236,7 +243,9 @@ class ScalarKernel:
         """
         scalars = [Aval((), a.dtype, a.weak_type) for a in avals]
         static = static or {}
-        key = (tuple(scalars), tuple(sorted(static.items())), config.trace_key())
+        # Also by the text: 1, 1.0 and True are equal.
+        named = tuple([(k, repr(v), v) for k, v in sorted(static.items())])
+        key = (tuple(scalars), named, config.trace_key())
         if key not in self._programs:
             self._programs[key] = self._traced(scalars, static)
         return self._programs[key]

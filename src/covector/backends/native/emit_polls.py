@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from covector.loopir import foreign
 from covector.loopir.costs import operation_cost, statement_cost, trips_at_most
 from covector.loopir.ir import Block, Call, Callback, For, Function, Value, While, children
 
@@ -30,7 +31,7 @@ def _visit(block: Block) -> float:
     total = 0.0
     for item in block.items:
         if type(item) is Value:
-            total += operation_cost(item)
+            total += INTERVAL if _is_foreign(item) else operation_cost(item)
             continue
         inner = sum(_visit(child) for child in children(item))
         if isinstance(item, For | While):
@@ -40,6 +41,11 @@ def _visit(block: Block) -> float:
         else:
             total += inner or statement_cost(item)
     return total
+
+
+def _is_foreign(value: Value) -> bool:
+    """Whether it calls a function of the user's, which may take any time."""
+    return value.op == "call" and foreign.find(str(value.attr)) is not None
 
 
 def _loop(loop: For | While, body: float) -> float:
